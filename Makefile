@@ -1,0 +1,42 @@
+# Each target does its own set-up, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STORE ?= store
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: demo test test-long lint bench clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' || \
+		{ echo "muster needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# 8 members of 4 epochs on the embedded data set; a second time all of them are found in the store.
+demo: $(VENV)/.installed
+	$(BIN)/muster launch dreml --dataset glyphs --L 8 --epochs 4 --storage $(STORE)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+# Whole clusters of several nodes, object stores, searches; .ci/run runs them too.
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m long
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

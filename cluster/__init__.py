@@ -1,0 +1,1 @@
+"""How a Ray cluster comes to be and is reached. Knows nothing of training."""

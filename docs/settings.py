@@ -1,0 +1,56 @@
+"""Writes docs/settings.md from the dataclasses that hold the settings: one home for each sentence.
+
+python docs/settings.py
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from orchestrator.spec import SECTIONS
+
+TARGET = Path(__file__).with_name("settings.md")
+HEAD = """# Settings
+
+Each can stand in a TOML file (`--config run.toml`) under its section, or on the command line as
+`--set section.key=value` (or `--set key=value` where the name is unique). Flags win over the file, `--set`
+over both; a preset (`preset = "paper" | "code" | "glyphs"`) fills in what is not given. Beside the sections,
+`preset`, `image_size`, `name` and `storage` stand at the top of the file.
+
+`recipe` is part of a member's key as a whole: changing any field trains other members. `view` names the
+vectors, not the weights. Nothing in `resources` changes a result.
+"""
+
+
+def field_docs(kind: Any) -> dict[str, str]:
+    """The string below each field of a dataclass."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+    docs = {}
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            is_doc = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            docs[node.target.id] = str(following.value.value) if is_doc else ""
+    return docs
+
+
+def page() -> str:
+    """The page, as Markdown."""
+    parts = [HEAD]
+    for section, kind in SECTIONS.items():
+        docs = field_docs(kind)
+        parts.append(
+            f"\n## [{section}]\n\n{inspect.getdoc(kind)}\n\n| key | default | |\n| --- | --- | --- |\n"
+        )
+        for field in dataclasses.fields(kind):
+            default = "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
+            parts.append(f"| `{field.name}` | {default} | {docs[field.name].replace('|', '/')} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page())

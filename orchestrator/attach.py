@@ -1,0 +1,189 @@
+"""A launch as the terminal sees it: answer from the store or submit, follow, print the answer, or detach."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from orchestrator.options import tell, whole_path
+from orchestrator.output import answer_table, err, show_document, show_rows
+from orchestrator.search_spec import SearchRequest, parse_search
+from orchestrator.spec import LaunchRequest, parse_request
+from workers.errors import UsageError
+from workers.store import Store
+
+
+def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
+    """With a local head, paths are this shell's; with --address they are the cluster's, and must be whole."""
+    data, ensemble = request.data, request.ensemble
+    if address is not None and address != "auto":
+        places = {"--storage": request.storage, "--data-root": data.root, "--weights": ensemble.weights}
+        relative = [
+            f"{flag} {place}: with --address, give an absolute path or a URI that every node can reach."
+            for flag, place in places.items()
+            if place
+            and place not in {"none", "imagenet"}
+            and "://" not in place
+            and not Path(place).is_absolute()
+        ]
+        if relative:
+            raise UsageError(relative)
+        return request
+
+    def whole(place: str) -> str:
+        return place if "://" in place else str(Path(place).expanduser().absolute())
+
+    if data.root is not None:
+        data = dataclasses.replace(data, root=whole(data.root))
+    if ensemble.weights not in {"none", "imagenet"}:
+        ensemble = dataclasses.replace(ensemble, weights=whole(ensemble.weights))
+    return dataclasses.replace(request, data=data, ensemble=ensemble, storage=whole(request.storage))
+
+
+def show_preview(request: LaunchRequest, address: str | None, as_json: bool) -> None:
+    from orchestrator.preview import preview
+
+    if address is not None:
+        raise UsageError(
+            "--dry-run reads the data and the store from here: run it on a machine that sees them."
+        )
+    found = preview(request)
+    show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])
+
+
+def run_launch(
+    request: LaunchRequest, address: str | None, detach: bool, as_json: bool, *splits: str
+) -> None:
+    """Answers from the store if it can; else submits a job and follows it to its end."""
+    from orchestrator.launch import check_name, from_store
+    from orchestrator.plan import check_listing, check_weights
+
+    local = address is None
+    if local:
+        check_listing(request)
+        if request.ensemble.weights not in {"none", "imagenet"}:
+            check_weights(request)
+        check_name(request, Store(request.storage))
+        ends: list[dict[str, Any]] = []
+        if not splits and from_store(request, ends.append):
+            _finish([item for item in ends if item["event"] == "plan"], ends[-1], as_json)
+    end = _submitted(request, address, detach, as_json, "launch", *splits)
+    if end is not None:
+        _finish([], end, as_json)
+
+
+def run_search(request: SearchRequest, address: str | None, detach: bool, as_json: bool) -> None:
+    """Submits a search's job and follows it to its end."""
+    from orchestrator.output import search_table
+    from orchestrator.plan import check_weights
+    from orchestrator.search_plan import check_search, check_search_name
+
+    if address is None:
+        check_search(request)
+        if request.base.ensemble.weights not in {"none", "imagenet"}:
+            check_weights(request.base)
+        check_search_name(request, Store(request.storage))
+    end = _submitted(request, address, detach, as_json, "search")
+    if end is not None:
+        _finish([], end, as_json, search_table)
+
+
+def _submitted(
+    request: LaunchRequest | SearchRequest,
+    address: str | None,
+    detach: bool,
+    as_json: bool,
+    verb: str,
+    *splits: str,
+) -> dict[str, Any] | None:
+    """The job's `end` event; None if it was left to itself."""
+    from orchestrator import submit
+
+    with submit.reached(address, tell) as cluster:
+        if (other := submit.running_attempt(cluster.jobs, request.run)) is not None:
+            raise UsageError(
+                f"{request.run} is running as {other}. Watch it: muster status {request.run}; stop it: muster stop "
+                f"{request.run}."
+            )
+        submission = submit.submit(cluster, request, *splits, verb=verb)
+        cluster.kept = detach
+        if detach:
+            document = {
+                "run": request.run,
+                "submission": submission,
+                "state": "submitted",
+                "storage": request.storage,
+            }
+            show_document(document) if as_json else tell(_how_to_go_on(request, address, "Submitted"))
+            return None
+        try:
+            end = submit.follow(cluster, submission, err)
+        except KeyboardInterrupt:
+            tell(_how_to_go_on(request, address, "Detached from"))
+            raise
+    return end
+
+
+def _finish(
+    before: list[dict[str, Any]],
+    end: dict[str, Any],
+    as_json: bool,
+    table: Callable[[dict[str, Any], str], None] = answer_table,
+) -> None:
+    """Prints the answer and exits as the job did."""
+    for item in before:
+        tell(item["text"])
+    answer, code = end["answer"], int(end["exit_code"])
+    if answer is None:
+        for line in end["message"].splitlines():
+            tell(line if line.startswith(" ") else f"muster: {line}")
+        if as_json:
+            show_document({"state": end["state"], "message": end["message"]})
+        raise typer.Exit(code)
+    if as_json:
+        if code:  # what went wrong is for people, and the document for programs
+            tell(end["message"])
+        show_document(answer)
+    else:
+        table(answer, end["message"])
+    raise typer.Exit(code)
+
+
+def _how_to_go_on(request: LaunchRequest | SearchRequest, address: str | None, what: str) -> str:
+    where = f" --storage {request.storage}" + (f" --address {address}" if address else "")
+    lines = [f"{what} {request.run}; it goes on without this terminal."]
+    for verb, does in (("status", "watch"), ("stop", "stop"), ("resume", "resume")):
+        shown = where if verb != "status" else f" --storage {request.storage}"
+        lines.append(f"  {does + ':':8} muster {verb} {request.run}{shown}")
+    if address is None:
+        lines.append("  The local Ray head stays up for it: muster cluster down ends it.")
+    return "\n".join(lines)
+
+
+def saved_request(run: str, storage: str) -> LaunchRequest:
+    """A launch's request from the store. Raises UsageError if there is no such run, or if it is a search."""
+    found = saved_run(run, storage)
+    if isinstance(found, SearchRequest):
+        raise UsageError(
+            f"{run} is a search: see muster status {run}, or launch the ensemble that it recommends."
+        )
+    return found
+
+
+def saved_run(run: str, storage: str) -> LaunchRequest | SearchRequest:
+    """A run's request from the store, of whichever kind. Raises UsageError if there is no such run."""
+    from orchestrator.views import run_status
+
+    store = Store(whole_path(storage))
+    run_status(store, run)  # says which runs there are
+    saved = store.run(run).read("run.json")
+    if saved.get("kind") == "search":
+        search = parse_search(saved)
+        return dataclasses.replace(
+            search, base=dataclasses.replace(search.base, name=run, storage=store.root)
+        )
+    return dataclasses.replace(parse_request(saved), name=run, storage=store.root)

@@ -1,0 +1,52 @@
+"""The command line: parse, call one function, print.
+
+Standard output is the answer (a table, or with `--json` one JSON document); everything else goes to standard
+error. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 partial, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from orchestrator import commands_cluster, commands_data, commands_launch, commands_run, commands_search
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train ensembles of image embeddings (DREML) on a Ray cluster.",
+)
+launch = typer.Typer(no_args_is_help=True, help="Train, gather, evaluate and report an ensemble.")
+launch.command("dreml")(commands_launch.launch_dreml)
+cluster = typer.Typer(no_args_is_help=True, help="The local Ray head: up, down, status.")
+cluster.command("up")(commands_cluster.cluster_up)
+cluster.command("down")(commands_cluster.cluster_down)
+cluster.command("status")(commands_cluster.cluster_status)
+data = typer.Typer(no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, packing.")
+data.command("list")(commands_data.data_list)
+data.command("check")(commands_data.data_check)
+data.command("pack")(commands_data.data_pack)
+
+app.add_typer(launch, name="launch")
+app.command()(commands_search.search)
+for command in (
+    commands_run.status,
+    commands_run.runs,
+    commands_run.logs,
+    commands_run.stop,
+    commands_run.resume,
+    commands_run.gather,
+    commands_run.evaluate,
+):
+    app.command()(command)
+app.add_typer(data, name="data")
+app.add_typer(cluster, name="cluster")
+app.command()(commands_cluster.doctor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    app()

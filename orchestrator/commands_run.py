@@ -1,0 +1,139 @@
+"""Commands on runs that exist: status, runs, logs, stop, resume, gather, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.attach import run_launch, run_search, saved_request, saved_run
+from orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, tell, whole_path
+from orchestrator.output import answer_table, show_document, show_rows
+from orchestrator.search_spec import SearchRequest
+from workers.errors import UsageError
+from workers.store import Store
+
+
+@guarded
+def status(run: Run, storage: Storage = "store", as_json: AsJson = False) -> None:
+    """A run's state, from the store alone: it works with the cluster switched off."""
+    from orchestrator.output import status_table
+    from orchestrator.views import run_status
+
+    found = run_status(Store(whole_path(storage)), run)
+    show_document(found) if as_json else status_table(found)
+
+
+@guarded
+def runs(storage: Storage = "store", as_json: AsJson = False) -> None:
+    """All runs of a store."""
+    from orchestrator.views import list_runs
+
+    rows = list_runs(Store(whole_path(storage)))
+    show_document(rows) if as_json else show_rows(rows, title=f"{len(rows)} runs in {storage}")
+
+
+@guarded
+def logs(
+    run: Run,
+    member: Annotated[int | None, typer.Option(help="One member's only.")] = None,
+    tail: Annotated[int, typer.Option(help="Last lines of each.")] = 50,
+    storage: Storage = "store",
+    as_json: AsJson = False,
+) -> None:
+    """What the members of a run logged, from the store."""
+    from orchestrator.views import member_logs
+
+    found = member_logs(Store(whole_path(storage)), run, member, tail)
+    if as_json:
+        show_document([{"log": title, "lines": lines} for title, lines in found])
+        return
+    for title, lines in found:
+        typer.echo(f"== {title}")
+        for line in lines:
+            typer.echo(line)
+
+
+@guarded
+def stop(
+    run: Run,
+    now: Annotated[bool, typer.Option("--now", help="Don't let running members finish.")] = False,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stops a run: running members finish, so that their work is kept; queued ones are dropped."""
+    from cluster import local
+    from orchestrator import submit
+
+    if address is None and local.find() is None:
+        raise UsageError(
+            f"No local Ray head runs, so {run} is not running here. Name its cluster: --address."
+        )
+    with submit.reached(address, tell) as cluster:
+        said = submit.stop(cluster, run, now=now)
+    show_document({"run": run, "message": said}) if as_json else typer.echo(said)
+
+
+@guarded
+def resume(
+    run: Run,
+    parallel: Annotated[int | None, typer.Option(help="Members at once.")] = None,
+    gpus_per_member: Annotated[float | None, typer.Option(help="A member's share of a GPU.")] = None,
+    storage: Storage = "store",
+    address: Address = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Goes on with a run: finished members are found in the store, others go on from their last epoch."""
+    saved = saved_run(run, storage)
+    request = saved.base if isinstance(saved, SearchRequest) else saved
+    changes: dict[str, Any] = {"parallel": parallel, "gpus_per_member": gpus_per_member}
+    given = {name: value for name, value in changes.items() if value is not None}
+    request = dataclasses.replace(request, resources=dataclasses.replace(request.resources, **given))
+    if isinstance(saved, SearchRequest):
+        run_search(dataclasses.replace(saved, base=request), address, detach, as_json)
+    else:
+        run_launch(request, address, detach, as_json)
+
+
+@guarded
+def gather(
+    run: Run,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    storage: Storage = "store",
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Joins the members' vectors of a split into Parquet shards; embeds it first where that is missing."""
+    request = saved_request(run, storage)
+    if split not in {"test", "train"} and not (split == "val" and request.data.val_classes):
+        raise UsageError(
+            f"--split {split}: run {run} has "
+            + (
+                "test, train and val."
+                if request.data.val_classes
+                else "test and train; a val split needs --val-classes at launch."
+            )
+        )
+    run_launch(request, address, False, as_json, *([split] if split == "train" else []))
+
+
+@guarded
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    recall_at: Annotated[str | None, typer.Option(help="K of recall@K, e.g. 1,10,100.")] = None,
+    eval_memory: Annotated[str, typer.Option(help="Memory of its blocks.")] = "1GB",
+    nmi: Annotated[bool, typer.Option(help="Compute NMI too.")] = True,
+    storage: Storage = "store",
+    as_json: AsJson = False,
+) -> None:
+    """Scores a run's finished members again, from the store alone: no cluster is needed."""
+    from orchestrator.rescore import rescore
+
+    found = rescore(saved_request(run, storage), split, recall_at, eval_memory, nmi)
+    if as_json:
+        show_document(found)
+    else:
+        answer_table(found, found["message"])

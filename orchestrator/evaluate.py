@@ -1,0 +1,137 @@
+"""An ensemble's scores at every size: as Ray tasks in a run, or in this process from the store alone.
+
+Recall and MAP@R come from one pass over the members for all L (`workers.retrieval`); NMI has no such form
+and is computed at L = 1, 2, 4, ... and the last, a task each.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.vectors import member_vectors
+from workers.errors import CorruptFileError
+from workers.member import MemberTask, Target
+from workers.pixels import read_index
+from workers.protocol import Protocol
+from workers.store import Store
+
+MOST_THREADS = 8
+NMI_SEED = 0
+NMI_ITERATIONS = 100
+NMI_RESTARTS = 5
+
+
+def evaluate_on_ray(
+    store: Store, target: Target, members: Sequence[MemberTask], ks: Sequence[int], *, memory: int, nmi: bool
+) -> dict[str, Any]:
+    """The curve over L of a split's members, in index order: `curve` (a row for each L), `near_ties` and `lone`.
+
+    Shares are in 0..1. Raises DamagedMember.
+    """
+    keys = [task.key for task in members]
+    import ray
+
+    cores = max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
+    threads = min(MOST_THREADS, cores)
+    score = ray.remote(num_cpus=threads, max_retries=3)(prefix_scores)
+    cluster = ray.remote(num_cpus=1, max_retries=3)(prefix_nmi)
+    scores = score.remote(store.root, target, keys, list(ks), memory, threads)
+    # The largest first: it takes the longest.
+    sizes = sorted(nmi_schedule(len(keys)), reverse=True) if nmi else []
+    clusterings = {size: cluster.remote(store.root, target, keys[:size]) for size in sizes}
+    found: dict[str, Any] = ray.get(scores)
+    return _with_nmi(found, {size: ray.get(reference) for size, reference in clusterings.items()})
+
+
+def evaluate_here(
+    store: Store, target: Target, keys: list[str], ks: Sequence[int], *, memory: int, nmi: bool
+) -> dict[str, Any]:
+    """The same in this process, with all its cores: no cluster is needed. Raises DamagedMember."""
+    import torch
+
+    found = prefix_scores(store.root, target, keys, list(ks), memory, torch.get_num_threads())
+    sizes = nmi_schedule(len(keys)) if nmi else []
+    return _with_nmi(found, {size: prefix_nmi(store.root, target, keys[:size]) for size in sizes})
+
+
+def _with_nmi(found: dict[str, Any], values: dict[int, float]) -> dict[str, Any]:
+    return {**found, "curve": [{**row, "nmi": values.get(row["L"])} for row in found["curve"]]}
+
+
+def nmi_schedule(members: int) -> list[int]:
+    """The ensemble sizes at which NMI is computed."""
+    from workers import clustering
+
+    return list(clustering.nmi_schedule(members))
+
+
+def protocol_of(store: Store, target: Target) -> Protocol:
+    """Which images ask and which answer: all of them each way, or the roles that the data set gives."""
+    index = read_index(store.pack(target.images.pack), target.images.pack)
+    if index is None:
+        raise CorruptFileError(
+            f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
+        )
+    part = index.part(target.images.class_ids)
+    roles = np.asarray(index.table["role"].to_pylist(), dtype=object)[part.rows]
+    return Protocol(part.labels, np.flatnonzero(roles != "gallery"), np.flatnonzero(roles != "query"))
+
+
+def prefix_scores(
+    root: str, target: Target, keys: list[str], ks: list[int], memory: int, threads: int
+) -> dict[str, Any]:
+    """Recall@K, MAP@R and R-precision of every prefix, with so many threads. Raises DamagedMember."""
+    import torch
+
+    from workers.retrieval import prefix_curve
+
+    torch.set_num_threads(threads)
+    store = Store(root)
+    protocol = protocol_of(store, target)
+    with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
+        vectors = _all_vectors(store, target, keys, memory, Path(scratch))
+        scores = prefix_curve(vectors, protocol, ks, map_at_r=True, memory=memory)
+    curve = [
+        {
+            "L": score.members,
+            **{f"recall_at_{k}": share for k, share in score.recall.items()},
+            "map_at_r": score.map_at_r,
+            "r_precision": score.r_precision,
+            "near_ties": score.near_ties,
+        }
+        for score in scores
+    ]
+    lone = {"queries": protocol.lone_queries, "classes": list(protocol.lone_classes)}
+    return {"curve": curve, "near_ties": scores[-1].near_ties, "queries": scores[-1].queries, "lone": lone}
+
+
+def _all_vectors(
+    store: Store, target: Target, keys: list[str], memory: int, scratch: Path
+) -> list[np.ndarray]:
+    """Every member's vectors; in files mapped into memory where together they exceed `memory` bytes."""
+    vectors: list[np.ndarray] = []
+    for key in keys:
+        found = member_vectors(store, key, target.digest)
+        if found.nbytes * len(keys) > memory:
+            np.save(scratch / f"{key}.npy", found)
+            found = np.load(scratch / f"{key}.npy", mmap_mode="r")
+        vectors.append(found)
+    return vectors
+
+
+def prefix_nmi(root: str, target: Target, keys: list[str]) -> float:
+    """NMI of one ensemble, with one thread: the result may depend on their number. Raises DamagedMember."""
+    import faiss
+
+    from workers.clustering import nmi
+
+    faiss.omp_set_num_threads(1)
+    store = Store(root)
+    labels = protocol_of(store, target).labels
+    vectors = np.concatenate([member_vectors(store, key, target.digest) for key in keys], axis=1)
+    return float(nmi(vectors, labels, NMI_SEED, iterations=NMI_ITERATIONS, restarts=NMI_RESTARTS))

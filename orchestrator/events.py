@@ -1,0 +1,48 @@
+"""What a running job says, one JSON object a line.
+
+The job's driver prints each event on its standard output and keeps it in the run folder; the command
+line reads the same lines, through Ray's Jobs API or from the store, and draws them. There is no other
+channel between the two. Every event has `event` (its kind) and `t` (Unix seconds); the kinds:
+
+message   level (info|warning|error), text
+stage     name (pack|plan|train|gather|evaluate|report), state (start|end), seconds (at the end)
+pack      split, done, total, images_per_s
+plan      asked, reused, to_train, text (one line for people)
+member    index, key, state (queued|starting|training|embedding|done|reused|retrying|failed|dropped),
+          and where they are known: epoch (finished ones), epochs, step, steps (in this epoch), loss,
+          images_per_s, seconds_left, attempt, node, node_id, D, message
+ensemble  done, failed, running, asked, seconds_left
+trial     number, settings, state (reached|complete|cut|plateau|budget|stopped|failed), L, the metric, message
+curve     rows: a list of {L, recall_at_1, ..., map_at_r, r_precision, nmi}; shares in 0..1, nmi may be null
+alive     nothing has happened, and the driver lives
+end       state (done|partial|failed|stopped), exit_code, message, answer (what `launch --json` prints)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+Event = dict[str, Any]
+
+
+def event(kind: str, **fields: Any) -> Event:
+    """An event of `kind`, stamped with the time."""
+    return {"event": kind, "t": round(time.time(), 3), **fields}
+
+
+def to_line(item: Event) -> str:
+    """The event as one line of JSON, without the line end."""
+    return json.dumps(item, separators=(",", ":"), default=str)
+
+
+def from_line(line: str) -> Event | None:
+    """The event that a line of a job's output holds; None for any other output."""
+    if not line.startswith('{"event":'):
+        return None
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,81 @@
+"""A member as a Ray actor: it lends `workers.member` a process, a device, a log and a line to the fleet."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+import traceback
+from typing import Any
+
+import ray
+
+TICK_SECONDS = 1.0
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class MemberActor:
+    """One attempt of one member. It is never restarted by Ray: the fleet decides, and knows what to avoid."""
+
+    def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
+        """Trains and embeds what the store lacks. Raises what the work raises, its log already in the store."""
+        where = {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
+        fleet.report.remote(task.key, attempt, {"state": "starting", **where})
+        from workers.errors import MusterError
+        from workers.member import run_member
+        from workers.store import Store
+
+        store = Store(store_root)
+        log = _Log(store, store.run(run).log(task.key, attempt))
+        try:
+            run_member(store, task, attempt, _device(gpus), report=_Ticker(fleet, task.key, attempt), log=log)
+        except MusterError as error:  # says itself what happened: no traceback
+            log(str(error))
+            raise
+        except BaseException:
+            log(traceback.format_exc())
+            raise
+
+
+def _device(gpus: float) -> Any:
+    """The device that the fleet reserved. Never the CPU in place of a GPU: that would be slow, and silent."""
+    import torch
+
+    from workers.errors import MusterError
+
+    if not gpus:
+        return torch.device("cpu")
+    if not ray.get_gpu_ids() or not torch.cuda.is_available():
+        raise MusterError(
+            f"Ray granted {gpus:g} GPU on {socket.gethostname()} and torch can use none there. Check the driver and "
+            "torch's CUDA build on that node: muster doctor."
+        )
+    return torch.device("cuda")
+
+
+class _Ticker:
+    """Passes progress on to the fleet, at most once a second but for the ends of epochs."""
+
+    def __init__(self, fleet: Any, key: str, attempt: str) -> None:
+        self.fleet, self.key, self.attempt, self.last = fleet, key, attempt, 0.0
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self.last >= TICK_SECONDS or progress.get("step") == progress.get("steps"):
+            self.last = now
+            self.fleet.report.remote(self.key, self.attempt, progress)
+
+
+class _Log:
+    """An attempt's log in the run folder, put whole at each line: there are few of them."""
+
+    def __init__(self, store: Any, name: str) -> None:
+        self.store, self.name, self.lines = store, name, [""]
+
+    def __call__(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.lines[-1:] = [*(f"{stamp} {line}" for line in text.rstrip().splitlines()), ""]
+        try:
+            self.store.files.put(self.name, "\n".join(self.lines).encode())
+        except Exception:
+            logging.getLogger("muster").exception("can't write the log %s", self.name)

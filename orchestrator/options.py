@@ -1,0 +1,65 @@
+"""What the commands share: options, how errors leave, paths, and one line to standard error."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.errors import ClusterError
+from orchestrator.output import err, show_document
+from workers.errors import MusterError, UsageError
+
+EXIT_INTERRUPTED = 130
+
+Storage = Annotated[
+    str, typer.Option("--storage", envvar="MUSTER_STORAGE", help="Root folder or URI of the store.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="MUSTER_ADDRESS",
+        help="A cluster, http://HOST:8265; without it a local head is used.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Submit, and don't wait.")]
+Run = Annotated[str, typer.Argument(help="The run's name: see `muster runs`.")]
+
+
+def guarded(function: Callable[..., None]) -> Callable[..., None]:
+    """Turns errors that explain themselves into their message and exit code."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except (MusterError, ClusterError) as error:
+            problems = error.problems if isinstance(error, UsageError) else [str(error)]
+            for problem in problems:
+                tell(f"muster: {problem}")
+            if kwargs.get("as_json"):
+                show_document(
+                    {"state": "failed", "exit_code": error.exit_code, "message": "\n".join(problems)}
+                )
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+
+    return run
+
+
+def tell(text: str) -> None:
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def whole_path(storage: str) -> str:
+    return storage if "://" in storage else str(Path(storage).expanduser().absolute())

@@ -1,0 +1,119 @@
+"""How answers look: one source of rows, as a table or as JSON. Nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+err = Console(stderr=True)
+out = Console()
+
+
+def show_document(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
+    """A table whose columns are the keys of the first row."""
+    if title:
+        out.print(Text(title), soft_wrap=True)
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        numeric = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
+    out.print(table)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name == "heard":
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def answer_table(answer: dict[str, Any], message: str) -> None:
+    """The curve over L, then where everything is."""
+    from orchestrator.plots import recall_ks
+    from orchestrator.progress import print_curve
+
+    print_curve(out, answer["curve"], recall_ks(answer["curve"]))
+    out.print()
+    out.print(Text(message), soft_wrap=True)
+    for name, path in answer.get("paths", {}).items():
+        out.print(Text(f"  {name.replace('_', ' '):10} {path}"), soft_wrap=True)
+
+
+def search_table(answer: dict[str, Any], message: str) -> None:
+    """The trials, the Pareto front, what is recommended and how to get it."""
+    metric, split = answer["chosen_on"]["metric"], answer["chosen_on"]["split"]
+    hidden = {"message", "reused", "trained"}
+    rows = [{key: value for key, value in row.items() if key not in hidden} for row in answer["trials"]]
+    show_rows([_in_percent(row) for row in rows], title=f"Trials, chosen on {answer['chosen_on']['text']}")
+    out.print()
+    fields = [key for key in answer["pareto"][0] if key not in {metric, f"test_{metric}"}]
+    front = [
+        {
+            **{key: row[key] for key in fields},
+            f"{split}_{metric}": row[metric],
+            f"test_{metric}": row[f"test_{metric}"],
+        }
+        for row in answer["pareto"]
+    ]
+    show_rows([_in_percent(row) for row in front], title="Not beaten in quality, networks and dimensions")
+    out.print()
+    for text in (message, answer["recommended"]["training"]["text"]):
+        out.print(Text(text), soft_wrap=True)
+    out.print(Text(f"  {answer['recommended']['command']}"), soft_wrap=True)
+    for name, path in answer.get("paths", {}).items():
+        out.print(Text(f"  {name:14} {path}"), soft_wrap=True)
+
+
+def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
+    from orchestrator.plots import percent
+
+    scores = ("recall_at_", "map_at_r", "r_precision")
+    return {
+        key.replace("recall_at_", "R@"): percent(value) if any(score in key for score in scores) else value
+        for key, value in row.items()
+    }
+
+
+def status_table(status: dict[str, Any]) -> None:
+    """A run's state and its members."""
+    heard = _cell("heard", status["heard"])
+    out.print(
+        Text(f"{status['run']}: {status['state']}, {status['done']} of {status['asked']} members, {heard}")
+    )
+    for name in ("plan", "message"):
+        if status[name]:
+            out.print(Text(status[name]), soft_wrap=True)
+    if status["trials"]:
+        rows = [{**row, "message": row.get("message")} for row in status["trials"]]
+        show_rows([_in_percent(row) for row in rows], title="")
+        out.print()
+    several = len({member.get("D") for member in status["members"]}) > 1
+    rows = [
+        {
+            "member": member["index"],
+            **({"D": member.get("D")} if several else {}),
+            "state": member["state"],
+            "epoch": f"{member.get('epoch', 0)}/{member.get('epochs', '?')}" if "epoch" in member else "-",
+            "loss": member.get("loss"),
+            "images_per_s": member.get("images_per_s"),
+            "node": member.get("node"),
+        }
+        for member in status["members"]
+    ]
+    show_rows(rows, title="")

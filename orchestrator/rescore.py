@@ -1,0 +1,65 @@
+"""Scores of a run's finished members, computed again from the store, in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.evaluate import evaluate_here
+from orchestrator.launch import recall_at as usual_recall_at
+from orchestrator.plan import make_plan, prepare
+from orchestrator.spec import LaunchRequest, parse_bytes
+from workers.errors import UsageError
+from workers.store import Store
+
+
+def rescore(
+    request: LaunchRequest, split: str, recall_at: str | None, memory: str, nmi: bool
+) -> dict[str, Any]:
+    """The curve of a split over the members that the store has, in index order.
+
+    Raises UsageError for a wrong option, or if the store lacks the run's packs or all of its vectors.
+    """
+    ks = _parse_ks(recall_at) if recall_at else usual_recall_at(request)
+    if parse_bytes(memory) <= 0:
+        raise UsageError(f"--eval-memory {memory}: write 512MB or 2GB.")
+    store = Store(request.storage)
+    prepared = prepare(request, store, None, extra=("train",) if split == "train" else ())
+    if prepared is None:
+        raise UsageError(
+            f"The packed images of {request.run} are not in {request.storage}: muster resume {request.run}."
+        )
+    targets = {target.split: target for target in prepared.targets}
+    if split not in targets:
+        raise UsageError(f"--split {split}: this run has {', '.join([*targets, 'train'])}.")
+    answer = store.run(request.run).read("answer.json") or {}
+    plan = make_plan(
+        request,
+        store,
+        prepared,
+        weights=answer.get("weights", "none"),
+        precision=answer.get("precision", "fp32"),
+    )
+    digest = targets[split].digest
+    keys = [task.key for task in plan.tasks if store.model(task.key).embedding(digest).done() is not None]
+    if not keys:
+        raise UsageError(
+            f"The store has no vectors of the {split} split: muster gather {request.run} --split {split}."
+        )
+    found = evaluate_here(store, targets[split], keys, ks, memory=parse_bytes(memory), nmi=nmi)
+    state = "done" if len(keys) == len(plan.tasks) else f"partial {len(keys)} of {len(plan.tasks)}"
+    return {
+        "run": request.run,
+        "split": split,
+        "state": state,
+        "members": keys,
+        "metrics": found["curve"][-1],
+        "message": f"{split}: {found['queries']} queries, {len(keys)} of {len(plan.tasks)} members.",
+        **found,
+    }
+
+
+def _parse_ks(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+        raise UsageError(f"--recall-at {text}: write whole numbers from 1 up, such as 1,2,4,8.")
+    return tuple(sorted({int(part) for part in parts}))

@@ -1,0 +1,185 @@
+"""What a search may need, what the store has of it, and what that would cost: before anything is started.
+
+Nothing here trains, and no cluster is asked: `--dry-run` and the job's own plan are the same sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.halving import rungs_of, schedule_cost
+from orchestrator.launch import differences, refuse_other_kind
+from orchestrator.plan import Prepared, check_listing, expected_seconds, member_tasks, prepare
+from orchestrator.search_spec import SearchRequest, parse_search
+from workers.errors import UsageError
+from workers.member import MemberTask, Target, missing
+from workers.model import Precision
+from workers.store import RunFolder, Store
+
+PackProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a trial's settings become: its members' tasks. The same in the driver and in the actor."""
+
+    request: SearchRequest
+    prepared: dict[str, Prepared]
+    "By the training images' resize rule, which may be searched too."
+    weights: str
+    precision: Precision
+    ks: tuple[int, ...]
+
+    def tasks(self, settings: Mapping[str, Any]) -> tuple[MemberTask, ...]:
+        """The members of a trial up to max L, in index order."""
+        launch = self.request.launch_of(settings)
+        return member_tasks(launch, self.prepared[launch.recipe.resize], self.weights, self.precision)
+
+    def target(self, split: str) -> Target:
+        """The vectors that the metric of this split needs: the same for all trials."""
+        prepared = next(iter(self.prepared.values()))
+        return next(target for target in prepared.targets if target.split == split)
+
+    def reach(self, L: int, rungs: Sequence[int]) -> int:
+        """The last member that may be asked for when the L-th is due: never one beyond an undecided rung."""
+        last = min(L + self.request.search.window - 1, self.request.base.ensemble.L)
+        return min([last, *(rung for rung in rungs if rung >= L)])
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """What the search may take, and on what basis."""
+
+    trials: int
+    at_most: int
+    "Different members of all trials at max L."
+    by_schedule: int
+    "What the scheduler trains if no trial ends early."
+    in_store: int
+    to_train: int
+    "At most, counting what the store has."
+    seconds_each: float | None
+    basis: str
+
+    def sentence(self) -> str:
+        """The plan in one line."""
+        text = f"{self.trials} trials: at most {self.at_most} members"
+        if self.by_schedule < self.at_most:
+            text += f", {self.by_schedule} by the schedule"
+        text += f"; {self.in_store} in the store"
+        if not self.to_train:
+            return f"{text}, none to train."
+        if self.seconds_each is None:
+            return f"{text}; cost unknown: nothing like it in the store."
+        hours = self.seconds_each * min(self.to_train, self.by_schedule) / 3600
+        shown = f"{hours:.1f} device-hours" if hours >= 0.1 else f"{hours * 60:.0f} device-minutes"
+        return f"{text}; about {shown}, {self.basis}."
+
+
+def check_search(request: SearchRequest) -> None:
+    """Checks the request against the data set's lists, before anything is decoded or started.
+
+    Raises UsageError with all that is wrong.
+    """
+    axis = next(axis for axis in request.search.axes if axis.key == "D")
+    check_listing(request.launch_of({"D": int(axis.largest)}))
+
+
+def check_search_name(request: SearchRequest, store: Store) -> RunFolder:
+    """The run's folder; writes nothing that stays. Raises UsageError if the name belongs to another request."""
+    store.files.check_writable()
+    run = store.run(request.run)
+    saved = run.read("run.json")
+    refuse_other_kind(saved, request.run, "search")
+    if saved is not None and run.read("plan.json") is not None:
+        changed = differences(parse_search(saved).identity(), request.identity())
+        if changed:
+            raise UsageError(
+                f"There is a search {request.run} in {store.root}, and it was asked for otherwise: "
+                f"{'; '.join(changed)}. Give --name another name, or ask for the same."
+            )
+    return run
+
+
+def prepare_all(
+    request: SearchRequest, store: Store, progress: PackProgress | None
+) -> dict[str, Prepared] | None:
+    """The packed images, for each resize rule that is searched; None if one is missing and can't be built."""
+    axis = next((axis for axis in request.search.axes if axis.key == "resize"), None)
+    found = {}
+    for rule in axis.grid() if axis else [request.base.recipe.resize]:
+        launch = request.launch_of({"D": 2, "resize": rule})
+        prepared = prepare(launch, store, progress)
+        if prepared is None:
+            return None
+        found[launch.recipe.resize] = prepared
+    return found
+
+
+def rungs(request: SearchRequest) -> tuple[int, ...]:
+    """The L at which this search compares its trials; none unless it halves."""
+    search = request.search
+    if search.scheduler != "halving":
+        return ()
+    return rungs_of(search.first_rung, search.reduction, request.base.ensemble.L)
+
+
+def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
+    """What the store has of all trials' members, and what the rest would cost."""
+    request = plan.request
+    trials, max_L = request.trials(), request.base.ensemble.L
+    if not trials:  # Optuna proposes them as it goes
+        samples = request.search.samples
+        return SearchCost(
+            samples,
+            samples * max_L,
+            samples * max_L,
+            0,
+            samples * max_L,
+            None,
+            "its trials are not known yet",
+        )
+    tasks: dict[str, MemberTask] = {task.key: task for settings in trials for task in plan.tasks(settings)}
+    to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
+    seconds, basis = expected_seconds(store, tuple(tasks.values()), to_train) if to_train else (None, "")
+    scheduled = schedule_cost(len(trials), rungs(request), request.search.reduction, max_L)
+    at_most = len(tasks)
+    return SearchCost(
+        len(trials),
+        at_most,
+        min(scheduled, at_most),
+        at_most - len(to_train),
+        len(to_train),
+        seconds,
+        basis,
+    )
+
+
+def preview_search(request: SearchRequest) -> dict[str, Any]:
+    """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing."""
+    check_search(request)
+    store = Store(request.storage)
+    prepared = prepare_all(request, store, None)
+    trials = request.trials()
+    rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
+    max_L = request.base.ensemble.L
+    found: dict[str, Any] = {"run": request.run, "rows": rows, "rungs": list(rungs(request)), "max_L": max_L}
+    if prepared is None or request.base.ensemble.weights != "none":
+        count = len(trials) or request.search.samples
+        text = f"{count} trials: at most {count * max_L} members, cost unknown until the images are packed."
+        return {**found, "sentence": text, "at_most": count * max_L}
+    precision = request.base.ensemble.precision
+    plan = SearchPlan(request, prepared, "none", "fp32" if precision == "auto" else precision, ())
+    cost = search_cost(plan, store)
+    for row, settings in zip(rows, trials, strict=True):
+        row["in_store"] = sum(not missing(store, task)[0] for task in plan.tasks(settings))
+    return {
+        **found,
+        "sentence": cost.sentence(),
+        "at_most": cost.at_most,
+        "by_schedule": cost.by_schedule,
+        "in_store": cost.in_store,
+        "device_seconds": cost.seconds_each and cost.seconds_each * min(cost.to_train, cost.by_schedule),
+    }

@@ -1,0 +1,183 @@
+"""From the command line to a job and back: find or start a cluster, submit, draw the job's events, detach.
+
+It talks to the cluster through the Jobs API alone; what the job does is the job's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.events import Event, from_line
+from orchestrator.job import ATTEMPT, REQUEST
+from orchestrator.spec import LaunchRequest
+from workers.errors import MusterError
+from workers.store import new_attempt_id
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cluster.jobs import Jobs
+    from orchestrator.search_spec import SearchRequest
+
+EXIT_INTERRUPTED = 130
+OUTPUT_SHOWN = 20
+ENDING_SECONDS = 60.0
+
+
+@dataclass
+class Cluster:
+    """A cluster that jobs can be submitted to."""
+
+    jobs: Jobs
+    local: bool
+    started: bool
+    "Did this command start it? Then it ends with the command's job, unless somebody else uses it."
+    kept: bool = False
+
+    def python(self) -> str:
+        """The interpreter of the cluster's nodes: ours on this machine."""
+        return sys.executable if self.local else "python"
+
+    def modules(self) -> list[Path] | None:
+        """Our own code, to travel with the job; a local head runs on this very installation."""
+        root = Path(__file__).resolve().parent.parent
+        return None if self.local else [root / name for name in ("orchestrator", "workers", "cluster")]
+
+
+@contextlib.contextmanager
+def reached(address: str | None, tell: Callable[[str], None], cpus: int | None = None) -> Iterator[Cluster]:
+    """The cluster at `address`; without one the local head, started if there is none.
+
+    A head that was started here is stopped at the end, unless the caller set `kept` or it runs another job.
+    """
+    from cluster import local
+    from cluster.jobs import connect
+
+    if address is not None and address != "auto":
+        yield Cluster(connect(address), local=False, started=False)
+        return
+    head = local.find()
+    started = head is None
+    if head is None:
+        tell("Starting a local Ray head on loopback.")
+        head = local.start(num_cpus=cpus)
+    cluster = Cluster(connect("auto"), local=True, started=started)
+    try:
+        yield cluster
+    except KeyboardInterrupt:
+        cluster.kept = True
+        raise
+    finally:
+        if started and not cluster.kept and all(job.done for job in cluster.jobs.list()):
+            local.stop(head)
+
+
+def submit(
+    cluster: Cluster, request: LaunchRequest | SearchRequest, *splits: str, verb: str = "launch"
+) -> str:
+    """Submits a request and returns the submission id, `<run>-<attempt>`."""
+    attempt = f"{request.run}-{new_attempt_id()}"
+    environment = {
+        **_ours(cluster),
+        **job_settings(),
+        REQUEST: json.dumps(dataclasses.asdict(request)),
+        ATTEMPT: attempt,
+    }
+    command = " ".join(["exec", cluster.python(), "-m", "orchestrator.job", verb, *splits])
+    return cluster.jobs.submit(command, attempt, environment, cluster.modules(), {"run": request.run})
+
+
+def job_settings() -> dict[str, str]:
+    """Ray's settings for every process of a job.
+
+    A process that is granted no GPU must see none of them. Ray 2.60 leaves all visible unless it is told
+    otherwise here; CUDA_VISIBLE_DEVICES="" for the whole job would hide them from members too.
+    """
+    return {
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    }
+
+
+def _ours(cluster: Cluster) -> dict[str, str]:
+    """What a job on the local head needs of this shell: the head may have been started from another one.
+
+    A cluster that others run has its own; credentials are not sent to it, as everybody there could read them.
+    """
+    wanted = ("MUSTER_", "AWS_", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_")
+    return (
+        {name: value for name, value in os.environ.items() if name.startswith(wanted)}
+        if cluster.local
+        else {}
+    )
+
+
+def follow(cluster: Cluster, submission: str, console: Console) -> Event:
+    """Draws a job's events until it ends; its `end` event.
+
+    Raises MusterError with the last lines of its output if it ended without one, and KeyboardInterrupt.
+    """
+    from orchestrator.progress import Progress
+
+    output: list[str] = []
+    end: Event | None = None
+    with Progress(console, show_curve=False) as progress:
+        for line in cluster.jobs.tail(submission):
+            item = from_line(line)
+            if item is None:
+                output = [*output[-OUTPUT_SHOWN:], line]
+                continue
+            if item["event"] == "end":
+                end = item
+                break
+            progress.handle(item)
+    if end is not None:
+        # Ray takes a moment to notice; a head that was started for this job can't be stopped before.
+        cluster.jobs.wait(submission, timeout_s=ENDING_SECONDS)
+        return end
+    info = cluster.jobs.info(submission)
+    tail = "\n".join(f"    {line}" for line in output)
+    raise MusterError(
+        f"The job {submission} ended as {info.status} without a result. {info.message}\n{tail}".rstrip()
+    )
+
+
+def running_attempt(jobs: Any, run: str) -> str | None:
+    """The submission id of the run's job that is not over yet, if there is one."""
+    mine = [job for job in jobs.list(prefix=f"{run}-") if job.metadata.get("run") == run and not job.done]
+    return mine[-1].submission_id if mine else None
+
+
+def stop(cluster: Cluster, run: str, *, now: bool) -> str:
+    """Asks a run's fleet to finish what is running and drop the rest; with `now` the job is ended at once.
+
+    What was done, for people. Ray would end a job three seconds after the signal: the fleet is told first.
+    """
+    attempt = running_attempt(cluster.jobs, run)
+    if attempt is None:
+        return f"{run} is not running."
+    if now:
+        cluster.jobs.stop(attempt)
+        return f"{run} was ended; finished epochs are kept. Go on with: muster resume {run}"
+    command = f"exec {cluster.python()} -m orchestrator.job stop {attempt}"
+    helper = f"stop-{attempt}-{new_attempt_id()}"
+    cluster.jobs.submit(command, helper, job_settings(), cluster.modules(), {"stops": run})
+    ends = [
+        item for line in cluster.jobs.tail(helper) if (item := from_line(line)) and item["event"] == "end"
+    ]
+    if not ends or ends[-1]["exit_code"]:
+        cluster.jobs.stop(attempt)
+        return f"{run} had no fleet yet and was ended. Go on with: muster resume {run}"
+    return (
+        f"{run} stops: {ends[-1]['message']} running members finish, queued ones are dropped. "
+        f"Go on with: muster resume {run}"
+    )

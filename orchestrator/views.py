@@ -1,0 +1,118 @@
+"""Runs as the store knows them: no cluster is asked, so they can be read when it is off."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from orchestrator.events import Event, from_line
+from workers.errors import UsageError
+from workers.store import Store
+
+#: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
+SILENT_SECONDS = 60.0
+
+
+def read_events(store: Store, run: str) -> list[Event]:
+    """The events of a run's newest attempt, in order."""
+    folder = store.run(run)
+    names = store.files.names(folder / "events")
+    if not names:
+        return []
+    newest = names[-1].rpartition("-")[0]
+    lines = [
+        line
+        for name in names
+        if name.rpartition("-")[0] == newest
+        for line in store.files.get(folder / f"events/{name}").decode().splitlines()
+    ]
+    return [item for line in lines if (item := from_line(line)) is not None]
+
+
+def run_status(store: Store, run: str) -> dict[str, Any]:
+    """A run's state, counts, members and answer. Raises UsageError if there is no such run."""
+    folder = store.run(run)
+    request = folder.read("run.json")
+    if request is None:  # nothing was submitted under this name
+        known = ", ".join(store.runs()[-10:]) or "none"
+        raise UsageError(f"There is no run {run} in {store.root}. The newest there are: {known}.")
+    events = read_events(store, run)
+    end = next((item for item in reversed(events) if item["event"] == "end"), None)
+    members: dict[str, dict[str, Any]] = {}
+    for item in events:
+        if item["event"] == "member":
+            known_fields = {name: value for name, value in item.items() if name not in {"event", "t"}}
+            members[item["key"]] = {**members.get(item["key"], {}), **known_fields}
+    rows = sorted(members.values(), key=lambda row: (row["index"], row.get("D", 0)))
+    heard = events[-1]["t"] if events else None
+    return {
+        "run": run,
+        "state": _state(end, heard),
+        "heard": heard,
+        "stage": next((item["name"] for item in reversed(events) if item["event"] == "stage"), None),
+        "plan": next((item["text"] for item in reversed(events) if item["event"] == "plan"), None),
+        "message": end["message"] if end else None,
+        "kind": request.get("kind", "launch"),
+        "asked": max(len(members), _asked(request, events)),
+        "done": sum(member["state"] in {"done", "reused"} for member in members.values()),
+        "failed": sum(member["state"] == "failed" for member in members.values()),
+        "members": rows,
+        "trials": _trials(events),
+        "answer": folder.read("answer.json") if end and end["state"] in {"done", "partial"} else None,
+    }
+
+
+def _asked(request: dict[str, Any], events: list[Event]) -> int:
+    """The members a launch asks for; of a search, those that its schedule came to so far."""
+    if request.get("kind") != "search":
+        return int(request["ensemble"]["L"])
+    counts = [item["asked"] for item in events if item["event"] == "ensemble"]
+    return counts[-1] if counts else 0
+
+
+def _trials(events: list[Event]) -> list[dict[str, Any]]:
+    """A search's trials, each as it was last heard of."""
+    found: dict[int, dict[str, Any]] = {}
+    for item in events:
+        if item["event"] == "trial":
+            said = {key: value for key, value in item.items() if key not in {"event", "t", "settings"}}
+            found[item["number"]] = {**found.get(item["number"], {}), **item["settings"], **said}
+    return [found[number] for number in sorted(found)]
+
+
+def _state(end: Event | None, heard: float | None) -> str:
+    if end is not None:
+        return str(end["state"])
+    if heard is None:
+        return "new"
+    return "running" if time.time() - heard < SILENT_SECONDS else "lost"
+
+
+def list_runs(store: Store) -> list[dict[str, Any]]:
+    """A row for each run: run, state, done, asked, heard."""
+    rows = [run_status(store, run) for run in store.runs() if store.run(run).read("run.json")]
+    return [
+        {name: row[name] for name in ("run", "state", "done", "asked", "failed", "heard")} for row in rows
+    ]
+
+
+def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[tuple[str, list[str]]]:
+    """(title, last lines) of each attempt's log, in the order of members and attempts.
+
+    Raises UsageError if there is no such run or no log.
+    """
+    status = run_status(store, run)
+    numbers = {row["key"]: row["index"] for row in status["members"]}
+    found = []
+    for name in store.files.names(store.run(run) / "logs"):
+        key, _, attempt = name.removesuffix(".log").partition("-")
+        index = numbers.get(key, 0)
+        if member in {None, index}:
+            lines = store.files.get(store.run(run) / f"logs/{name}").decode(errors="replace").splitlines()
+            found.append((index, attempt, lines[-tail:]))
+    if not found:
+        which = f"member {member}" if member is not None else "members"
+        raise UsageError(
+            f"There are no logs of {which} in run {run}: reused members have theirs where they trained."
+        )
+    return [(f"member {index}, attempt {attempt}", lines) for index, attempt, lines in sorted(found)]

@@ -1,0 +1,94 @@
+"""A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members.
+
+Prints what came of it. Run by test_node_loss.py in a process of its own: it starts and ends a whole cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+from orchestrator.driver import Driver
+from orchestrator.events import Event
+from orchestrator.plan import make_plan, prepare
+from orchestrator.spec import load
+from workers.checkpoint import newest_epoch
+from workers.store import Store
+
+MEMORY = 80 * 2**20
+
+
+class Drill:
+    """A run of some members, during which something is done to the cluster once."""
+
+    def __init__(self, images: str, storage: Path, name: str, members: int, seed: int) -> None:
+        flags = {
+            "data.dataset": "folder", "data.root": images, "image_size": 72, "ensemble.backbone": "conv4",
+            "ensemble.D": 4, "ensemble.L": members, "ensemble.seed": seed, "recipe.epochs": 12,
+            "storage": str(storage), "name": name,
+        }  # fmt: skip
+        request = load(None, flags, ["batch_size=16", "lr=0.02"])
+        self.store = Store(request.storage)
+        prepared = prepare(request, self.store, lambda *_: None)
+        assert prepared is not None
+        self.plan = make_plan(request, self.store, prepared, weights="none", precision="fp32")
+        self.events: list[Event] = []
+        self.driver = Driver(request, self.store, self.plan, self.watch, 0.0, f"fleet-{name}")
+        self.pending: Callable[[str], None] | None = None
+
+    def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
+        """Trains; `strike` gets member 1's node once both that has two epochs and all members have started."""
+        self.pending = strike
+        outcomes = [dataclasses.asdict(outcome) for outcome in self.driver.train()]
+        members = [item for item in self.events if item["event"] == "member"]
+        return {
+            "outcomes": outcomes,
+            "nodes": [item["node_id"] for item in members if "node_id" in item and item["index"] == 1],
+            "retries": [item["message"] for item in members if item["state"] == "retrying"],
+        }
+
+    def watch(self, item: Event) -> None:
+        self.events.append(item)
+        nodes = {e["key"]: e["node_id"] for e in self.events if e["event"] == "member" and "node_id" in e}
+        first = self.plan.tasks[0].key
+        if self.pending and len(nodes) == len(self.plan.tasks) and newest_epoch(self.store.model(first)) >= 2:
+            strike, self.pending = self.pending, None
+            strike(nodes[first])
+
+
+def kill_the_member(_: str) -> None:
+    mine = psutil.Process().children(recursive=True)
+    for process in mine:
+        if "ray::MemberActor.run" in " ".join(process.cmdline()):
+            process.kill()
+
+
+def main() -> None:
+    images, storage = sys.argv[1], Path(sys.argv[2])
+    head = {"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in range(2)]
+    ray.init(address=cluster.address, namespace="muster", log_to_driver=False, logging_level="ERROR")
+    cluster.wait_for_nodes()
+
+    def kill_the_node(node_id: str) -> None:
+        victim = next(node for node in nodes if node.node_id == node_id)
+        cluster.remove_node(victim, allow_graceful=False)
+
+    killed = Drill(images, storage, "killed", members=1, seed=5).run(kill_the_member)
+    lost = Drill(images, storage, "lossy", members=2, seed=0).run(kill_the_node)
+    print(json.dumps({"killed": killed, "lost": lost}))
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Several nodes: a member that fails goes to another one, and a node that dies does not count against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli import Muster
+from tests.drills.test_kills import weights
+
+pytestmark = pytest.mark.long  # see pyproject.toml
+
+
+@pytest.fixture(scope="module")
+def drilled(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    home = tmp_path_factory.mktemp("nodes")
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    env |= {"MUSTER_CACHE": str(home / "cache"), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.drills.node_loss", str(shapes), str(home / "store")],
+        env=env, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return home / "store", json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_member_that_failed_on_a_node_goes_to_another(drilled: tuple[Path, dict[str, Any]]) -> None:
+    found = drilled[1]["killed"]
+    assert [outcome["state"] for outcome in found["outcomes"]] == ["done"]
+    assert len(set(found["nodes"])) == len(found["nodes"]) == 2
+
+
+def test_a_lost_node_does_not_count_against_its_members(drilled: tuple[Path, dict[str, Any]]) -> None:
+    found = drilled[1]["lost"]
+    assert [outcome["state"] for outcome in found["outcomes"]] == ["done", "done"]
+    assert found["retries"] == ["its node was lost"]
+    assert len(set(found["nodes"])) == 2
+
+
+def test_weights_do_not_depend_on_which_nodes_died(
+    drilled: tuple[Path, dict[str, Any]], muster: Muster, shapes: Path, tmp_path: Path
+) -> None:
+    calm: dict[str, str] = {}
+    for seed, members in ((5, 1), (0, 2)):
+        muster(
+            "launch", "dreml", "--dataset", "folder", "--data-root", shapes, "--image-size", 72,
+            "--backbone", "conv4", "--D", 4, "--L", members, "--seed", seed, "--epochs", 12,
+            "--set", "batch_size=16", "--set", "lr=0.02", "--storage", tmp_path,
+        )  # fmt: skip
+    calm = weights(tmp_path)
+    assert len(calm) == 3
+    assert weights(drilled[0]) == calm

@@ -1,0 +1,166 @@
+"""Every mistake a user can make: a message that says what, where and what to do, exit code 2, nothing started."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.cli import Muster, Ran
+from workers.backbones import build
+
+
+@pytest.fixture
+def refused(muster_without_cluster: Muster, tmp_path: Path):
+    """Runs a launch that must be refused, before a cluster is started or anything is written."""
+
+    def run(*flags: object) -> Ran:
+        store = tmp_path / "store"
+        ran = muster_without_cluster("launch", "dreml", "--storage", store, *flags, code=2)
+        assert ran.out == ""
+        assert "Starting a local Ray head" not in ran.err
+        assert not list(store.glob("*"))
+        assert 1 <= len(ran.err.splitlines()) <= 12
+        return ran
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--D", 1], ["D = 1", "at least 2"]),
+        (["--D", 201], ["D = 201", "200 training classes", "2..200"]),
+        (["--L", 0], ["L = 0", "at least 1"]),
+        (["--dataset", "glyph"], ["no data set 'glyph'", "glyphs, folder"]),
+        (["--backbone", "resnet19"], ["no backbone 'resnet19'", "resnet18"]),
+        (["--dataset", "folder"], ["--data-root"]),
+        (["--dataset", "folder", "--data-root", "/no/such/place"], ["/no/such/place", "--data-root"]),
+        (["--epochs", 0], ["epochs = 0", "at least 1"]),
+        (["--set", "lrr=1"], ["lrr", "Did you mean lr?"]),
+        (["--set", "lr"], ["--set lr", "key=value"]),
+        (["--set", "resize=square:256"], ["resize", "squash:N"]),
+        (["--preset", "papre"], ["papre", "paper, code, glyphs"]),
+        (["--val-classes", 199], ["--val-classes 199", "leaves 1"]),
+        (["--train-classes", 900], ["--train-classes 900", "has 200"]),
+        (["--image-size", 4], ["image_size = 4"]),
+        (["--precision", "fp8"], ["precision", "fp8"]),
+        (["--gpus-per-member", 1.5], ["gpus_per_member = 1.5"]),
+        (["--eval-memory", "lots"], ["eval_memory", "512MB"]),
+        (["--name", "a/b"], ["name = 'a/b'"]),
+        (["--weights", "/no/such/file.pt"], ["/no/such/file.pt", "no such file"]),
+        (["--config", "/no/such/run.toml"], ["/no/such/run.toml"]),
+        (["--address", "ftp://x"], ["ftp://x"]),
+        (["--address", "http://127.0.0.1:9", "--storage", "relative"], ["absolute path"]),
+    ],
+)
+def test_a_wrong_flag_is_named_with_its_cure(refused, flags: list[object], said: list[str]) -> None:
+    err = refused(*flags).err
+    assert all(part in err for part in said), err
+
+
+def test_all_mistakes_come_in_one_message(refused, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("[ensemble]\nD = 1\nL = -3\n[recipe]\nlearning_rate = 3\n[nonsense]\nx = 1\n")
+    err = refused("--config", config, "--backbone", "resnet19", "--set", "momentum=2").err
+    for part in ("D = 1", "L = -3", "learning_rate", "nonsense", "resnet19", "momentum = 2"):
+        assert part in err
+    assert "There are: epochs, batch_size, lr" in err
+
+
+def test_json_is_answered_with_json_also_when_refused(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    ran = muster_without_cluster("launch", "dreml", "--D", 1, "--storage", tmp_path, "--json", code=2)
+    assert ran.document["state"] == "failed"
+    assert "D = 1" in ran.document["message"]
+
+
+def test_a_toml_file_that_is_none_is_named_with_the_line(refused, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("[ensemble\nD = 3\n")
+    assert "line 1" in refused("--config", config).err
+
+
+def test_weights_of_another_architecture_name_the_tensors(refused, tmp_path: Path) -> None:
+    file = tmp_path / "other.pt"
+    torch.save(build("conv4", 10, 0).state_dict(), file)
+    err = refused("--backbone", "resnet18", "--weights", file).err
+    assert "conv1.weight is missing" in err
+    assert "0.0.weight is not in resnet18" in err
+
+
+def test_weights_that_would_run_code_are_refused(refused, tmp_path: Path) -> None:
+    file = tmp_path / "evil.pt"
+    torch.save({"state_dict": Path}, file)
+    assert "not a safetensors file or a state dict" in refused("--weights", file).err
+
+
+def test_a_test_split_without_pairs_is_refused(refused, tmp_path: Path) -> None:
+    for number in range(6):
+        folder = tmp_path / "images" / f"{number}"
+        folder.mkdir(parents=True)
+        for image in range(3 if number < 3 else 1):
+            Image.new("RGB", (32, 32), (40 * number, 80, 20 * image)).save(folder / f"{image}.png")
+    flags = [
+        "--dataset",
+        "folder",
+        "--data-root",
+        tmp_path / "images",
+        "--image-size",
+        32,
+        "--backbone",
+        "conv4",
+    ]
+    err = refused(*flags, "--D", 2).err
+    assert "no class has two images" in err
+
+
+def test_a_store_that_cant_be_written_is_named(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    ran = muster_without_cluster("launch", "dreml", "--storage", tmp_path / "file" / "store", code=2)
+    assert str(tmp_path / "file" / "store") in ran.err
+    assert "--storage" in ran.err
+
+
+def test_an_address_that_nobody_answers_is_told_soon(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    ran = muster_without_cluster(
+        "launch", "dreml", "--storage", tmp_path, "--address", "http://127.0.0.1:9", code=2, timeout=40
+    )
+    assert "127.0.0.1:9" in ran.err
+
+
+def test_a_truncated_image_stops_the_run_before_training(
+    muster: Muster, small: list[object], shapes: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(shapes, root)
+    broken = root / "class 03" / "2.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    (root / "class 20" / "5.jpg").write_text("no image")
+    flags = [root if flag == shapes else flag for flag in small]
+    ran = muster(*flags, "--L", 1, "--storage", tmp_path / "store", "--name", "bad", code=2)
+    assert "class 03/2.jpg: image file is truncated" in ran.err
+    assert "class 20/5.jpg: cannot identify image file" in ran.err  # both splits in one message
+    assert "--skip-bad-images" in ran.err
+    assert not (tmp_path / "store/models").exists()
+    assert not list((tmp_path / "store").glob("packs/*/DONE.json"))
+    ran = muster(
+        *flags, "--L", 1, "--storage", tmp_path / "store", "--name", "bad", "--skip-bad-images", "--json"
+    )
+    assert "class 03/2.jpg" in ran.err
+    assert ran.document["state"] == "done"
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "resume", "gather", "evaluate"])
+def test_a_run_that_is_not_there_is_answered_with_those_that_are(
+    muster_without_cluster: Muster, tmp_path: Path, command: str
+) -> None:
+    ran = muster_without_cluster(command, "nobody", "--storage", tmp_path, code=2)
+    assert "There is no run nobody" in ran.err
+
+
+def test_stopping_without_a_cluster_says_so(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    env = {**muster_without_cluster.env, "MUSTER_STATE_DIR": str(tmp_path / "none")}
+    assert "No local Ray head runs" in Muster(env)("stop", "nobody", code=2).err

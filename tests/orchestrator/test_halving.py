@@ -1,0 +1,103 @@
+"""Successive halving decides from results alone, and a budget is checked before it is spent."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from orchestrator.budget import Budget, Purse
+from orchestrator.halving import Halving, Verdict, flat, rungs_of, schedule_cost
+
+
+def race(values: dict[int, dict[int, float]], rungs: tuple[int, ...], order: random.Random) -> list[Verdict]:
+    """Runs a race to its end; which trial reports next is drawn. A trial may end early, without its last L."""
+    halving = Halving(values, rungs)
+    reached = dict.fromkeys(values, 0)
+    ready = set(values)
+    while ready:
+        trial = order.choice(sorted(ready))
+        reached[trial] += 1
+        size = reached[trial]
+        if size not in values[trial]:
+            halving.leave(trial)
+            ready.discard(trial)
+        elif halving.waits(trial, size, values[trial][size]):
+            ready.discard(trial)
+        verdict = halving.settle()
+        if verdict is not None:
+            ready |= set(verdict.goes)
+    return halving.verdicts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_verdicts_do_not_depend_on_who_came_first(seed: int) -> None:
+    draw = random.Random(seed)
+    values = {trial: {size: draw.choice([0.5, 0.6, 0.7]) for size in range(1, 13)} for trial in range(1, 10)}
+    values[4] = {size: values[4][size] for size in (1, 2)}  # fails before the first rung
+    values[7] = {size: values[7][size] for size in range(1, 6)}  # comes to a plateau before the second
+    found = [race(values, (3, 6), random.Random(order)) for order in range(40)]
+    assert all(verdicts == found[0] for verdicts in found)
+    assert [verdict.rung for verdict in found[0]] == [3, 6]
+    assert 4 not in found[0][0].values
+
+
+def test_nobody_is_cut_before_everybody_has_reached_the_rung() -> None:
+    halving = Halving((1, 2, 3), (3,))
+    assert halving.waits(1, 3, 0.9)
+    assert halving.waits(3, 3, 0.1)
+    assert halving.settle() is None
+    assert not halving.waits(2, 2, 0.99)
+    assert halving.settle() is None
+    assert halving.waits(2, 3, 0.5)
+    verdict = halving.settle()
+    assert verdict is not None
+    assert (verdict.goes, verdict.cut) == ((1, 2), (3,))
+
+
+def test_of_equal_trials_the_first_goes_on() -> None:
+    halving = Halving((1, 2), (3,))
+    for trial in (2, 1):
+        halving.waits(trial, 3, 0.5)
+    verdict = halving.settle()
+    assert verdict is not None
+    assert verdict.goes == (1,)
+
+
+def test_replayed_results_change_nothing() -> None:
+    halving = Halving((1, 2), (2, 4))
+    for trial, value in ((1, 0.5), (2, 0.4)):
+        halving.waits(trial, 2, value)
+    halving.settle()
+    assert not halving.waits(1, 1, 0.5)
+    assert not halving.waits(1, 2, 0.5)
+    assert halving.settle() is None
+    assert halving.waits(1, 4, 0.6)
+
+
+def test_the_schedule_and_what_it_costs() -> None:
+    assert rungs_of(3, 2, 48) == (3, 6, 12, 24)
+    assert rungs_of(3, 2, 3) == ()
+    assert schedule_cost(4, (3, 6, 12, 24), 2, 48) == 4 * 3 + 2 * 3 + 42
+    assert schedule_cost(4, (), 2, 8) == 32
+
+
+def test_a_plateau_is_k_members_that_added_less_than_epsilon() -> None:
+    values = {1: 0.5, 2: 0.6, 3: 0.601, 4: 0.6015}
+    assert not flat(values, 3, 2, 0.002)
+    assert flat(values, 4, 2, 0.002)
+    assert not flat(values, 2, 2, 0.9)
+
+
+def test_a_budget_counts_running_members_at_the_mean() -> None:
+    purse = Purse(Budget(members=3), {"a": 10.0})
+    assert purse.refusal(running=1) == ""
+    assert "1 of 3 members are trained, 2 are running" in purse.refusal(running=2)
+    purse = Purse(Budget(device_seconds=60, share=0.5, expected=100.0), {})
+    assert purse.refusal(running=1) == ""
+    assert "device-hours" in purse.refusal(running=2)
+    purse = Purse(Budget(device_seconds=60, share=0.5), {"a": 50.0, "b": 50.0})
+    assert purse.refusal(running=0) == ""
+    assert "mean of 50 s" in purse.refusal(running=1)
+    assert purse.budget.overshoot({"a": 50.0, "b": 106.0}) == "0.005 device-hours"
+    assert purse.budget.overshoot({"a": 50.0}) == ""

@@ -1,0 +1,148 @@
+"""Every layout in which the published data sets circulate: which images, classes, order and pixels come out."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.workers.datasets import copies
+from workers.datasets import DataSet, Split, open_data_set
+from workers.errors import BadImagesError
+from workers.packing import bad_images, build_pack
+from workers.pixels import open_pack
+from workers.store import Store
+
+
+def opened(name: str, root: Path, **how: str) -> tuple[DataSet, dict[str, Split]]:
+    data = open_data_set(name, str(root), allow_counts=True, **how)
+    return data, dict(data.splits())
+
+
+def classes(split: Split) -> list[str]:
+    return [item.class_name for item in split.items]
+
+
+def test_cub_is_split_by_class_id_in_the_lists_order(tmp_path: Path) -> None:
+    data, splits = opened("cub200", copies.cub200(tmp_path))
+    assert splits["train"].class_names == ["001.Bird_1", "002.Bird_2", "100.Bird_100"]
+    assert splits["test"].class_names == ["101.Bird_101", "150.Bird_150", "200.Bird_200"]
+    assert classes(splits["train"])[:5] == ["002.Bird_2"] * 4 + ["001.Bird_1"]  # as images.txt has them
+    assert splits["train"].items[1].image_id == "images/002.Bird_2/Bird 0001_1.jpg"
+    assert len(splits["train"].items) == len(splits["test"].items) == 12
+    assert isinstance(data, DataSet)
+
+
+def test_the_archives_own_folder_may_be_given_as_root(tmp_path: Path) -> None:
+    copies.cub200(tmp_path)
+    inner, outer = (opened("cub200", root)[1] for root in (tmp_path / "CUB_200_2011", tmp_path))
+    assert inner["test"] == outer["test"]
+
+
+def test_files_that_archives_made_on_a_mac_leave_are_skipped(tmp_path: Path) -> None:
+    home = copies.cub200(tmp_path) / "CUB_200_2011"
+    with (home / "images.txt").open("a") as file:
+        file.write("25 200.Bird_200/._Bird_0000_0.jpg\n")
+    assert len(opened("cub200", tmp_path)[1]["test"].items) == 12
+
+
+@pytest.mark.parametrize("layout", copies.CAR_LAYOUTS)
+def test_every_layout_of_cars_gives_the_same_classes(layout: str, tmp_path: Path) -> None:
+    data, splits = opened("cars196", copies.CAR_LAYOUTS[layout](tmp_path))
+    assert splits["train"].class_names == ["001", "002", "098"]
+    assert splits["test"].class_names == ["099", "196"]
+    assert sorted(classes(splits["train"])) == ["001"] * 2 + ["002"] * 2 + ["098"] * 2
+    assert sorted(classes(splits["test"])) == ["099"] * 2 + ["196"] * 2
+    for split in splits.values():
+        for item in split.items:  # an image has the colours of its class, so its label is the right one
+            pixels = np.asarray(data.read(item)).astype(int)
+            places = [p for p, label in enumerate(copies.CARS) if f"{label:03d}" == item.class_name]
+            drawn = [np.asarray(Image.open(_file(p)).convert("RGB")).astype(int) for p in places]
+            assert min(np.abs(pixels - one).max() for one in drawn) == 0
+
+
+def _file(place: int):
+    import io
+
+    return io.BytesIO(copies.jpeg(place, copies.CARS[place]))
+
+
+def test_parquet_rows_are_read_by_many_threads_and_out_of_order(tmp_path: Path) -> None:
+    data, splits = opened("cars196", copies.cars_parquet(tmp_path))
+    items = [*splits["train"].items, *splits["test"].items] * 20
+    np.random.default_rng(0).shuffle(items)
+    alone = {item.image_id: data.read(item).tobytes() for item in items}
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda item: data.read(item).tobytes(), items))
+    assert together == [alone[item.image_id] for item in items]
+    assert len(set(alone.values())) == len(copies.CARS)
+
+
+def test_the_digest_of_a_parquet_copy_notices_a_new_file(tmp_path: Path) -> None:
+    data, splits = opened("cars196", copies.cars_parquet(tmp_path))
+    before = data.source_digest(splits["test"])
+    assert data.source_digest(splits["train"]) != before
+    path = tmp_path / "data" / "test-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes())
+    assert data.source_digest(splits["test"]) != before
+
+
+def test_sop_has_its_split_from_the_lists_and_upper_case_suffixes(tmp_path: Path) -> None:
+    data, splits = opened("sop", copies.sop(tmp_path))
+    assert splits["train"].class_names == ["00001", "00002", "11318"]
+    assert splits["test"].class_names == ["11319", "22634"]
+    assert splits["train"].items[0].image_id == "coffee_maker_final/1100_0.JPG"
+    assert data.traits.recall_at == (1, 10, 100, 1000)
+
+
+@pytest.mark.parametrize("flattened", [False, True])
+def test_inshop_has_queries_and_a_gallery_of_the_same_items(flattened: bool, tmp_path: Path) -> None:
+    _, splits = opened("inshop", copies.inshop(tmp_path, flattened=flattened))
+    assert splits["train"].class_names == ["id_00000001", "id_00000003", "id_00000005"]
+    assert splits["test"].class_names == ["id_00000002", "id_00000004", "id_00007982"]
+    assert {item.role for item in splits["train"].items} == {""}
+    for role in ("query", "gallery"):
+        mine = [item for item in splits["test"].items if item.role == role]
+        assert len(mine) == 6
+        assert {item.class_name for item in mine} == set(splits["test"].class_names)
+    assert splits["test"].items[0].image_id == (
+        ("" if flattened else "Img/") + "img/WOMEN/Blouses Shirts/id_00007982/00_1_front.jpg"
+    )
+
+
+@pytest.mark.parametrize("alias", ["icr", "ISC", "InShop"])
+def test_inshop_answers_to_the_names_of_the_authors_code(alias: str, tmp_path: Path) -> None:
+    assert opened(alias, copies.inshop(tmp_path))[0].name == "inshop"
+
+
+@pytest.mark.parametrize(("test_list", "vehicles"), [("small", 2), ("medium", 3), ("large", 4)])
+def test_vehicleid_takes_the_test_list_that_is_named(test_list: str, vehicles: int, tmp_path: Path) -> None:
+    data, splits = opened("vehicleid", copies.vehicleid(tmp_path), test_list=test_list)
+    assert len(splits["test"].class_names) == vehicles
+    assert splits["train"].class_names == ["00004", "00009", "26327"]
+    assert splits["train"].items[0].image_id == "image/0000001.jpg"
+    assert test_list in data.traits.title
+
+
+@pytest.mark.parametrize("name", copies.COPIES)
+def test_every_kind_of_jpeg_is_packed(name: str, tmp_path: Path, store: Store) -> None:
+    data, splits = opened(name, copies.COPIES[name](tmp_path / "data"))
+    index = build_pack(store, data, splits["test"], "squash:24")
+    pack = open_pack(store.pack(index.digest), index.digest, tmp_path / "cache")
+    assert len(index) == len(splits["test"].items)
+    assert index.class_names == list(splits["test"].class_names)
+    assert all(pack.image(row).std() > 5 for row in range(len(index)))
+
+
+def test_a_truncated_image_is_named_and_can_be_skipped(tmp_path: Path, store: Store) -> None:
+    data, splits = opened("sop", copies.sop(tmp_path / "data"))
+    item = splits["test"].items[4]
+    path = tmp_path / "data" / "Stanford_Online_Products" / item.image_id
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(BadImagesError, match=item.image_id):
+        build_pack(store, data, splits["test"], "squash:24")
+    index = build_pack(store, data, splits["test"], "squash:24", skip_bad=True)
+    assert [bad.image_id for bad in bad_images(store, index.digest)] == [item.image_id]

@@ -1,0 +1,75 @@
+"""NMI against scikit-learn, and k-means that is the same every time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import normalized_mutual_info_score
+
+from workers.clustering import nmi, nmi_of_clusters, nmi_schedule
+from workers.errors import MusterError, UsageError
+
+
+def clouds(n, d, classes, spread, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n) * 5
+    x = rng.standard_normal((labels.max() + 1, d))[labels] + spread * rng.standard_normal((n, d))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize(("parts", "classes"), [(1, 1), (1, 4), (4, 1), (3, 7), (40, 2), (60, 60)])
+def test_nmi_equals_scikit_learn_for_given_clusters(parts, classes):
+    rng = np.random.default_rng(parts)
+    clusters, labels = rng.integers(0, parts, 60), rng.integers(0, classes, 60) * 3 - 7
+    expected = normalized_mutual_info_score(labels, clusters, average_method="arithmetic")
+    assert nmi_of_clusters(clusters, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_nmi_is_one_for_clusters_that_are_the_classes_under_other_names():
+    labels = np.array([3, 3, 9, 9, 4])
+    assert nmi_of_clusters(np.array([0, 0, 7, 7, 2]), labels) == pytest.approx(1)
+
+
+def test_separate_clouds_are_found_and_noise_is_not():
+    vectors, labels = clouds(300, 16, 3, spread=0.01)
+    assert nmi(vectors, labels, seed=0, iterations=20, restarts=10) == pytest.approx(1)
+    vectors, labels = clouds(300, 16, 6, spread=100)
+    assert nmi(vectors, labels, seed=0, iterations=20) < 0.2
+
+
+def test_the_same_seed_gives_the_same_nmi_and_another_seed_may_not():
+    vectors, labels = clouds(300, 8, 12, spread=0.8)
+    values = [nmi(vectors, labels, seed, iterations=5, restarts=1) for seed in (7, 7, 8, 9, 2**40)]
+    assert values[0] == values[1]
+    assert len(set(values)) > 1
+
+
+def test_small_classes_and_large_ones_print_no_warning(capfd):
+    nmi(*clouds(40, 4, 9, spread=0.5), seed=0, iterations=3)
+    nmi(*clouds(700, 4, 2, spread=0.5), seed=0, iterations=3)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_column_slices_and_single_images_are_accepted():
+    vectors, labels = clouds(50, 8, 4, spread=0.3)
+    assert nmi(vectors[:, :4], labels, 0) == nmi(vectors[:, :4].copy(), labels, 0)
+    assert nmi(vectors, np.arange(50), seed=0, iterations=2) == pytest.approx(1)
+
+
+def test_mistakes_are_told_at_once():
+    vectors, labels = clouds(20, 4, 3, spread=0.5)
+    with pytest.raises(UsageError) as caught:
+        nmi(vectors[:-1], labels.astype(float), seed=0, restarts=0)
+    assert len(caught.value.problems) == 3
+    with pytest.raises(UsageError, match="no vectors"):
+        nmi(vectors[:0], labels[:0], seed=0)
+    vectors[3, 1] = np.nan
+    with pytest.raises(MusterError, match="NaN"):
+        nmi(vectors, labels, seed=0)
+
+
+def test_schedule_doubles_and_ends_with_the_whole_ensemble():
+    assert [nmi_schedule(n) for n in (1, 2, 3, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8]]
+    assert nmi_schedule(48) == [1, 2, 4, 8, 16, 32, 48]
+    with pytest.raises(UsageError, match="1 member or more"):
+        nmi_schedule(0)

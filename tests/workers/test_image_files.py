@@ -1,0 +1,139 @@
+"""Image files as they come: what is decoded, how, and which are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workers.datasets import ImageFolder, Item
+from workers.datasets.base import read_rgb
+
+RNG = np.random.default_rng(0)
+SMOOTH = np.linspace(0, 255, 40 * 30 * 3).reshape(30, 40, 3).astype(np.uint8)
+
+
+def colour() -> Image.Image:
+    return Image.fromarray(SMOOTH)
+
+
+def test_a_greyscale_jpeg_becomes_rgb(tmp_path: Path) -> None:
+    colour().convert("L").save(tmp_path / "grey.jpg")
+    image = read_rgb(tmp_path / "grey.jpg")
+    pixels = np.asarray(image)
+    assert image.mode == "RGB"
+    assert pixels.shape == (30, 40, 3)
+    assert (pixels[..., 0] == pixels[..., 1]).all()
+    assert (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def test_a_cmyk_jpeg_becomes_rgb(tmp_path: Path) -> None:
+    colour().convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    pixels = np.asarray(read_rgb(tmp_path / "print.jpg")).astype(int)
+    assert pixels.shape == (30, 40, 3)
+    assert abs(pixels - SMOOTH).mean() < 6
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_an_exif_rotation_is_ignored(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    colour().save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    colour().save(tmp_path / "plain.jpg", quality=95)
+    assert Image.open(tmp_path / "turned.jpg").getexif()[0x0112] == orientation
+    assert np.array_equal(read_rgb(tmp_path / "turned.jpg"), read_rgb(tmp_path / "plain.jpg"))
+
+
+def test_the_alpha_of_a_png_is_dropped(tmp_path: Path) -> None:
+    alpha = RNG.integers(0, 256, (30, 40, 1), dtype=np.uint8)
+    Image.fromarray(np.concatenate([SMOOTH, alpha], axis=2)).save(tmp_path / "glass.png")
+    assert np.array_equal(read_rgb(tmp_path / "glass.png"), SMOOTH)
+
+
+def test_a_palette_a_bitmap_and_a_gif_become_rgb(tmp_path: Path) -> None:
+    colour().convert("P").save(tmp_path / "few.png")
+    colour().convert("1").save(tmp_path / "two.png")
+    colour().save(tmp_path / "moving.gif", save_all=True, append_images=[colour().rotate(180)])
+    for name in ("few.png", "two.png", "moving.gif"):
+        assert np.asarray(read_rgb(tmp_path / name)).shape == (30, 40, 3)
+
+
+def test_of_sixteen_bits_the_upper_eight_are_taken(tmp_path: Path) -> None:
+    deep = RNG.integers(0, 65536, (30, 40), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    pixels = np.asarray(read_rgb(tmp_path / "deep.png"))
+    assert np.array_equal(pixels[..., 1], deep >> 8)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_without_an_agreed_range_are_refused(dtype: type, tmp_path: Path) -> None:
+    Image.fromarray(SMOOTH[..., 0].astype(dtype)).save(tmp_path / "range.tiff")
+    with pytest.raises(ValueError, match="no agreed range"):
+        read_rgb(tmp_path / "range.tiff")
+
+
+def truncated(path: Path) -> None:
+    colour().save(path, quality=95)
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path) -> None:
+    path.write_text("<html>404 Not Found</html>\n")
+
+
+def header_only(path: Path) -> None:
+    colour().save(path)
+    path.write_bytes(path.read_bytes()[:30])
+
+
+BROKEN: list[Callable[[Path], None]] = [truncated, empty, text, header_only]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".bmp", ".webp", ".tif"])
+@pytest.mark.parametrize("break_", BROKEN)
+def test_a_broken_file_raises_and_never_gives_half_an_image(
+    break_: Callable[[Path], None], suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"broken{suffix}"
+    break_(path)
+    with pytest.raises((OSError, SyntaxError, ValueError)):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "UPPER.JPG",
+        "with space.jpeg",
+        'it\'s "quoted".png',
+        "グリフ é.jpg",
+        "-n.jpg",
+        "$HOME.jpg",
+        "a%20b#c?.png",
+    ],
+)
+def test_odd_file_names_are_read_like_any_other(name: str, tmp_path: Path) -> None:
+    for label in ("a", "b", "c d", "ü'\""):
+        (tmp_path / label).mkdir()
+        colour().save(tmp_path / label / name)
+    data = ImageFolder(tmp_path)
+    splits = data.splits()
+    items = [item for split in splits.values() for item in split.items]
+    assert [item.image_id for item in items] == [f"{label}/{name}" for label in ("a", "b", "c d", "ü'\"")]
+    assert all(data.read(item).size == (40, 30) for item in items)
+    assert data.source_digest(splits["train"]) == data.source_digest(splits["train"])
+
+
+def test_an_image_is_named_by_its_place_below_the_root(image_folder: Path) -> None:
+    data = ImageFolder(image_folder)
+    first = data.splits()["train"].items[0]
+    assert first == Item("class 00/0.jpg", "class 00")
+    assert data.read(first).size == Image.open(image_folder / "class 00" / "0.jpg").size

@@ -1,0 +1,79 @@
+"""The worker layer stands alone: no Ray, no pydantic, nothing of the orchestrator or the cluster."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import workers
+from tests.workers.members import result, run, task_for, weights_of
+from workers.store import Store
+
+FOLDER = Path(workers.__file__).parent
+FILES = sorted(FOLDER.rglob("*.py"))
+FOREIGN = {"ray", "pydantic", "typer", "rich", "jinja2", "orchestrator", "cluster", "tests"}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names of all imports of a file, wherever in it they stand."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports in workers are absolute"
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_no_worker_module_imports_what_decides_or_what_connects(path: Path) -> None:
+    assert not imported(path) & FOREIGN
+
+
+ALONE = """
+import pickle, sys
+
+class Absent:
+    names = {"ray", "pydantic", "faiss", "typer", "rich", "matplotlib", "jinja2", "orchestrator", "cluster", "fsspec"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import torch
+from workers.member import run_member
+from workers.store import Store
+
+task = pickle.load(open(sys.argv[2], "rb"))
+run_member(Store(sys.argv[1]), task, "alone", torch.device("cpu"), log=print)
+"""
+
+
+def test_a_member_trains_and_embeds_where_there_is_no_ray(store: Store, images: Path, tmp_path: Path) -> None:
+    """And gives the bytes that it gives here, beside everything else that this process has done."""
+    task = task_for(store, images)
+    (tmp_path / "task").write_bytes(pickle.dumps(task))
+    ran = subprocess.run(
+        [sys.executable, "-c", ALONE, store.root, str(tmp_path / "task")],
+        cwd=FOLDER.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "embedded 24 images of train" in ran.stdout
+    here = Store(str(tmp_path / "here"))
+    task_for(here, images)
+    run(here, task)
+    assert weights_of(here, task) == weights_of(store, task)
+    for one, other in zip(result(here, task)[1], result(store, task)[1], strict=True):
+        assert (one == other).all()

@@ -1,0 +1,132 @@
+"""Commit records, attempts and sweeping: what a reader may trust, in every kind of store."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workers.errors import CorruptFileError
+from workers.files import FileRecord
+from workers.store import Done, ModelFolder, Store, new_attempt_id
+
+DONE = Done({"attempts/one/weights": FileRecord.of(b"weights")}, {"attempt": "one", "seconds": 1.5})
+
+
+@pytest.fixture
+def folder(root: str) -> ModelFolder:
+    return Store(root).model("0123abcd")
+
+
+def put_attempt(folder: ModelFolder, attempt: str, *names: str) -> None:
+    for name in names:
+        folder.files.put(f"{folder.attempt(attempt)}/{name}", name.encode())
+
+
+def test_without_a_record_there_is_no_result(folder: ModelFolder) -> None:
+    put_attempt(folder, "one", "weights")
+    assert folder.done() is None
+
+
+def test_a_record_reads_back_as_it_was(folder: ModelFolder) -> None:
+    put_attempt(folder, "one", "weights")
+    assert folder.commit(DONE)
+    assert folder.done() == DONE
+    assert folder.get("attempts/one/weights", DONE) == b"weights"
+
+
+def test_the_first_commit_counts(folder: ModelFolder) -> None:
+    put_attempt(folder, "one", "weights")
+    put_attempt(folder, "two", "weights")
+    assert folder.commit(DONE)
+    late = Done({"attempts/two/weights": FileRecord.of(b"weights")}, {"attempt": "two"})
+    assert not folder.commit(late)
+    assert folder.done() == DONE
+
+
+def test_a_promised_file_that_is_damaged_or_gone_is_told(folder: ModelFolder) -> None:
+    put_attempt(folder, "one", "weights")
+    folder.commit(DONE)
+    folder.files.put("models/0123abcd/attempts/one/weights", b"weighte")
+    with pytest.raises(CorruptFileError, match="is damaged"):
+        folder.get("attempts/one/weights", DONE)
+    folder.files.delete("models/0123abcd/attempts/one/weights")
+    with pytest.raises(CorruptFileError, match="missing"):
+        folder.get("attempts/one/weights", DONE)
+    with pytest.raises(CorruptFileError, match="missing"):
+        folder.get("attempts/one/never promised", DONE)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b'{"attempt": "one"}', b'{"files": {"a": {}}}', b"\xff"]
+)
+def test_a_record_that_cannot_be_parsed_is_damaged(content: bytes, folder: ModelFolder) -> None:
+    folder.files.put(folder / "DONE.json", content)
+    with pytest.raises(CorruptFileError, match=r"DONE\.json.* is damaged"):
+        folder.done()
+    folder.distrust()
+    assert folder.done() is None
+
+
+def test_forgetting_weights_forgets_the_vectors_computed_with_them(folder: ModelFolder) -> None:
+    folder.commit(DONE)
+    for digest in ("aa", "bb"):
+        folder.embedding(digest).commit(DONE)
+    folder.embedding("aa").distrust()
+    assert folder.done() is not None
+    assert folder.embedding("bb").done() is not None
+    folder.distrust()
+    assert folder.done() is None
+    assert folder.embedding("bb").done() is None
+    folder.distrust()
+
+
+def test_sweeping_keeps_what_the_record_names_and_the_vectors(folder: ModelFolder) -> None:
+    put_attempt(folder, "one", "weights", "epoch-001-0123456789abcdef.safetensors")
+    put_attempt(folder, "zero", "weights", "epoch-001-0123456789abcdef.safetensors")
+    folder.files.put(folder / "spec.json", b"{}")
+    folder.files.put(folder / "embeddings/aa/vectors.parquet", b"vectors")
+    folder.commit(DONE)
+    folder.sweep()
+    assert folder.files.names(folder.attempts) == ["one"]
+    assert folder.files.names(folder.attempt("one")) == ["weights"]
+    assert folder.files.get(folder / "embeddings/aa/vectors.parquet") == b"vectors"
+    assert folder.files.exists(folder / "spec.json")
+    folder.sweep()
+    assert folder.get("attempts/one/weights", DONE) == b"weights"
+
+
+def test_nothing_is_swept_without_a_record(folder: ModelFolder) -> None:
+    put_attempt(folder, "one", "epoch-001-0123456789abcdef.safetensors")
+    folder.sweep()
+    assert folder.files.names(folder.attempts) == ["one"]
+
+
+def test_records_are_json_that_people_read(folder: ModelFolder) -> None:
+    folder.commit(DONE)
+    text = folder.files.get(folder / "DONE.json").decode()
+    assert "\n" in text
+    assert json.loads(text)["files"]["attempts/one/weights"] == {
+        "size": 7,
+        "sha256": FileRecord.of(b"weights").sha256,
+    }
+
+
+def test_a_runs_files_are_below_its_folder(root: str) -> None:
+    store = Store(root)
+    assert store.runs() == []
+    run = store.run("first")
+    assert run.read("run.json") is None
+    run.write("run.json", {"D": 12, "names": ["ü"]})
+    store.run("second").write("run.json", {})
+    assert run.read("run.json") == {"D": 12, "names": ["ü"]}
+    assert store.runs() == ["first", "second"]
+    assert run.log("key", "attempt") == "runs/first/logs/key-attempt.log"
+    assert run.gathered("test") == "runs/first/gathered/test"
+
+
+def test_attempts_have_names_of_their_own_in_the_order_of_time() -> None:
+    names = [new_attempt_id() for _ in range(50)]
+    assert len(set(names)) == 50
+    stamps = [name.partition("-")[0] for name in names]
+    assert stamps == sorted(stamps)

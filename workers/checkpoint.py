@@ -1,0 +1,94 @@
+"""A training state as one file that proves itself whole: no pickle, one put, its digest in its name.
+
+An attempt saves one after each epoch. Resuming takes the newest whole one of any attempt, so a crash in
+the middle of a save, or a damaged file, costs an epoch and never a wrong result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from workers.errors import CorruptFileError, StoreError
+from workers.store import ModelFolder
+
+NAME = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
+#: An attempt keeps this many of its own: a damaged one leaves the one before.
+KEPT = 2
+
+
+@dataclass
+class Checkpoint:
+    """Everything training goes on from; the randomness is a function of the epoch and needs no saving."""
+
+    epoch: int
+    "Epochs finished."
+    model: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+    "The optimiser's state, flat: `<parameter>.<name>`."
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    "The best epoch's weights so far, where the recipe selects by training accuracy."
+    history: list[dict[str, Any]] = field(default_factory=list)
+    "A row for each epoch: epoch, loss, accuracy, lr, images_per_s, seconds."
+
+    def to_bytes(self) -> bytes:
+        parts = {"model": self.model, "optimizer": self.optimizer, "best": self.best}
+        tensors = {f"{part}/{name}": t for part, found in parts.items() for name, t in found.items()}
+        state = json.dumps({"epoch": self.epoch, "history": self.history})
+        return save(tensors, metadata={"state": state})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Checkpoint:
+        (length,) = struct.unpack("<Q", data[:8])
+        state = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
+        for name, tensor in load(data).items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
+        return cls(epoch=state["epoch"], history=state["history"], **parts)
+
+
+def save_checkpoint(folder: ModelFolder, attempt: str, checkpoint: Checkpoint) -> None:
+    """Puts a checkpoint into the attempt's folder and drops this attempt's older ones."""
+    data = checkpoint.to_bytes()
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    folder.files.put(f"{folder.attempt(attempt)}/epoch-{checkpoint.epoch:03d}-{digest}.safetensors", data)
+    for _, name, _ in _of_attempt(folder, attempt)[KEPT:]:
+        folder.files.delete(name)
+
+
+def _of_attempt(folder: ModelFolder, attempt: str) -> list[tuple[int, str, str]]:
+    """(epoch, file, digest) of an attempt's checkpoints, the newest epoch first."""
+    path = folder.attempt(attempt)
+    matches = [match for name in folder.files.names(path) if (match := NAME.fullmatch(name))]
+    return sorted(((int(m[1]), f"{path}/{m[0]}", m[2]) for m in matches), reverse=True)
+
+
+def _found(folder: ModelFolder) -> list[tuple[int, str, str]]:
+    """(epoch, file, digest) of every checkpoint of any attempt, the newest epoch first."""
+    attempts = folder.files.names(folder.attempts)
+    return sorted((one for attempt in attempts for one in _of_attempt(folder, attempt)), reverse=True)
+
+
+def newest_epoch(folder: ModelFolder) -> int:
+    """How many epochs any attempt has finished and saved; 0 if none."""
+    return max((epoch for epoch, _, _ in _found(folder)), default=0)
+
+
+def newest_checkpoint(folder: ModelFolder) -> Checkpoint | None:
+    """The newest whole checkpoint of any attempt; damaged ones are passed over."""
+    for _, name, digest in _found(folder):
+        try:
+            data = folder.files.get(name)
+            if hashlib.sha256(data).hexdigest()[:16] == digest:
+                return Checkpoint.from_bytes(data)
+        except (StoreError, CorruptFileError):
+            continue  # swept by another attempt that has just finished, or unreadable: an older one will do
+    return None

@@ -1,0 +1,57 @@
+"""The data sets by name. Each file here reads one published layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workers.datasets.base import DataSet, Item, Split, Traits
+from workers.datasets.cars196 import Cars196
+from workers.datasets.cub200 import Cub200
+from workers.datasets.folder import ImageFolder
+from workers.datasets.glyphs import Glyphs
+from workers.datasets.inshop import InShop
+from workers.datasets.published import Published
+from workers.datasets.sop import StanfordProducts
+from workers.datasets.vehicleid import VehicleId
+from workers.errors import UsageError
+
+__all__ = [
+    "ALIASES", "NAMES", "PUBLISHED", "DataSet", "Glyphs", "ImageFolder", "Item", "Published", "Split", "Traits",
+    "canonical", "open_data_set",
+]  # fmt: skip
+
+#: The papers' data sets.
+PUBLISHED: dict[str, type[Published]] = {
+    kind.name: kind for kind in (Cub200, Cars196, StanfordProducts, InShop, VehicleId)
+}
+NAMES = ("glyphs", "folder", *PUBLISHED)
+#: DREML's code calls In-Shop by both.
+ALIASES = {"icr": "inshop", "isc": "inshop"}
+
+
+def canonical(name: str) -> str:
+    """The name of a data set that was called by an alias, or in capitals."""
+    return ALIASES.get(name.lower(), name.lower())
+
+
+def open_data_set(
+    name: str, root: str | None, *, allow_counts: bool = False, test_list: str = "small"
+) -> DataSet:
+    """The data set `name`, at `root` where it needs one; no file is read yet. Raises UsageError if there is none.
+
+    `allow_counts` goes on where a copy differs from the published counts; `test_list` is VehicleID's.
+    """
+    name = canonical(name)
+    if name == "glyphs":
+        return Glyphs()
+    if name not in NAMES:
+        raise UsageError(f"There is no data set {name!r}. There are: {', '.join(NAMES)}.")
+    if root is None:
+        what = "a folder of class folders" if name == "folder" else "the folder of your copy"
+        raise UsageError(f"The data set {name} needs --data-root, {what}.")
+    path = Path(root).expanduser()
+    if name == "folder":
+        return ImageFolder(path)
+    if name == "vehicleid":
+        return VehicleId(path, allow_counts, test_list)
+    return PUBLISHED[name](path, allow_counts)

@@ -1,0 +1,182 @@
+"""Reads the annotation files of a published data set, and collects all that is wrong with them.
+
+A mistake never ends the reading: it is noted with its file and line, its row is left out, and all mistakes
+leave together. Nothing here knows a data set, opens an image or compares counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from workers.errors import UsageError
+
+#: Of each kind of mistake so many are named; all are counted.
+SHOWN = 10
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image as an annotation file names it: its path below the copy's folder, and its class."""
+
+    image: str
+    class_id: int
+    where: str
+    "File and line, for messages."
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of an annotation file."""
+
+    where: str
+    cells: Sequence[str]
+
+
+class Lists:
+    """The annotation files below `home`, and the mistakes found in them so far."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.mistakes: dict[str, list[str]] = {}
+        self.differences: list[str] = []
+        "What is no mistake of a row and yet not as published."
+
+    def wrong(self, kind: str, text: str) -> None:
+        """Notes a mistake: `kind` as in "3 <kind>:", `text` with file and line."""
+        self.mistakes.setdefault(kind, []).append(text)
+
+    def problems(self) -> list[str]:
+        """One message for each kind of mistake: how many, and the first ten."""
+        return [f"{self.home}: {counted(kind, lines)}" for kind, lines in self.mistakes.items()]
+
+    def require(self, *files: str) -> None:
+        """Raises UsageError that names every one of these files that is not there."""
+        absent = [file for file in files if not (self.home / file).is_file()]
+        if absent:
+            raise UsageError([f"{self.home / file} is missing." for file in absent])
+
+    def lines(self, file: str) -> list[str]:
+        """The lines of a text file. Raises UsageError if it is missing or is no text."""
+        path = self.home / file
+        try:
+            return path.read_bytes().decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise UsageError(f"{path}:{line}: not UTF-8 text.") from error
+        except FileNotFoundError as error:
+            raise UsageError(f"{path} is missing.") from error
+        except OSError as error:
+            raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+
+    def header(self, file: str, number: int, expected: str) -> None:
+        """Checks that line `number` (from 1) has these column names."""
+        lines = self.lines(file)
+        line = lines[number - 1] if number <= len(lines) else ""
+        if line.split() != expected.split():
+            self.wrong("wrong header(s)", f"{file}:{number}: expected {expected!r}, found {_short(line)!r}")
+
+    def rows(self, file: str, columns: Sequence[str], *, path: str = "", first: int = 1) -> Iterator[Row]:
+        """The rows of a file of `columns` separated by white space, from line `first`; blank lines don't count.
+
+        The column named by `path`, the first or the last, may hold spaces: it ends like an image file.
+        """
+        last = len(columns) - 1
+        for number, line in enumerate(self.lines(file), start=1):
+            if number < first or not line.strip():
+                continue
+            where = f"{file}:{number}"
+            most = last if path else -1
+            cells = line.rsplit(None, most) if path == columns[0] else line.split(None, most)
+            cells = [cell.strip() for cell in cells]
+            whole = len(cells) == len(columns)
+            if whole and path:
+                whole = cells[columns.index(path)].lower().endswith(IMAGE_SUFFIXES)
+            if whole:
+                yield Row(where, cells)
+            else:
+                self._columns(where, columns, len(line.split()), line)
+
+    def table(self, file: str, columns: Sequence[str]) -> Iterator[Row]:
+        """The rows of a comma-separated file without a header."""
+        reader = csv.reader(self.lines(file))
+        for cells in reader:
+            where = f"{file}:{reader.line_num}"
+            if len(cells) == len(columns):
+                yield Row(where, [cell.strip() for cell in cells])
+            elif any(cell.strip() for cell in cells):
+                self._columns(where, columns, len(cells), ",".join(cells))
+
+    def _columns(self, where: str, columns: Sequence[str], found: int, line: str) -> None:
+        wanted = f"{len(columns)} columns ({' '.join(columns)})"
+        self.wrong(
+            "row(s) with a missing or an extra column",
+            f"{where}: {found} where there should be {wanted}: {_short(line)!r}",
+        )
+
+    def number(self, where: str, column: str, text: object) -> int | None:
+        """A whole number above 0; anything else is noted, and None."""
+        cell = str(text).strip()
+        if cell.isascii() and cell.isdigit() and int(cell) > 0:
+            return int(cell)
+        self.wrong("label(s) that are no number", f"{where}: {column} = {_short(cell)!r}")
+        return None
+
+    def inside(self, where: str, path: str) -> bool:
+        """Does a listed path stay below the copy's folder? One that leaves it is noted."""
+        parts = PurePosixPath(path.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            self.wrong("path(s) that lead out of the data root", f"{where}: {_short(path)!r}")
+            return False
+        return True
+
+    def unique(self, entries: Iterable[Entry]) -> None:
+        """Notes the entries whose image was there before."""
+        seen: dict[str, str] = {}
+        for entry in entries:
+            if seen.setdefault(entry.image, entry.where) != entry.where:
+                self.wrong(
+                    "image(s) listed twice", f"{entry.where}: {entry.image}, as in {seen[entry.image]}"
+                )
+
+    def present(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """The entries whose files are on the disk, and the others. Each folder is listed once: that is far
+        quicker on a network file system than asking for each image."""
+        listings: dict[str, set[str]] = {}
+        there: list[Entry] = []
+        absent: list[Entry] = []
+        for entry in entries:
+            folder, _, name = entry.image.rpartition("/")
+            if folder not in listings:
+                listings[folder] = _names(self.home / folder)
+            (there if name in listings[folder] else absent).append(entry)
+        return there, absent
+
+
+def counted(kind: str, lines: Sequence[str]) -> str:
+    """ "3 <kind>:" with the first ten, a line each; a single one stays on the line."""
+    if len(lines) == 1:
+        return f"1 {kind}: {lines[0]}"
+    shown = [f"{len(lines):,} {kind}:", *(f"  {line}" for line in lines[:SHOWN])]
+    if len(lines) > SHOWN:
+        shown.append(f"  and {len(lines) - SHOWN:,} more")
+    return "\n".join(shown)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise UsageError(f"{folder} can't be listed: {error.strerror}.") from error
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,50 @@
+"""Reads the annotations of MATLAB files: the rows of a struct array, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from workers.datasets.lists import Lists
+from workers.errors import UsageError
+
+
+def struct_rows(
+    lists: Lists, file: str, fields: Sequence[str], variable: str = "annotations"
+) -> Iterator[tuple[str, list[str]]]:
+    """The place and the given fields, as text, of each row of a struct array.
+
+    Raises UsageError if the file can't be read, or has no such array or fields.
+    """
+    path = lists.home / file
+    array = _load(str(path), variable)
+    names = array.dtype.names or ()
+    lacking = [name for name in fields if name not in names]
+    if lacking:
+        raise UsageError(
+            f"{path}: {variable} lacks the field(s) {', '.join(lacking)}; it has {', '.join(names) or 'none'}."
+        )
+    for number, row in enumerate(array, start=1):
+        values = [_text(row[name]) for name in fields]
+        yield f"{file}, row {number}", values
+
+
+def _load(path: str, variable: str) -> np.ndarray[Any, Any]:
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{path}: reading MATLAB files needs scipy: pip install scipy.") from error
+    try:
+        content = loadmat(path, squeeze_me=True, variable_names=[variable])
+    except Exception as error:  # a damaged file makes scipy raise nearly anything
+        raise UsageError(f"{path} can't be read as a MATLAB file: {error}.") from error
+    if variable not in content:
+        raise UsageError(f"{path} has no variable {variable!r}.")
+    return np.atleast_1d(content[variable])
+
+
+def _text(value: Any) -> str:
+    """A field's value; of an array that squeezing left whole, what is in it."""
+    return " ".join(str(part) for part in np.atleast_1d(value).ravel())

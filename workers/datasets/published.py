@@ -1,0 +1,210 @@
+"""What the published data sets share: facts to show, counts to assert, and lists that become splits.
+
+A data set of this kind is a folder with annotation files. Its own module says where they are and what a row
+means; this one looks whether the images are there, whether the counts are those published, and reads images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from PIL import Image
+
+from workers.datasets.base import Item, Split, Traits, files_digest, read_rgb
+from workers.datasets.lists import Entry, Lists, counted
+from workers.errors import UsageError
+
+
+class Count(NamedTuple):
+    """How many images and classes a part of a data set has."""
+
+    images: int
+    classes: int
+
+
+#: A layout: paths below the copy's folder (with * for names), and what each holds.
+Tree = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class About:
+    """What people must know of a data set before they have it."""
+
+    title: str
+    what: str
+    licence: str
+    obtained: str
+    folder: str
+    "The folder that its archive unpacks to; --data-root may name it or its parent."
+    trees: Mapping[str, Tree]
+    "The layouts in which it circulates, by name."
+    counts: Mapping[str, Count]
+    'Published images and classes of each part: a split, or a role of the test split ("query").'
+    counts_source: str
+    note: str = ""
+
+
+class Published(ABC):
+    """A data set with published counts, in a folder of files. Subclasses list their entries."""
+
+    name: str
+    about: ClassVar[About]
+    traits: Traits
+    differences: Sequence[str] = ()
+    "How this copy differs from what was published; empty unless `allow_counts`. Known after `splits`."
+
+    def __init__(self, root: Path, allow_counts: bool = False) -> None:
+        self.root = root
+        self.allow_counts = allow_counts
+
+    @abstractmethod
+    def entries(self, lists: Lists) -> dict[str, list[Entry]]:
+        """All images that the annotation files name, by split. Mistakes are noted in `lists`."""
+
+    def class_name(self, class_id: int) -> str:
+        """The name of a class: its number in the annotations, so that names sort as numbers do."""
+        return f"{class_id:05d}"
+
+    @property
+    def counts(self) -> Mapping[str, Count]:
+        return self.about.counts
+
+    @cached_property
+    def home(self) -> Path:
+        """The copy's own folder: the root, or the folder of the archive in it. Raises UsageError."""
+        try:
+            return self._home()
+        except OSError as error:
+            raise UsageError(f"The data root {self.root} can't be read: {error}.") from error
+
+    def _home(self) -> Path:
+        if not self.root.is_dir():
+            raise UsageError(f"The data root {self.root} is not a folder. {self._expected()}")
+        for home in self.homes():
+            if any(any(home.glob(mark)) for mark in self.marks()):
+                return home
+        there = sorted(path.name for path in self.root.iterdir())
+        held = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
+        raise UsageError(
+            f"There is no copy of {self.traits.title} at {self.root}, which holds {held or 'nothing'}. "
+            f"{self._expected()}"
+        )
+
+    def homes(self) -> list[Path]:
+        """Where the copy may lie."""
+        return [self.root, self.root / self.about.folder]
+
+    def marks(self) -> list[str]:
+        """Files of which any tells that a folder is such a copy."""
+        return [path for tree in self.about.trees.values() for path in tree if "*" not in path]
+
+    def _expected(self) -> str:
+        marks = " or ".join(dict.fromkeys(next(iter(tree)) for tree in self.about.trees.values()))
+        return f"Expected there: {marks}, or {self.about.folder}/ with it; `muster data list` shows the tree."
+
+    def splits(self) -> Mapping[str, Split]:
+        """Train and test. Raises UsageError with all that is wrong; with `allow_counts`, what only differs from
+        the published counts is told in `differences` instead."""
+        lists = Lists(self.home)
+        try:
+            parts = self.entries(lists)
+        except OSError as error:
+            raise UsageError(f"The data root {self.root} can't be read: {error}.") from error
+        lists.unique([entry for entries in parts.values() for entry in entries])
+        shared = {e.class_id for e in parts["train"]} & {e.class_id for e in parts["test"]}
+        for entry in parts["test"]:
+            if entry.class_id in shared:
+                lists.wrong(
+                    "test image(s) of a class that is trained on", f"{entry.where}: class {entry.class_id}"
+                )
+        absent: list[Entry] = []
+        for name, entries in parts.items():
+            parts[name], lost = self.present(lists, entries)
+            absent += lost
+        if absent:
+            kind = "image(s) that the lists name are not on the disk"
+            named = [f"{entry.where}: {entry.image}" for entry in absent]
+            lists.differences.append(f"{self.home}: {counted(kind, named)}")
+        if lists.mistakes:
+            raise UsageError([*lists.problems(), *lists.differences])
+        differences = [*lists.differences, *self._count_differences(parts)]
+        if differences and not self.allow_counts:
+            raise UsageError([*differences, "Mend the copy, or go on with it as it is: --allow-counts."])
+        empty = [name for name, entries in parts.items() if not entries]
+        if empty:
+            raise UsageError([*differences, f"{self.home} has no images for {' and '.join(empty)}."])
+        self.differences = tuple(differences)
+        return {name: self._split(name, entries) for name, entries in parts.items()}
+
+    def present(self, lists: Lists, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """The entries whose images are there, and the others."""
+        return lists.present(entries)
+
+    def _split(self, name: str, entries: Sequence[Entry]) -> Split:
+        names = {class_id: self.class_name(class_id) for class_id in sorted({e.class_id for e in entries})}
+        items = [Item(entry.image, names[entry.class_id], entry.role) for entry in entries]
+        return Split(name, items, list(names.values()))
+
+    def _count_differences(self, parts: Mapping[str, Sequence[Entry]]) -> list[str]:
+        """A sentence for all parts whose counts are not the published ones; none if all are."""
+        counts = count_parts(parts)
+        found = [
+            f"{name} has {here.images:,} images of {here.classes:,} classes instead of "
+            f"{self.counts[name].images:,} of {self.counts[name].classes:,}"
+            for name in self.counts
+            if (here := counts.get(name, Count(0, 0))) != self.counts[name]
+        ]
+        if not found:
+            return []
+        text = f"{self.home} is not {self.traits.title} as published: {'; '.join(found)}"
+        return [f"{text} (counts as in {self.about.counts_source}). {self.about.note}".strip()]
+
+    def tree_found(self) -> list[dict[str, str]]:
+        """What is there of the layout that fits best: a row for each path expected, then what is beside them."""
+        trees = self.about.trees
+        counts = {name: {path: _files(self.home, path) for path in tree} for name, tree in trees.items()}
+        best = max(counts, key=lambda name: sum(map(bool, counts[name].values())) / len(counts[name]))
+        rows = [
+            {"expected": path, "holds": holds, "found": _told(path, counts[best][path])}
+            for path, holds in trees[best].items()
+        ]
+        known = {path.partition("/")[0] for path in trees[best]}
+        beside = sorted(p.name for p in self.home.iterdir() if not any(p.match(name) for name in known))
+        return rows + [{"expected": "", "holds": "", "found": name} for name in beside[:10]]
+
+    def read(self, item: Item) -> Image.Image:
+        return read_rgb(self.home / item.image_id)
+
+    def source_digest(self, split: Split) -> str:
+        return files_digest(self.home, split, extra=f"{self.name}/{split.name}/{self.home.absolute()}")
+
+
+def count_parts(parts: Mapping[str, Sequence[Entry]]) -> dict[str, Count]:
+    """Images and classes of each split; of one whose images have roles, those of each role."""
+    counts = {}
+    for name, entries in parts.items():
+        roles = ["query", "gallery"] if any(entry.role for entry in entries) else [""]
+        for role in roles:
+            mine = [entry.class_id for entry in entries if entry.role == role]
+            counts[role or name] = Count(len(mine), len(set(mine)))
+    return counts
+
+
+def _files(home: Path, pattern: str) -> int:
+    """How many files there are of a path, which may hold *."""
+    return (
+        sum(1 for path in home.glob(pattern) if path.is_file())
+        if "*" in pattern
+        else (home / pattern).is_file()
+    )
+
+
+def _told(pattern: str, count: int) -> str:
+    if not count:
+        return "missing"
+    return f"{count:,} files" if "*" in pattern else "yes"

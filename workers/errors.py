@@ -1,0 +1,52 @@
+"""The errors that users see. Each says what is wrong, where, and what to do about it.
+
+The command line prints a `MusterError` as its message alone, without a traceback, and exits with its
+`exit_code`. Anything else that escapes is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class MusterError(Exception):
+    """The work failed for a reason that the message explains."""
+
+    exit_code = 1
+
+
+class UsageError(MusterError):
+    """The request, its input or its configuration is wrong: nothing was started.
+
+    `problems` holds one sentence for each mistake, so that all of them are told at once.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # crosses Ray's process borders whole
+        return (type(self), (self.problems,))
+
+
+class BadImagesError(UsageError):
+    """Images that can't be read; by default nothing is trained on what is left."""
+
+
+class StoreError(MusterError):
+    """The store can't be read or written."""
+
+    exit_code = 2
+
+
+class CorruptFileError(StoreError):
+    """A file's content differs from what its record promises. The key goes back to the fleet."""
+
+    exit_code = 1
+
+
+class DivergedError(MusterError):
+    """The loss became NaN or infinite. Training again would do the same: it is not retried."""

@@ -1,0 +1,254 @@
+"""One member's whole life in one process: train what the store lacks, embed what is asked, commit.
+
+It needs a store, a device and nothing else: the fleet runs it in a Ray actor, and it runs as well in a bare
+process on a machine without Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import platform
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from workers import backbones
+from workers.checkpoint import newest_checkpoint, save_checkpoint
+from workers.embed import embed, write_vectors
+from workers.errors import CorruptFileError, UsageError
+from workers.files import FileRecord
+from workers.fit import fit, prepare_device, trained_weights
+from workers.model import MemberSpec, TestView, embedding_digest
+from workers.pixels import Pack, Part, cache_folder, open_pack
+from workers.store import Done, Folder, ModelFolder, Store, to_json
+
+Report = Callable[[dict[str, Any]], None]
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Some classes of a pack, in the order of their labels; the digest is of what they must hold."""
+
+    pack: str
+    class_ids: tuple[int, ...] | None
+    "None: all classes."
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Vectors that are wanted: of which images, under which view."""
+
+    split: str
+    images: Images
+    view: TestView
+
+    @property
+    def digest(self) -> str:
+        return embedding_digest(self.images.digest, self.view)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberTask:
+    """What a member is asked for: weights, and vectors computed with them."""
+
+    spec: MemberSpec
+    train: Images
+    targets: tuple[Target, ...]
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
+
+
+def missing(store: Store, task: MemberTask) -> tuple[bool, list[Target]]:
+    """Whether the weights are missing, and which of the wanted vectors are. Reads commit records only; a
+    damaged one counts as missing."""
+    folder = store.model(task.key)
+    if not _finished(folder):
+        return True, list(task.targets)
+    return False, [target for target in task.targets if not _finished(folder.embedding(target.digest))]
+
+
+def _finished(folder: Folder) -> bool:
+    try:
+        return folder.done() is not None
+    except CorruptFileError:
+        return False
+
+
+def _forget_damaged(folder: Folder, log: Log) -> None:
+    """Removes a commit record that can't be read, so that another can be put in its place."""
+    try:
+        folder.done()
+    except CorruptFileError as error:
+        log(str(error))
+        folder.distrust()
+
+
+def run_member(
+    store: Store,
+    task: MemberTask,
+    attempt: str,
+    device: torch.device,
+    *,
+    report: Report = lambda progress: None,
+    log: Log = lambda line: None,
+) -> None:
+    """Brings everything that the task asks for into the store; a finished part is not done again.
+
+    Raises what `fit` and the store raise. A damaged file that it meets is forgotten and made again.
+    """
+    prepare_device(task.spec, device)
+    folder = store.model(task.key)
+    _forget_damaged(folder, log)
+    if missing(store, task)[0]:
+        _train(store, folder, task, attempt, device, report, log)
+    if not missing(store, task)[1]:
+        return
+    report({"state": "embedding"})
+    try:
+        network = load_network(folder, task.spec)
+    except CorruptFileError as error:
+        log(f"{error} Training it again.")
+        folder.distrust()
+        _train(store, folder, task, attempt, device, report, log)
+        network = load_network(folder, task.spec)
+    for target in missing(store, task)[1]:
+        vectors_folder = folder.embedding(target.digest)
+        _forget_damaged(vectors_folder, log)
+        pack, part = open_images(store, target.images)
+        vectors = embed(network, pack, part, target.view, device)
+        facts = {"key": task.key, "split": target.split, "view": dataclasses.asdict(target.view)}
+        write_vectors(vectors_folder, vectors, {**facts, "images": target.images.digest})
+        log(f"embedded {len(vectors)} images of {target.split}")
+
+
+def open_images(store: Store, images: Images) -> tuple[Pack, Part]:
+    """A pack and the part of it that is meant. Raises CorruptFileError if it holds other images."""
+    pack = open_pack(store.pack(images.pack), images.pack, cache_folder())
+    part = pack.index.part(images.class_ids)
+    if part.digest != images.digest:
+        raise CorruptFileError(f"The pack {images.pack} does not hold the images that were planned with.")
+    return pack, part
+
+
+def load_network(folder: ModelFolder, spec: MemberSpec) -> torch.nn.Module:
+    """A finished member's network, with its weights, on the CPU. Raises CorruptFileError if they are damaged."""
+    done = folder.done()
+    if done is None:
+        raise UsageError(f"{folder.files.path(folder.name)} holds no finished model.")
+    weights = load(folder.get(f"attempts/{done.facts['attempt']}/weights.safetensors", done))
+    network = backbones.build(spec.backbone, spec.D, 0, pretrained=spec.weights != "none")
+    network.load_state_dict(weights)
+    return network
+
+
+def _train(
+    store: Store,
+    folder: ModelFolder,
+    task: MemberTask,
+    attempt: str,
+    device: torch.device,
+    report: Report,
+    log: Log,
+) -> None:
+    spec = task.spec
+    if not folder.files.exists(folder / "spec.json"):
+        folder.files.put(folder / "spec.json", to_json({"key": spec.key, **dataclasses.asdict(spec)}))
+    pack, part = open_images(store, task.train)
+    initial = None if spec.weights == "none" else _initial_weights(store, spec)
+    resume = newest_checkpoint(folder)
+    log(
+        f"member {spec.index}, key {spec.key}, attempt {attempt}, on {_device_name(device)} of {socket.gethostname()}"
+    )
+    log(
+        f"{len(part.rows)} images, {spec.classes} classes in {spec.D} meta-classes, {spec.backbone}, {spec.precision}"
+    )
+    if resume is not None:
+        log(f"resumed after epoch {resume.epoch}")
+
+    def saved(checkpoint: Any) -> None:
+        save_checkpoint(folder, attempt, checkpoint)
+        row = checkpoint.history[-1]
+        log(
+            "epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.3f}, {images_per_s:.0f} images/s".format(
+                **row
+            )
+        )
+
+    state = fit(spec, pack, part, device=device, initial=initial, resume=resume, save=saved, report=report)
+    facts = {
+        "key": spec.key,
+        "attempt": attempt,
+        "resumed_after_epoch": resume.epoch if resume else 0,
+        "seconds": round(sum(row["seconds"] for row in state.history), 3),
+        "loss": state.history[-1]["loss"],
+        "images": len(part.rows),
+        "epochs": spec.recipe.epochs,
+        **environment(device),
+    }
+    files = {
+        "weights.safetensors": save(trained_weights(spec, state)),
+        "history.parquet": _history(state.history),
+    }
+    for name, data in files.items():
+        folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
+    records = {f"attempts/{attempt}/{name}": FileRecord.of(data) for name, data in files.items()}
+    first = folder.commit(Done(records, facts))
+    log("finished" if first else "finished, after another attempt: its result stands")
+    folder.sweep()
+
+
+def _initial_weights(store: Store, spec: MemberSpec) -> dict[str, torch.Tensor]:
+    name = store.weights(spec.weights)
+    data = store.files.get(name)
+    try:
+        state: dict[str, torch.Tensor] = load(data)
+    except SafetensorError:
+        state = {}
+    if backbones.state_digest(state) != spec.weights:
+        store.files.delete(name)
+        raise CorruptFileError(
+            f"{store.files.path(name)} was damaged. The store has forgotten it: launch again to put it anew."
+        )
+    return state
+
+
+def _history(rows: list[dict[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()
+
+
+def read_history(folder: ModelFolder, done: Done) -> list[dict[str, Any]]:
+    """A finished model's rows of history, one for each epoch."""
+    data = folder.get(f"attempts/{done.facts['attempt']}/history.parquet", done)
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    return rows
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Where it ran: recorded with a result, and no part of its key."""
+    from importlib.metadata import version
+
+    versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    return {
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "node": socket.gethostname(),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"

@@ -1,0 +1,180 @@
+"""The store: what is where, and what may be trusted. The one owner of every file name.
+
+    packs/<digest>/            pixels.bin, index.parquet, DONE.json
+    packs/sources/<digest>.json
+    weights/<sha256>.safetensors               initial weights, by content
+    models/<key>/spec.json                     what was asked
+    models/<key>/attempts/<id>/                epoch checkpoints, weights, history: an attempt writes only here
+    models/<key>/DONE.json                     last: names the attempt, its files and their checksums
+    models/<key>/embeddings/<digest>/          vectors.parquet and a DONE.json
+    runs/<run>/                                run.json, plan.json, events/, logs/, gathered/, metrics.json, ...
+
+A folder without its DONE.json does not exist for a reader. A late or doubled attempt can overwrite nothing
+of another's; the first to put DONE.json is the one that counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from workers.errors import CorruptFileError
+from workers.files import FileRecord, Files
+
+
+@dataclass(frozen=True)
+class Done:
+    """A commit record: which files hold the result, and what else is worth knowing about it."""
+
+    files: dict[str, FileRecord]
+    "By name relative to the folder of the record."
+    facts: dict[str, Any]
+
+    def to_json(self) -> bytes:
+        files = {name: dataclasses.asdict(record) for name, record in self.files.items()}
+        return to_json({**self.facts, "files": files})
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Done:
+        facts = json.loads(data)
+        return cls({name: FileRecord(**record) for name, record in facts.pop("files").items()}, facts)
+
+
+def to_json(value: Any) -> bytes:
+    """The one spelling of JSON files in the store: indented, for people."""
+    return (json.dumps(value, indent=1, default=str) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of the store that is committed by its DONE.json."""
+
+    files: Files
+    name: str
+
+    def __truediv__(self, name: str) -> str:
+        return f"{self.name}/{name}"
+
+    def done(self) -> Done | None:
+        """The commit record, or None. Raises CorruptFileError if it can't be parsed."""
+        data = self.files.find(self / "DONE.json")
+        if data is None:
+            return None
+        try:
+            return Done.from_json(data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFileError(f"{self.files.path(self / 'DONE.json')} is damaged: {error}.") from error
+
+    def commit(self, done: Done) -> bool:
+        """Puts the commit record, as the last act; False if another attempt was first."""
+        return self.files.create(self / "DONE.json", done.to_json())
+
+    def distrust(self) -> None:
+        """Forgets a result that proved damaged, so that it is made again."""
+        self.files.delete(self / "DONE.json")
+
+    def get(self, name: str, done: Done) -> bytes:
+        """A committed file, checked. Raises CorruptFileError if it is damaged or gone."""
+        if name not in done.files or not self.files.exists(self / name):
+            raise CorruptFileError(f"{self.files.path(self / name)} is promised by DONE.json and missing.")
+        return self.files.get(self / name, done.files[name])
+
+
+@dataclass(frozen=True)
+class ModelFolder(Folder):
+    """One model's folder."""
+
+    key: str
+
+    @property
+    def attempts(self) -> str:
+        return self / "attempts"
+
+    def attempt(self, attempt_id: str) -> str:
+        return self / f"attempts/{attempt_id}"
+
+    def distrust(self) -> None:
+        """Forgets the weights, and first the vectors: they belong to the weights they were computed with."""
+        for digest in self.files.names(self / "embeddings"):
+            self.embedding(digest).distrust()
+        super().distrust()
+
+    def embedding(self, digest: str) -> Folder:
+        """Where the vectors of one split's images under one test view are."""
+        return Folder(self.files, self / f"embeddings/{digest}")
+
+    def sweep(self) -> None:
+        """Deletes what attempts left that the commit record does not name. Call it only when none is running."""
+        done = self.done()
+        if done is None:
+            return
+        for attempt in self.files.names(self.attempts):
+            if attempt != done.facts["attempt"]:
+                self.files.delete_folder(self.attempt(attempt))
+        for name in self.files.names(self.attempt(done.facts["attempt"])):
+            if f"attempts/{done.facts['attempt']}/{name}" not in done.files:
+                self.files.delete(f"{self.attempt(done.facts['attempt'])}/{name}")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder: the record of what was asked and what came out."""
+
+    files: Files
+    run: str
+
+    def __truediv__(self, name: str) -> str:
+        return f"runs/{self.run}/{name}"
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the run, parsed; None if it is not there."""
+        data = self.files.find(self / name)
+        return None if data is None else json.loads(data)
+
+    def write(self, name: str, value: Any) -> None:
+        self.files.put(self / name, to_json(value))
+
+    def log(self, key: str, attempt: str) -> str:
+        return self / f"logs/{key}-{attempt}.log"
+
+    def gathered(self, split: str) -> str:
+        return self / f"gathered/{split}"
+
+
+class Store:
+    """A root folder or URI, and the folders in it."""
+
+    def __init__(self, root: str) -> None:
+        self.files = Files(root)
+
+    @property
+    def root(self) -> str:
+        return self.files.root
+
+    def model(self, key: str) -> ModelFolder:
+        return ModelFolder(self.files, f"models/{key}", key)
+
+    def pack(self, digest: str) -> Folder:
+        return Folder(self.files, f"packs/{digest}")
+
+    def pack_source(self, digest: str) -> str:
+        return f"packs/sources/{digest}.json"
+
+    def weights(self, digest: str) -> str:
+        return f"weights/{digest}.safetensors"
+
+    def run(self, run: str) -> RunFolder:
+        return RunFolder(self.files, run)
+
+    def runs(self) -> list[str]:
+        """The names of all runs, sorted."""
+        return self.files.names("runs")
+
+
+def new_attempt_id() -> str:
+    """A fresh name for an attempt; later ones sort after earlier ones."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(3)
