@@ -1,6 +1,7 @@
 """A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members.
 
-Prints what came of it. Run by test_node_loss.py in a process of its own: it starts and ends a whole cluster.
+Writes what came of it as JSON. Run by test_node_loss.py in a process of its own: it starts and ends a whole
+cluster, and the raylets of that cluster write to its standard output whenever they like.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def kill_the_member(_: str) -> None:
 
 
 def main() -> None:
-    images, storage = sys.argv[1], Path(sys.argv[2])
+    images, storage, answer = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     head = {"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in range(2)]
@@ -85,7 +86,7 @@ def main() -> None:
 
     killed = Drill(images, storage, "killed", members=1, seed=5).run(kill_the_member)
     lost = Drill(images, storage, "lossy", members=2, seed=0).run(kill_the_node)
-    print(json.dumps({"killed": killed, "lost": lost}))
+    answer.write_text(json.dumps({"killed": killed, "lost": lost}))
     ray.shutdown()
     cluster.shutdown()
 

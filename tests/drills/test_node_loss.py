@@ -24,11 +24,11 @@ def drilled(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     env |= {"MUSTER_CACHE": str(home / "cache"), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     env.pop("RAY_ADDRESS", None)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.drills.node_loss", str(shapes), str(home / "store")],
+        [sys.executable, "-m", "tests.drills.node_loss", shapes, home / "store", home / "answer.json"],
         env=env, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return home / "store", json.loads(done.stdout.splitlines()[-1])
+    return home / "store", json.loads((home / "answer.json").read_text())
 
 
 def test_a_member_that_failed_on_a_node_goes_to_another(drilled: tuple[Path, dict[str, Any]]) -> None:
