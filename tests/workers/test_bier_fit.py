@@ -143,18 +143,18 @@ def test_a_killed_model_goes_on_from_the_newest_checkpoint_of_any_attempt(store:
     undisturbed = result(store, task)
     folder = store.model(task.key)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def dies(progress: dict[str, Any]) -> None:
         if progress.get("step") == STEPS:
-            raise Killed
+            raise KilledError
 
     folder.distrust()
     store.files.delete_folder(folder.attempts)
     from workers.member import run_member
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run_member(store, task, "first", CPU, report=dies, team=Team(checkpoint_steps=EVERY))
     assert newest_epoch(folder) == 8
     log = run(store, task, "second")
