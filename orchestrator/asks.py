@@ -19,6 +19,8 @@ class Ask:
     request: LaunchRequest
     splits: tuple[str, ...] = ()
     'Splits whose vectors are wanted beside test\'s: "train".'
+    note: str = ""
+    "Must stand on whatever is made of it: that it is a rehearsal."
 
 
 @dataclass(frozen=True, kw_only=True)
