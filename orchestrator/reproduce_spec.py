@@ -3,6 +3,11 @@
 A table's row is a plain launch request, so that it is exactly a `muster launch ...` and shares its members with
 every launch, search and figure that asks for the same. `--scale` makes the whole a rehearsal: the same steps on
 fewer classes, epochs and members.
+
+A figure is a module of `orchestrator.figures` with `asks(options) -> list[Ask]`, made by `make_ask`, and
+`draw(store, folder, got) -> list[str]`: it writes files below `folder` through `store.files.put`, both being names
+in the store (`runs/RUN/figures/dreml-fig3`), and returns those names. `got` is by the asks' names; of one without
+data or members it says why in `trouble`.
 """
 
 from __future__ import annotations
@@ -133,11 +138,11 @@ def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:
     left = max(round(asked * scale), min(LEAST_CLASSES, asked))
     epochs = max(round(whole.recipe.epochs * scale), LEAST_EPOCHS)
     D = whole.ensemble.D
-    if D >= asked:  # a network that has a class for each output keeps that
+    if asked <= D:  # a network that has a class for each output keeps that
         D = left
     flags: dict[str, Any] = {
         "data.train_classes": left,
-        "ensemble.D": max(2, D if D == left else min(D, left // 2)),
+        "ensemble.D": max(2, D if left == D else min(D, left // 2)),
         # A single network stays one: there is no ensemble to rehearse.
         "ensemble.L": max(round(whole.ensemble.L * scale), min(LEAST_MEMBERS, whole.ensemble.L)),
         "recipe.epochs": epochs,
