@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from orchestrator.asks import Ask
 from orchestrator.spec import STRICT, LaunchRequest, Resources, load
@@ -27,6 +27,7 @@ from workers.errors import UsageError
 
 #: A rehearsal keeps at least so much of each, as far as the data have it.
 LEAST_CLASSES, LEAST_MEMBERS, LEAST_EPOCHS = 4, 2, 1
+METHODS: tuple[str, ...] = get_args(get_type_hints(LaunchRequest)["method"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,8 @@ def launch_request(
     Data root, initial weights, counts, store and resources come from the options (`flags` may still set
     `resources.nmi`); a rehearsal has its classes, D, L and epochs cut here. Raises UsageError.
     """
+    if method not in METHODS:
+        raise UsageError(f"this version of muster has no `muster launch {method}`.")
     rehearsal = options.scale < 1
     given: dict[str, Any] = {
         "data.dataset": dataset,
@@ -137,12 +140,11 @@ def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:
     asked = min(whole.data.train_classes or total, total)
     left = max(round(asked * scale), min(LEAST_CLASSES, asked))
     epochs = max(round(whole.recipe.epochs * scale), LEAST_EPOCHS)
-    D = whole.ensemble.D
-    if asked <= D:  # a network that has a class for each output keeps that
-        D = left
+    # A network with an output for each of the classes that it was cut to keeps that.
+    single = whole.data.train_classes == whole.ensemble.D
     flags: dict[str, Any] = {
         "data.train_classes": left,
-        "ensemble.D": max(2, D if left == D else min(D, left // 2)),
+        "ensemble.D": left if single else max(2, min(whole.ensemble.D, left // 2)),
         # A single network stays one: there is no ensemble to rehearse.
         "ensemble.L": max(round(whole.ensemble.L * scale), min(LEAST_MEMBERS, whole.ensemble.L)),
         "recipe.epochs": epochs,
