@@ -72,7 +72,9 @@ class Driver:
         }
         dtype = self.request.resources.embedding_type
         return {
-            target.split: gather(self.store, self.request.run, target, members, facts, dtype)
+            target.split: gather(
+                self.store, self.request.run, target, members, facts, dtype, self.plan.combination
+            )
             for target in self.plan.tasks[0].targets
         }
 
@@ -86,7 +88,15 @@ class Driver:
         if found is None or found["identity"] != identity:
             memory = parse_bytes(self.request.resources.eval_memory)
             splits = {
-                target.split: evaluate_on_ray(self.store, target, members, ks, memory=memory, nmi=nmi)
+                target.split: evaluate_on_ray(
+                    self.store,
+                    target,
+                    members,
+                    ks,
+                    memory=memory,
+                    nmi=nmi,
+                    combination=self.plan.combination,
+                )
                 for target in self.plan.tasks[0].targets
             }
             found = {"identity": identity, "ks": list(ks), "splits": splits}

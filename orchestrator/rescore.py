@@ -45,7 +45,10 @@ def rescore(
         raise UsageError(
             f"The store has no vectors of the {split} split: muster gather {request.run} --split {split}."
         )
-    found = evaluate_here(store, targets[split], keys, ks, memory=parse_bytes(memory), nmi=nmi)
+    found = evaluate_here(
+        store, targets[split], keys, ks,
+        memory=parse_bytes(memory), nmi=nmi, combination=plan.combination,
+    )  # fmt: skip
     state = "done" if len(keys) == len(plan.tasks) else f"partial {len(keys)} of {len(plan.tasks)}"
     return {
         "run": request.run,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from workers.model import Recipe, TestView, Triple
+from workers.model import InputRecipe, Recipe, TestView, Triple
 from workers.pixels import Int64, Pack, Uint8
 from workers.rng import Float64, uniforms
 
@@ -24,7 +24,7 @@ def epoch_draws(member: tuple[object, ...], epoch: int, samples: int) -> Float64
     return uniforms(("augment", *member), samples, DRAWS, epoch=epoch)
 
 
-def random_crops(pack: Pack, rows: Int64, recipe: Recipe, draws: Float64) -> Uint8:
+def random_crops(pack: Pack, rows: Int64, recipe: Recipe | InputRecipe, draws: Float64) -> Uint8:
     """Random square crops of images with a black border of `pad`, uint8 [n, crop, crop, 3].
 
     `draws`: float64 [n, 4], a row for each image. An image smaller than the crop is centred in it.
@@ -70,7 +70,7 @@ class ToFloat:
         return (pixels.float() - self.mean) * self.scale
 
 
-def distort(batch: torch.Tensor, recipe: Recipe, draws: Float64) -> torch.Tensor:
+def distort(batch: torch.Tensor, recipe: Recipe | InputRecipe, draws: Float64) -> torch.Tensor:
     """Mirrors and rotates a float batch [n, 3, side, side] as the recipe says; `draws` float64 [n, 4]."""
     if recipe.flip:
         mirrored = torch.from_numpy(draws[:, FLIP] < 0.5).to(batch.device)
