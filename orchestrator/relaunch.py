@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
-from orchestrator.spec import SECTIONS, LaunchRequest, load
+from orchestrator.spec import BIER_SECTIONS, LaunchRequest, load
 
 #: Fields with a flag of their own; any other that differs from its default is set by name.
 FLAGS = {
@@ -28,32 +28,28 @@ def launch_command(request: LaunchRequest) -> str:
     given: dict[str, Any] = {
         "data.dataset": request.data.dataset,
         "data.root": request.data.root,
-        "preset": request.preset,
         "ensemble.D": request.ensemble.D,
         "ensemble.L": request.ensemble.L,
         "ensemble.backbone": request.ensemble.backbone,
         "recipe.epochs": getattr(request.recipe, "epochs", None),
     }
-    default = load(None, given, [])
+    if request.bier is not None:  # one model, whose dimension is its learners'
+        given |= {"ensemble.D": None, "ensemble.L": None}
+    default = load(None, {**given, "method": request.method, "preset": request.preset}, [])
     words = ["muster", "launch", request.method]
-    for name in (
-        "data.dataset",
-        "data.root",
-        "ensemble.D",
-        "ensemble.L",
-        "ensemble.backbone",
-        "recipe.epochs",
-    ):
-        if given[name] is not None:
-            words += [FLAGS[name], str(given[name])]
+    for name, value in given.items():
+        if value is not None:
+            words += [FLAGS[name], str(value)]
     words += ["--preset", request.preset]
-    for section in SECTIONS:
-        if section == "resources":
-            continue
+    if request.combine != default.combine:
+        words += ["--combine", request.combine]
+    for section in BIER_SECTIONS:
         wanted, there = getattr(request, section), getattr(default, section)
+        if section == "resources" or wanted is None:
+            continue
         for field in dataclasses.fields(wanted):
             value, name = getattr(wanted, field.name), f"{section}.{field.name}"
-            if value == getattr(there, field.name):
+            if value == getattr(there, field.name) or (request.bier and name == "ensemble.D"):
                 continue
             flag = FLAGS.get(name)
             words += [flag, str(value)] if flag else ["--set", f"{name}={_toml(value)}"]
