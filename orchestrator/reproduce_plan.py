@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.asks import Ask
 from orchestrator.launch import differences, refuse_other_kind
-from orchestrator.plan import PackProgress, Prepared, expected_seconds, member_tasks, prepare
+from orchestrator.plan import PackProgress, Prepared, class_problems, expected_seconds, member_tasks, prepare
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import LaunchRequest, open_data
 from orchestrator.targets import Figure, Target, each_target, parse_options
