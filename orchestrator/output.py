@@ -109,8 +109,6 @@ def reproduce_table(answer: dict[str, Any], message: str) -> None:
 
 def _paper_table(block: dict[str, Any]) -> None:
     """One data set's part of a paper's table, in per cent: at most 80 columns wide."""
-    from orchestrator import table_files
-
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column(block["title"], overflow="fold", max_width=20)
     table.add_column("", style="dim")
@@ -123,7 +121,7 @@ def _paper_table(block: dict[str, Any]) -> None:
             label = Text(row["label"] if n == 0 else "")
             table.add_row(label, Text(f"{kind} {refs}" if kind == "published" else kind), *cells, style=style)
     out.print(table)
-    for note in table_files.notes_of(block):
+    for note in block["notes"]:
         out.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
 
 

@@ -147,7 +147,7 @@ def test_a_data_set_that_is_not_there_is_a_row_and_the_rest_is_measured(
     (tmp_path / "CUB_200_2011").symlink_to(copies_root / "CUB_200_2011")
     before = finished(store)
     ran = muster(*rehearsal(tmp_path, store, "--json"), code=3)
-    assert ran.document["state"] == "partial 0 of 1"
+    assert ran.document["state"] == "partial 1 of 2 rows"
     missing = row_of(ran.document, "dreml-r", "cars196")
     assert f"no data at {tmp_path}" in missing["trouble"]
     assert missing["cells"][0]["published"] == 86.0
