@@ -101,7 +101,7 @@ def _any_request(options: ReproduceOptions, found: Draft) -> LaunchRequest:
     """A request with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
     if not found.works:
         raise MusterError("\n".join(found.troubles.values()) or f"{options.target} asks for nothing.")
-    return min((work.ask.request for work in found.works), key=lambda request: request.bier is not None)
+    return min((work.ask.request for work in found.works), key=lambda request: request.method != "dreml")
 
 
 def _tell_troubles(works: list[Work], emit: Emit) -> None:

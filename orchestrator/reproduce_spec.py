@@ -158,6 +158,8 @@ def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:
     if whole.bier is not None:
         share = here.images * left / here.classes / full.images
         return {**flags, **_cut_bier(scale * min(1.0, share), whole.bier, left)}
+    if (baseline := getattr(whole, "baseline", None)) is not None:
+        return {**flags, **_cut_baseline(scale, baseline, left)}
     # A network with an output for each of the classes that it was cut to keeps that.
     single = whole.data.train_classes == whole.ensemble.D
     flags["ensemble.D"] = left if single else max(2, min(whole.ensemble.D, left // 2))
@@ -182,6 +184,17 @@ def _cut_bier(share: float, whole: BierSettings, classes: int) -> dict[str, Any]
     }
     if whole.anneal_every:
         flags["bier.anneal_every"] = max(1, round(whole.anneal_every * share))
+    return flags
+
+
+def _cut_baseline(scale: float, whole: Any, classes: int) -> dict[str, Any]:
+    """A compared method has epochs, and batches of labels as BIER has."""
+    flags: dict[str, Any] = {
+        "baseline.epochs": max(round(whole.epochs * scale), LEAST_EPOCHS),
+        "baseline.labels": min(whole.labels, classes),
+    }
+    if whole.anneal_epochs:
+        flags["baseline.anneal_epochs"] = max(1, round(whole.anneal_epochs * scale))
     return flags
 
 

@@ -113,7 +113,7 @@ def recipe_in_words(request: LaunchRequest) -> str:
     if request.bier is not None:
         return ", ".join([*start, *_bier_in_words(request.bier), f"combined by {request.combine}", *input_])
     if not isinstance(recipe, Recipe):
-        return ", ".join([*start, request.method, f"preset {request.preset}", *input_])
+        return ", ".join([*start, *_baseline_in_words(getattr(request, "baseline", None)), *input_])
     schedule = {
         "step": f"times {recipe.gamma:g} every {recipe.step_epochs} epochs",
         "milestones": f"times {recipe.gamma:g} at {', '.join(f'{share:g}' for share in recipe.milestones)}",
@@ -138,6 +138,15 @@ def _bier_in_words(bier: BierSettings) -> list[str]:
         f"learners {sizes} {boosted}{auxiliary}",
         f"{bier.steps} step{'s' if bier.steps > 1 else ''} of {bier.labels} x {bier.images}",
         f"Adam {bier.lr:g}, learners times {bier.learner_lr:g}{annealed}",
+    ]
+
+
+def _baseline_in_words(baseline: Any) -> list[str]:
+    return [
+        f"{baseline.loss} loss",
+        f"{baseline.dim} dimensions",
+        f"{baseline.epochs} epoch{'s' if baseline.epochs > 1 else ''} of {baseline.labels} x {baseline.images}",
+        f"Adam {baseline.lr:g}, last layer times {baseline.embedding_lr:g}",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from orchestrator.asks import Got
+from orchestrator.relaunch import launch_command
 from orchestrator.reproduce_spec import ReproduceOptions, launch_request, root_of
 from orchestrator.spec import LaunchRequest
 from orchestrator.table_files import blocks
 from orchestrator.table_rows import table_answer
 from orchestrator.tables import TABLES
 from orchestrator.targets import each_target, load_options
+from tests.cli import Muster
 from tests.workers.datasets import copies
 from workers.errors import UsageError
 from workers.model import Recipe
@@ -208,3 +211,24 @@ def test_a_method_that_this_version_lacks_is_a_row_that_says_so(tmp_path: Path) 
     assert table.asks(chosen) == []
     (row,) = table_answer(chosen, table, {}, Store(str(tmp_path)))["rows"]
     assert row["trouble"] == "this version of muster has no `muster launch alchemy`."
+
+
+@pytest.mark.parametrize(
+    ("target", "row", "dataset"),
+    [
+        ("dreml-table1", "dreml-r", "glyphs"),
+        ("dreml-table1", "dreml-i", "cub200"),
+        ("bier-table1", "bier", "cub200"),
+        ("bier-table1", "a-bier", "glyphs"),
+        ("bier-table1", "baseline-512", "glyphs"),
+    ],
+)
+def test_a_row_is_exactly_the_launch_that_it_prints(
+    muster_without_cluster: Muster, target: str, row: str, dataset: str, tmp_path: Path
+) -> None:
+    copies.cub200(tmp_path)
+    where = {"data_root": str(tmp_path), "storage": str(tmp_path / "store"), "datasets": (dataset,)}
+    (request,) = requests(target, row, scale=0.3, **where)
+    words = shlex.split(launch_command(request))[1:]
+    found = muster_without_cluster(*words, "--dry-run", "--json").document
+    assert found["run"] == request.run  # it holds a digest of all that the request says
