@@ -11,10 +11,13 @@ import typer
 
 from orchestrator.options import tell, whole_path
 from orchestrator.output import answer_table, err, show_document, show_rows
+from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.search_spec import SearchRequest, parse_search
 from orchestrator.spec import LaunchRequest, parse_request
 from workers.errors import UsageError
 from workers.store import Store
+
+AnyRequest = LaunchRequest | SearchRequest | ReproduceOptions
 
 
 def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
@@ -42,6 +45,27 @@ def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
     if ensemble.weights not in {"none", "imagenet"}:
         ensemble = dataclasses.replace(ensemble, weights=whole(ensemble.weights))
     return dataclasses.replace(request, data=data, ensemble=ensemble, storage=whole(request.storage))
+
+
+def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceOptions:
+    """A reproduction's request with its paths as `placed` makes them."""
+    from orchestrator.spec import load
+
+    launch = load(None, {"storage": options.storage}, [])
+
+    def there(root: str | None, weights: str) -> LaunchRequest:
+        data = dataclasses.replace(launch.data, root=root)
+        ensemble = dataclasses.replace(launch.ensemble, weights=weights)
+        return placed(dataclasses.replace(launch, data=data, ensemble=ensemble), address)
+
+    weights = []
+    for entry in options.weights:
+        backbone, equals, file = entry.rpartition("=")
+        weights.append(f"{backbone}{equals}{there(None, file).ensemble.weights}")
+    found = there(options.data_root, "none")
+    return dataclasses.replace(
+        options, data_root=found.data.root, weights=tuple(weights), storage=found.storage
+    )
 
 
 def show_preview(request: LaunchRequest, address: str | None, as_json: bool) -> None:
@@ -92,8 +116,26 @@ def run_search(request: SearchRequest, address: str | None, detach: bool, as_jso
         _finish([], end, as_json, search_table)
 
 
+def run_reproduce(options: ReproduceOptions, address: str | None, detach: bool, as_json: bool) -> None:
+    """Answers from the store if it can; else submits a reproduction's job and follows it to its end."""
+    from orchestrator.output import reproduce_table
+    from orchestrator.reproduce_answer import answer_from_store, end_of
+    from orchestrator.reproduce_plan import check_data, check_run_name, draft
+
+    if address is None:
+        found = draft(options)
+        check_data(found.works)
+        check_run_name(options, Store(options.storage))
+        answer = answer_from_store(options, found)
+        if answer is not None:
+            _finish([], end_of(answer, []), as_json, reproduce_table)
+    end = _submitted(options, address, detach, as_json, "reproduce")
+    if end is not None:
+        _finish([], end, as_json, reproduce_table)
+
+
 def _submitted(
-    request: LaunchRequest | SearchRequest,
+    request: AnyRequest,
     address: str | None,
     detach: bool,
     as_json: bool,
@@ -153,7 +195,7 @@ def _finish(
     raise typer.Exit(code)
 
 
-def _how_to_go_on(request: LaunchRequest | SearchRequest, address: str | None, what: str) -> str:
+def _how_to_go_on(request: AnyRequest, address: str | None, what: str) -> str:
     where = f" --storage {request.storage}" + (f" --address {address}" if address else "")
     lines = [f"{what} {request.run}; it goes on without this terminal."]
     for verb, does in (("status", "watch"), ("stop", "stop"), ("resume", "resume")):
@@ -165,8 +207,10 @@ def _how_to_go_on(request: LaunchRequest | SearchRequest, address: str | None, w
 
 
 def saved_request(run: str, storage: str) -> LaunchRequest:
-    """A launch's request from the store. Raises UsageError if there is no such run, or if it is a search."""
+    """A launch's request from the store. Raises UsageError if there is no such run, or if it is no launch."""
     found = saved_run(run, storage)
+    if isinstance(found, ReproduceOptions):
+        raise UsageError(f"{run} is a reproduction of several ensembles: see muster status {run}.")
     if isinstance(found, SearchRequest):
         raise UsageError(
             f"{run} is a search: see muster status {run}, or launch the ensemble that it recommends."
@@ -174,13 +218,17 @@ def saved_request(run: str, storage: str) -> LaunchRequest:
     return found
 
 
-def saved_run(run: str, storage: str) -> LaunchRequest | SearchRequest:
+def saved_run(run: str, storage: str) -> AnyRequest:
     """A run's request from the store, of whichever kind. Raises UsageError if there is no such run."""
     from orchestrator.views import run_status
 
     store = Store(whole_path(storage))
     run_status(store, run)  # says which runs there are
     saved = store.run(run).read("run.json")
+    if saved.get("kind") == "reproduce":
+        from orchestrator.targets import parse_options
+
+        return dataclasses.replace(parse_options(saved), name=run, storage=store.root)
     if saved.get("kind") == "search":
         search = parse_search(saved)
         return dataclasses.replace(

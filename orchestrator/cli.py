@@ -10,7 +10,14 @@ import os
 
 import typer
 
-from orchestrator import commands_cluster, commands_data, commands_launch, commands_run, commands_search
+from orchestrator import (
+    commands_cluster,
+    commands_data,
+    commands_launch,
+    commands_reproduce,
+    commands_run,
+    commands_search,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +39,7 @@ data.command("pack")(commands_data.data_pack)
 
 app.add_typer(launch, name="launch")
 app.command()(commands_search.search)
+app.command()(commands_reproduce.reproduce)
 for command in (
     commands_run.status,
     commands_run.runs,

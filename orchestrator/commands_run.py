@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.attach import run_launch, run_search, saved_request, saved_run
+from orchestrator.attach import run_launch, run_reproduce, run_search, saved_request, saved_run
 from orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, tell, whole_path
 from orchestrator.output import answer_table, show_document, show_rows
+from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.search_spec import SearchRequest
 from workers.errors import UsageError
 from workers.store import Store
@@ -87,12 +88,14 @@ def resume(
 ) -> None:
     """Goes on with a run: finished members are found in the store, others go on from their last epoch."""
     saved = saved_run(run, storage)
-    request = saved.base if isinstance(saved, SearchRequest) else saved
+    request: Any = saved.base if isinstance(saved, SearchRequest) else saved
     changes: dict[str, Any] = {"parallel": parallel, "gpus_per_member": gpus_per_member}
     given = {name: value for name, value in changes.items() if value is not None}
     request = dataclasses.replace(request, resources=dataclasses.replace(request.resources, **given))
     if isinstance(saved, SearchRequest):
         run_search(dataclasses.replace(saved, base=request), address, detach, as_json)
+    elif isinstance(saved, ReproduceOptions):
+        run_reproduce(request, address, detach, as_json)
     else:
         run_launch(request, address, detach, as_json)
 

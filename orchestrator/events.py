@@ -10,7 +10,7 @@ pack      split, done, total, images_per_s
 plan      asked, reused, to_train, text (one line for people)
 member    index, key, state (queued|starting|training|embedding|done|reused|retrying|failed|dropped),
           and where they are known: epoch (finished ones), epochs, step, steps (in this epoch), loss,
-          images_per_s, seconds_left, attempt, node, node_id, D, message
+          images_per_s, seconds_left, attempt, node, node_id, D, message, of (its ensemble, where there are several)
 ensemble  done, failed, running, asked, seconds_left
 trial     number, settings, state (reached|complete|cut|plateau|budget|stopped|failed), L, the metric, message
 curve     rows: a list of {L, recall_at_1, ..., map_at_r, r_precision, nmi}; shares in 0..1, nmi may be null

@@ -2,6 +2,7 @@
 
     python -m orchestrator.job launch [SPLIT]    MUSTER_REQUEST holds the request as JSON
     python -m orchestrator.job search            the same for a search
+    python -m orchestrator.job reproduce         the same for the papers' tables and figures
     python -m orchestrator.job stop ATTEMPT      tells a running job's fleet to finish what runs and stop
 
 Every line of its output that is an event is also kept in the run folder, in segments that are never changed.
@@ -84,7 +85,8 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the driver computes nothing
     if verb == "stop":
         sys.exit(_stop(sys.argv[2]))
-    sys.exit(_guarded(_search if verb == "search" else functools.partial(_launch, tuple(sys.argv[2:]))))
+    works = {"search": _search, "reproduce": _reproduce}
+    sys.exit(_guarded(works.get(verb) or functools.partial(_launch, tuple(sys.argv[2:]))))
 
 
 def _launch(extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
@@ -109,6 +111,18 @@ def _search(log: EventLog, attempt: str) -> int:
 
     log.keep_in(open_search(request, Store(request.storage)))
     return search(request, log, fleet_name(attempt))
+
+
+def _reproduce(log: EventLog, attempt: str) -> int:
+    from orchestrator.targets import parse_options
+    from workers.store import Store
+
+    options = parse_options(json.loads(os.environ[REQUEST]))
+    _connect()
+    from orchestrator.reproduce import open_reproduction, reproduce
+
+    log.keep_in(open_reproduction(options, Store(options.storage)))
+    return reproduce(options, log, fleet_name(attempt))
 
 
 def _guarded(work: Callable[[EventLog, str], int]) -> int:

@@ -90,6 +90,51 @@ def search_table(answer: dict[str, Any], message: str) -> None:
         out.print(Text(f"  {name:14} {path}"), soft_wrap=True)
 
 
+def reproduce_table(answer: dict[str, Any], message: str) -> None:
+    """The papers' tables with what was measured, the figures' files, and what it took."""
+    from orchestrator import table_files
+
+    if answer["rehearsal"]:
+        out.print(Text(answer["rehearsal"], style="yellow"), soft_wrap=True)
+    for text in answer["warnings"]:
+        out.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+    for target in answer["targets"]:
+        out.print()
+        out.print(Text(target["title"], style="bold"), soft_wrap=True)
+        if target["kind"] == "figure":
+            for line in target["files"] or [target["trouble"]]:
+                out.print(Text(f"  {line}"), soft_wrap=True)
+            continue
+        for block in table_files.blocks(target):
+            _paper_table(block)
+        sources = enumerate(table_files.list_sources(target), 1)
+        notes = [*(f"[{n}] {source}" for n, source in sources), *target["notes"], table_files.SPREAD]
+        for line in notes:
+            out.print(Text(line, style="dim"))
+    out.print()
+    out.print(Text(message), soft_wrap=True)
+    for name, path in answer["paths"].items():
+        out.print(Text(f"  {name:12} {path}"), soft_wrap=True)
+
+
+def _paper_table(block: dict[str, Any]) -> None:
+    """One data set's part of a paper's table, in per cent: at most 80 columns wide."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column(block["title"], overflow="fold", max_width=20)
+    table.add_column("", style="dim")
+    for name in block["columns"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in block["rows"]:
+        refs = "".join(f"[{n}]" for n in row["refs"])
+        for n, (kind, cells) in enumerate(row["lines"]):
+            style = "bold" if kind == "measured" else ""
+            label = Text(row["label"] if n == 0 else "")
+            table.add_row(label, Text(f"{kind} {refs}" if kind == "published" else kind), *cells, style=style)
+    out.print(table)
+    for note in block["notes"]:
+        out.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
+
+
 def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
     from orchestrator.plots import percent
 
@@ -112,6 +157,9 @@ def status_table(status: dict[str, Any]) -> None:
     if status["trials"]:
         rows = [{**row, "message": row.get("message")} for row in status["trials"]]
         show_rows([_in_percent(row) for row in rows], title="")
+        out.print()
+    if status["ensembles"]:
+        show_rows(status["ensembles"], title="")
         out.print()
     several = len({member.get("D") for member in status["members"]}) > 1
     rows = [

@@ -237,7 +237,8 @@ def member_line(event: Event) -> str:
         _loss(event.get("loss")),
         f"on {event['node']}" if event.get("node") else "",
     ]
-    line = " ".join([f"member {event.get('index', '?')}", str(event["state"])])
+    whose = f" of {event['of']}" if "of" in event else ""
+    line = f"member {event.get('index', '?')}{whose} {event['state']}"
     line = ", ".join([line, *(part for part in known if part)])
     return f"{line}: {event['message'].splitlines()[0]}" if event.get("message") else line
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.events import Event, from_line
 from orchestrator.job import ATTEMPT, REQUEST
-from orchestrator.spec import LaunchRequest
 from workers.errors import MusterError
 from workers.store import new_attempt_id
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cluster.jobs import Jobs
-    from orchestrator.search_spec import SearchRequest
+    from orchestrator.attach import AnyRequest
 
 EXIT_INTERRUPTED = 130
 OUTPUT_SHOWN = 20
@@ -80,9 +79,7 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
             local.stop(head)
 
 
-def submit(
-    cluster: Cluster, request: LaunchRequest | SearchRequest, *splits: str, verb: str = "launch"
-) -> str:
+def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "launch") -> str:
     """Submits a request and returns the submission id, `<run>-<attempt>`."""
     attempt = f"{request.run}-{new_attempt_id()}"
     environment = {

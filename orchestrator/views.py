@@ -58,16 +58,30 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
         "failed": sum(member["state"] == "failed" for member in members.values()),
         "members": rows,
         "trials": _trials(events),
+        "ensembles": _ensembles(folder.read("plan.json"), members),
         "answer": folder.read("answer.json") if end and end["state"] in {"done", "partial"} else None,
     }
 
 
 def _asked(request: dict[str, Any], events: list[Event]) -> int:
-    """The members a launch asks for; of a search, those that its schedule came to so far."""
-    if request.get("kind") != "search":
+    """The members a launch asks for; of any other run, those that its events came to so far."""
+    if request.get("kind", "launch") == "launch":
         return int(request["ensemble"]["L"])
     counts = [item["asked"] for item in events if item["event"] == "ensemble"]
     return counts[-1] if counts else 0
+
+
+def _ensembles(plan: dict[str, Any] | None, members: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a reproduction: how far each of its ensembles is, which may share members."""
+    rows = []
+    for name, ask in (plan or {}).get("asks", {}).items():
+        states = [members[key]["state"] if key in members else "queued" for key in ask["members"]]
+        done = sum(state in {"done", "reused"} for state in states)
+        rows.append(
+            {"ensemble": name, "done": done, "asked": len(states), "failed": states.count("failed"),
+             "note": ask["trouble"]}
+        )  # fmt: skip
+    return rows
 
 
 def _trials(events: list[Event]) -> list[dict[str, Any]]:
