@@ -1,0 +1,34 @@
+"""Which networks the figures are made of: DREML as the tables train it, so that members are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.asks import Ask
+from orchestrator.reproduce_spec import ReproduceOptions, make_ask
+from orchestrator.tables import TABLES, Place
+
+#: The table that has a data set's ResNet-18 ensemble.
+TABLE_OF = {"inshop": "dreml-table2", "vehicleid": "dreml-table3"}
+
+
+def table_flags(dataset: str) -> dict[str, Any]:
+    """The flags of the data set's row DREML (R, D, L); on glyphs with conv4."""
+    table = TABLES[TABLE_OF.get(dataset, "dreml-table1")]
+    row = next(row for row in table.rows if row.name == "dreml-r")
+    return dict(row.flags(Place(dataset)) or {})
+
+
+def ask_for(
+    options: ReproduceOptions,
+    dataset: str,
+    what: str,
+    flags: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    splits: tuple[str, ...] = (),
+) -> Ask:
+    """An ask for the table's ensemble with other `flags`, named "DATASET WHAT". Raises UsageError."""
+    given = {**table_flags(dataset), "resources.nmi": False, **flags}
+    return make_ask(options, f"{dataset} {what}", dataset, "dreml", given, seed, splits)
