@@ -16,6 +16,8 @@ WIDTH = 8.0  # inches
 #: For ordered things, from dark to light; each looks different to all kinds of eyes, and in grey.
 ORDERED = ("#08306b", "#1d6996", "#0f8554", "#b8860b", "#e17c05", "#cc503e", "#94346e", "#6f4070")
 MARKERS = "osD^vPX*"
+#: For four unordered things.
+FOUR = ("#08457e", "#e17c05", "#0f8554", "#b5263c")
 SEEN, UNSEEN = "#c4500b", "#08457e"
 NOTE = "#a63603"
 
@@ -28,18 +30,21 @@ def rendered(draw: Callable[[], Figure]) -> tuple[bytes, bytes]:
 
 
 def panels(
-    title: str, note: str, count: int, height: float, legend: float = 0.0
+    title: str, note: str, count: int, height: float, legend: float = 0.0, shared: bool = False
 ) -> tuple[Figure, list[Axes]]:
     """`count` axes of `height` inches side by side below a title and a note, each with room for its own heading;
-    `legend` inches are left free below them."""
-    below, heading, left, right, gap = 0.56 + legend, 0.3, 0.72, 0.18, 0.62
+    `legend` inches are left free below them. `shared`: they have the same scales."""
+    below, heading, left, right, gap = 0.56 + legend, 0.3, 0.72, 0.18, 0.2 if shared else 0.62
     figure = titled(title, note, below + height + heading)
     total = figure.get_size_inches()[1]
     width = (WIDTH - left - right - gap * (count - 1)) / count
-    found = []
+    found: list[Axes] = []
     for n in range(count):
         x = left + n * (width + gap)
-        axes = figure.add_axes((x / WIDTH, below / total, width / WIDTH, height / total))
+        place = (x / WIDTH, below / total, width / WIDTH, height / total)
+        first = found[0] if shared and found else None
+        axes = figure.add_axes(place, sharex=first, sharey=first)
+        axes.tick_params(labelleft=first is None)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0, pad=5)
         axes.grid(axis="y", color=GRID, linewidth=0.9)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.asks import Ask, Got
 from orchestrator.figures import canvas
 from orchestrator.figures.ensembles import ask_for
-from orchestrator.figures.sheet import Sheet, drawable, note_of, write
+from orchestrator.figures.sheet import Sheet, drawable, listed, note_of, write
 from orchestrator.plots import MUTED, percent
 from orchestrator.reproduce_spec import ReproduceOptions
 from workers.store import Store
@@ -101,7 +101,7 @@ def finding(rows: Sequence[Row]) -> tuple[str, str]:
 def _about_classes(last: Mapping[int, float], L: int, error: float) -> str:
     """What D does; a difference below two standard errors is taken as none."""
     best, low, high = max(last, key=last.__getitem__), min(last), max(last)
-    measured = ", ".join(f"{percent(share)} % with D = {D}" for D, share in last.items())
+    measured = listed([f"{percent(share)} % with D = {D}" for D, share in last.items()])
     text = f"With {_members(L)} recall@1 is {measured}"
     if len(last) == 1:
         return f"{text}."

@@ -107,3 +107,8 @@ def note_of(mine: Sequence[Got]) -> str:
         elif len(one.members) < len(one.asked):
             notes.append(f"{one.ask.name}: {len(one.members)} of {len(one.asked)} members.")
     return " ".join(notes)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Parts of a sentence as "a, b and c"."""
+    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
