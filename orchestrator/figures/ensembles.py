@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,12 +24,14 @@ def table_flags(dataset: str) -> dict[str, Any]:
 def ask_for(
     options: ReproduceOptions,
     dataset: str,
-    what: str,
     flags: Mapping[str, Any],
     *,
     seed: int = 0,
     splits: tuple[str, ...] = (),
 ) -> Ask:
-    """An ask for the table's ensemble with other `flags`, named "DATASET WHAT". Raises UsageError."""
+    """An ask for the table's ensemble with other `flags`, named by what a rehearsal left of them. Raises UsageError."""
     given = {**table_flags(dataset), "resources.nmi": False, **flags}
-    return make_ask(options, f"{dataset} {what}", dataset, "dreml", given, seed, splits)
+    ask = make_ask(options, "", dataset, "dreml", given, seed, splits)
+    ensemble = ask.request.ensemble
+    name = f"{dataset} D = {ensemble.D}, L = {ensemble.L}, seed {seed}"
+    return dataclasses.replace(ask, name=name)

@@ -37,7 +37,7 @@ def asks(options: ReproduceOptions) -> list[Ask]:
         for seed in range(options.seeds):
             for D in sizes:
                 flags = {"ensemble.D": D, "ensemble.L": L}
-                ask = ask_for(options, dataset, f"D = {D}, seed {seed}", flags, seed=seed)
+                ask = ask_for(options, dataset, flags, seed=seed)
                 found.setdefault((dataset, ask.request.ensemble.D, seed), ask)
     return list(found.values())
 

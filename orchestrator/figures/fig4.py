@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.asks import Ask, Got
-from orchestrator.figures import canvas, sheet, similarities
+from orchestrator.figures import canvas, similarities
 from orchestrator.figures.ensembles import ask_for
-from orchestrator.figures.sheet import Sheet, drawable, note_of, write
+from orchestrator.figures.sheet import Sheet, drawable, listed, note_of, write
 from orchestrator.figures.similarities import EDGES, Int64
 from orchestrator.figures.vectors import ensemble_vectors, images_of
 from orchestrator.plots import percent
@@ -42,7 +42,7 @@ class Pairs:
 def asks(options: ReproduceOptions) -> list[Ask]:
     """One ensemble for each data set, seed 0; the smaller ones are its first members."""
     flags = {"ensemble.D": D, "ensemble.L": max(SIZES)}
-    return [ask_for(options, dataset, f"D = {D}", flags, splits=("train",)) for dataset in options.datasets]
+    return [ask_for(options, dataset, flags, splits=("train",)) for dataset in options.datasets]
 
 
 def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
@@ -96,7 +96,7 @@ def finding(found: Mapping[str, Pairs]) -> tuple[str, str]:
     """Two sentences: how far the two kinds of pairs part, and the paper's remark on large dot products."""
     test, train = found["test"].counts, found["train"].counts
     first, last = min(test), max(test)
-    parted = sheet.listed(
+    parted = listed(
         [f"{percent(similarities.auc(*counts))} % with {_networks(size)}" for size, counts in test.items()]
     )
     one = (

@@ -44,17 +44,15 @@ class Series:
 
 def asks(options: ReproduceOptions) -> list[Ask]:
     """For each data set one network with an output for each class, and the ensemble over its meta-classes."""
-    shapes = {"one class each": (CLASSES, 1), "meta-classes": (META_CLASSES, max(SIZES))}
     return [
         ask_for(
             options,
             dataset,
-            what,
             {"data.train_classes": CLASSES, "ensemble.D": D, "ensemble.L": L},
             splits=("train",),
         )
         for dataset in options.datasets
-        for what, (D, L) in shapes.items()
+        for D, L in ((CLASSES, 1), (META_CLASSES, max(SIZES)))
     ]
 
 

@@ -57,8 +57,7 @@ def asks(options: ReproduceOptions) -> list[Ask]:
     found = []
     for dataset in options.datasets:
         flags = {**table_flags(dataset), **(GLYPHS if dataset == "glyphs" else {})}
-        what = f"D = {flags['ensemble.D']}, L = {flags['ensemble.L']}"
-        found.append(ask_for(options, dataset, what, flags))
+        found.append(ask_for(options, dataset, flags))
     return found
 
 
