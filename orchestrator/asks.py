@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.plan import Prepared
 from orchestrator.spec import LaunchRequest
-from workers.member import MemberTask, Target
+
+if TYPE_CHECKING:  # they bring torch, which a command line has no time for
+    from orchestrator.plan import Prepared
+    from workers.member import MemberTask, Target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,11 +51,21 @@ def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceO
     """A reproduction's request with its paths as `placed` makes them."""
     from orchestrator.spec import load
 
-    launch = load(None, {"storage": options.storage, "ensemble.weights": options.weights or "none"}, [])
-    launch = dataclasses.replace(launch, data=dataclasses.replace(launch.data, root=options.data_root))
-    there = placed(launch, address)
-    weights = options.weights and there.ensemble.weights
-    return dataclasses.replace(options, data_root=there.data.root, weights=weights, storage=there.storage)
+    launch = load(None, {"storage": options.storage}, [])
+
+    def there(root: str | None, weights: str) -> LaunchRequest:
+        data = dataclasses.replace(launch.data, root=root)
+        ensemble = dataclasses.replace(launch.ensemble, weights=weights)
+        return placed(dataclasses.replace(launch, data=data, ensemble=ensemble), address)
+
+    weights = []
+    for entry in options.weights:
+        backbone, equals, file = entry.rpartition("=")
+        weights.append(f"{backbone}{equals}{there(None, file).ensemble.weights}")
+    found = there(options.data_root, "none")
+    return dataclasses.replace(
+        options, data_root=found.data.root, weights=tuple(weights), storage=found.storage
+    )
 
 
 def show_preview(request: LaunchRequest, address: str | None, as_json: bool) -> None:

@@ -28,7 +28,8 @@ def reproduce(
         float, typer.Option(help="A rehearsal with this share of classes, epochs and members.")
     ] = 1.0,
     weights: Annotated[
-        str | None, typer.Option(help="Initial weights: none, imagenet, or a file. (default: imagenet)")
+        list[str] | None,
+        typer.Option(help="Initial weights: none, imagenet (default), and BACKBONE=FILE; may be repeated."),
     ] = None,
     allow_counts: Annotated[
         bool, typer.Option("--allow-counts", help="Go on with copies that are not as published.")
@@ -37,6 +38,7 @@ def reproduce(
     gpus_per_member: Annotated[
         float | None, typer.Option(help="A member's share of a GPU, e.g. 0.25.")
     ] = None,
+    ranks: Annotated[int | None, typer.Option(help="Processes that train a BIER model together.")] = None,
     eval_memory: Annotated[str | None, typer.Option(help="Memory of evaluation's blocks, e.g. 2GB.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name. (default: made from the request)")] = None,
     storage: Annotated[
@@ -52,11 +54,11 @@ def reproduce(
     """Runs the papers' tables and figures, and sets each number beside the published one."""
     resources = {
         "resources.parallel": parallel, "resources.gpus_per_member": gpus_per_member,
-        "resources.eval_memory": eval_memory,
+        "resources.eval_memory": eval_memory, "resources.ranks": ranks,
     }  # fmt: skip
     options = load_options(
         target, names=datasets, rows=rows, seeds=seeds, scale=scale, resources=resources,
-        data_root=data_root, weights=weights, allow_counts=allow_counts, name=name, storage=storage,
+        data_root=data_root, weights=tuple(weights or ()), allow_counts=allow_counts, name=name, storage=storage,
     )  # fmt: skip
     options = placed_options(options, address)
     if not dry_run:

@@ -45,11 +45,21 @@ def _cell(name: str, value: Any) -> str:
 
 def answer_table(answer: dict[str, Any], message: str) -> None:
     """The curve over L, then where everything is."""
-    from orchestrator.plots import recall_ks
+    from orchestrator.plots import percent, recall_ks
     from orchestrator.progress import print_curve
 
     print_curve(out, answer["curve"], recall_ks(answer["curve"]))
     out.print()
+    if answer.get("learners"):
+        hidden = {"near_ties", "r_precision"}
+        rows = [{key: row[key] for key in row if key not in hidden} for row in answer["learners"]]
+        show_rows([_in_percent(row) for row in rows], title="Each learner alone, in percent")
+    if found := answer.get("correlation"):
+        alike = ", ".join(
+            f"{percent(found[name])} % {name.replace('_', ' ')}"
+            for name in ("between_learners", "between_dimensions")
+        )
+        out.print(Text(f"Correlation: {alike}.\n"), soft_wrap=True)
     out.print(Text(message), soft_wrap=True)
     for name, path in answer.get("paths", {}).items():
         out.print(Text(f"  {name.replace('_', ' '):10} {path}"), soft_wrap=True)
@@ -109,8 +119,6 @@ def reproduce_table(answer: dict[str, Any], message: str) -> None:
 
 def _paper_table(block: dict[str, Any]) -> None:
     """One data set's part of a paper's table, in per cent: at most 80 columns wide."""
-    from orchestrator import table_files
-
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column(block["title"], overflow="fold", max_width=20)
     table.add_column("", style="dim")
@@ -123,7 +131,7 @@ def _paper_table(block: dict[str, Any]) -> None:
             label = Text(row["label"] if n == 0 else "")
             table.add_row(label, Text(f"{kind} {refs}" if kind == "published" else kind), *cells, style=style)
     out.print(table)
-    for note in table_files.notes_of(block):
+    for note in block["notes"]:
         out.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
 
 

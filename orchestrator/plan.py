@@ -101,7 +101,7 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
             f"--val-classes {request.data.val_classes} leaves {left} of {cut} classes to train on."
         )
     else:
-        problems += _class_problems(request, left)
+        problems += class_problems(request, left)
     lone = splits["test"].lone_classes()
     if len(lone) == len(splits["test"].class_names):
         problems.append(
@@ -113,7 +113,7 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
     return data, splits
 
 
-def _class_problems(request: LaunchRequest, classes: int) -> list[str]:
+def class_problems(request: LaunchRequest, classes: int) -> list[str]:
     """Whether the method can train on so many classes."""
     if request.bier is not None:
         try:
@@ -288,8 +288,12 @@ def make_plan(
     to_train = tuple(key for key, (train, _) in lacking.items() if train)
     to_embed = tuple(key for key, (train, targets) in lacking.items() if targets and not train)
     seconds, basis = expected_seconds(store, tasks, set(to_train)) if to_train else (None, "")
-    combination = None if request.bier is None else Combination(request.bier.sizes, request.combine)
-    return Plan(tasks, to_train, to_embed, seconds, basis, combination)
+    return Plan(tasks, to_train, to_embed, seconds, basis, combination_of(request))
+
+
+def combination_of(request: LaunchRequest) -> Combination | None:
+    """How a request's learners are combined at test time; None if its models have none."""
+    return None if request.bier is None else Combination(request.bier.sizes, request.combine)
 
 
 def metrics_identity(plan: Plan, done: Sequence[str], ks: Sequence[int], nmi: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
-from orchestrator.spec import SECTIONS, LaunchRequest, load
+from orchestrator.spec import LaunchRequest, load
 
 #: Fields with a flag of their own; any other that differs from its default is set by name.
 FLAGS = {
@@ -20,6 +20,7 @@ FLAGS = {
     "ensemble.seed": "--seed",
     "ensemble.weights": "--weights",
     "recipe.epochs": "--epochs",
+    "baseline.loss": "--loss",
 }
 
 
@@ -28,32 +29,31 @@ def launch_command(request: LaunchRequest) -> str:
     given: dict[str, Any] = {
         "data.dataset": request.data.dataset,
         "data.root": request.data.root,
-        "preset": request.preset,
         "ensemble.D": request.ensemble.D,
         "ensemble.L": request.ensemble.L,
         "ensemble.backbone": request.ensemble.backbone,
         "recipe.epochs": getattr(request.recipe, "epochs", None),
+        "baseline.loss": getattr(getattr(request, "baseline", None), "loss", None),
     }
-    default = load(None, given, [])
+    alone = request.method != "dreml"  # one model: its dimension follows from its own settings
+    if alone:
+        given |= {"ensemble.D": None, "ensemble.L": None}
+    given = {name: value for name, value in given.items() if value is not None}
+    default = load(None, {**given, "method": request.method, "preset": request.preset}, [])
     words = ["muster", "launch", request.method]
-    for name in (
-        "data.dataset",
-        "data.root",
-        "ensemble.D",
-        "ensemble.L",
-        "ensemble.backbone",
-        "recipe.epochs",
-    ):
-        if given[name] is not None:
-            words += [FLAGS[name], str(given[name])]
+    for name, value in given.items():
+        words += [FLAGS[name], str(value)]
     words += ["--preset", request.preset]
-    for section in SECTIONS:
-        if section == "resources":
+    if request.combine != default.combine:
+        words += ["--combine", request.combine]
+    parts = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+    for section, wanted in parts.items():
+        if section == "resources" or not dataclasses.is_dataclass(wanted):
             continue
-        wanted, there = getattr(request, section), getattr(default, section)
+        there = getattr(default, section)
         for field in dataclasses.fields(wanted):
             value, name = getattr(wanted, field.name), f"{section}.{field.name}"
-            if value == getattr(there, field.name):
+            if value == getattr(there, field.name) or (alone and name == "ensemble.D"):
                 continue
             flag = FLAGS.get(name)
             words += [flag, str(value)] if flag else ["--set", f"{name}={_toml(value)}"]

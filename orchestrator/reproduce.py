@@ -20,6 +20,7 @@ from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings, Outcome
 from orchestrator.launch import (
     MENDINGS,
     Emit,
+    check_ranks,
     common_precision,
     gpu_share,
     pack_ticker,
@@ -97,10 +98,10 @@ def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
 
 
 def _any_request(options: ReproduceOptions, found: Draft) -> LaunchRequest:
-    """A request with the run's resources: they are the same in all."""
+    """A request with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
     if not found.works:
         raise MusterError("\n".join(found.troubles.values()) or f"{options.target} asks for nothing.")
-    return found.works[0].ask.request
+    return min((work.ask.request for work in found.works), key=lambda request: request.method != "dreml")
 
 
 def _tell_troubles(works: list[Work], emit: Emit) -> None:
@@ -123,6 +124,7 @@ def _planned(
     requests: dict[tuple[str, str], LaunchRequest] = {}
 
     def settle(request: LaunchRequest) -> tuple[str, Precision]:
+        check_ranks(request, gpus)
         ensemble = request.ensemble
         requests[ensemble.backbone, ensemble.weights] = request
         return weights(ensemble.backbone, ensemble.weights), common_precision(request, gpus)

@@ -61,14 +61,13 @@ def answer_of(
             }
         )
     done = {key for key, outcome in outcomes.items() if outcome.state in DONE}
-    whole = sum(target["state"] == "done" for target in targets)
     prepared = [work.prepared for work in found.works if work.prepared is not None]
     seconds = [float(record.facts["seconds"]) for key in done if (record := store.model(key).done())]
     return {
         "run": options.run,
         "kind": "reproduce",
         "target": options.target,
-        "state": "done" if whole == len(targets) else f"partial {whole} of {len(targets)}",
+        "state": _state(targets),
         "rehearsal": options.rehearsal,
         "scale": options.scale,
         "unit": "per cent",
@@ -83,6 +82,15 @@ def answer_of(
         "device_hours": sum(seconds) / 3600,
         "resume": f"muster resume {options.run} --storage {options.storage}",
     }
+
+
+def _state(targets: Sequence[Mapping[str, Any]]) -> str:
+    whole = sum(target["state"] == "done" for target in targets)
+    if whole == len(targets):
+        return "done"
+    if len(targets) == 1 and targets[0]["state"].startswith("partial"):
+        return str(targets[0]["state"])
+    return f"partial {whole} of {len(targets)} tables and figures"
 
 
 def _lacks(got: Got) -> bool:

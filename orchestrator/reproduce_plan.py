@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.asks import Ask
 from orchestrator.launch import differences, refuse_other_kind
-from orchestrator.plan import PackProgress, Prepared, expected_seconds, member_tasks, prepare
+from orchestrator.plan import PackProgress, Prepared, class_problems, expected_seconds, member_tasks, prepare
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import LaunchRequest, open_data
 from orchestrator.targets import Figure, Target, each_target, parse_options
@@ -149,8 +149,8 @@ def prepare_asks(works: Sequence[Work], store: Store, progress: PackProgress | N
             if key not in done:
                 done[key] = prepare(request, store, progress, work.ask.splits)
             work.prepared = done[key]
-            if work.prepared is not None and work.prepared.classes < request.ensemble.D:
-                raise UsageError(f"D = {request.ensemble.D}, and there are {work.prepared.classes} classes")
+            if work.prepared is not None and (wrong := class_problems(request, work.prepared.classes)):
+                raise UsageError(wrong)
         except MusterError as error:
             work.prepared, work.trouble = None, " ".join(str(error).splitlines())
 

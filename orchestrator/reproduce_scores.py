@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.asks import Got
 from orchestrator.evaluate import evaluate_on_ray
 from orchestrator.launch import MENDINGS, recall_at
-from orchestrator.plan import Plan, metrics_identity
+from orchestrator.plan import Plan, combination_of, metrics_identity
 from orchestrator.reproduce_plan import Work
 from orchestrator.spec import parse_bytes
 from orchestrator.vectors import DamagedMember
@@ -66,8 +66,8 @@ def _gathered(work: Work, outcomes: Mapping[str, Outcome]) -> Got:
 
 def _identity(got: Got) -> dict[str, Any]:
     test = MemberTask(spec=got.asked[0].spec, train=got.asked[0].train, targets=(got.target("test"),))
-    plan = Plan((test,), (), (), None, "")
     request = got.ask.request
+    plan = Plan((test,), (), (), None, "", combination_of(request))
     return metrics_identity(
         plan, [task.key for task in got.members], recall_at(request), request.resources.nmi
     )
@@ -85,7 +85,13 @@ def _scored(
     for _ in range(MENDINGS):
         try:
             return evaluate_on_ray(
-                store, got.target("test"), got.members, identity["ks"], memory=memory, nmi=identity["nmi"]
+                store,
+                got.target("test"),
+                got.members,
+                identity["ks"],
+                memory=memory,
+                nmi=identity["nmi"],
+                combination=combination_of(request),
             )
         except DamagedMember as error:
             mend(error)

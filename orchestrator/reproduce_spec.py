@@ -22,8 +22,11 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 from orchestrator.asks import Ask
 from orchestrator.spec import STRICT, LaunchRequest, Resources, load
 from workers import datasets
+from workers.bier_settings import BierSettings
 from workers.datasets import PUBLISHED
+from workers.datasets.published import Count
 from workers.errors import UsageError
+from workers.model import Recipe
 
 #: A rehearsal keeps at least so much of each, as far as the data have it.
 LEAST_CLASSES, LEAST_MEMBERS, LEAST_EPOCHS = 4, 2, 1
@@ -49,8 +52,8 @@ class ReproduceOptions:
     "Each row with seeds 0 .. N-1: mean and spread."
     scale: float = 1.0
     "Below 1: a rehearsal with so much of the classes, epochs and members."
-    weights: str | None = None
-    "Initial weights: none, imagenet or a file; None: imagenet, but none in a rehearsal and on glyphs."
+    weights: tuple[str, ...] = ()
+    "Initial weights: none or imagenet, and BACKBONE=FILE; without any, imagenet, but none in a rehearsal or on glyphs."
     allow_counts: bool = False
     "Go on with copies that are not as published; a rehearsal always does."
     resources: Resources = dataclasses.field(default_factory=Resources)
@@ -78,6 +81,17 @@ class ReproduceOptions:
             "Its numbers say nothing about the method."
         )
 
+    def weights_file(self, backbone: str) -> str | None:
+        """The file that was given for a backbone, if there was one."""
+        files = dict(entry.split("=", 1) for entry in self.weights if "=" in entry)
+        return files.get(backbone)
+
+    def weights_of(self, backbone: str, dataset: str) -> str:
+        """The initial weights of a row: a launch's `--weights`."""
+        plain = [entry for entry in self.weights if "=" not in entry]
+        default = "none" if self.scale < 1 or dataset == "glyphs" else "imagenet"
+        return self.weights_file(backbone) or (plain[-1] if plain else default)
+
 
 def root_of(data_root: str | None, dataset: str) -> str | None:
     """Where a data set lies below `--data-root`: the folder of its name there, or the data root itself.
@@ -101,22 +115,23 @@ def launch_request(
     """
     if method not in METHODS:
         raise UsageError(f"this version of muster has no `muster launch {method}`.")
-    rehearsal = options.scale < 1
     given: dict[str, Any] = {
+        "method": method,
         "data.dataset": dataset,
         "data.root": root_of(options.data_root, dataset),
-        "data.allow_counts": dataset in PUBLISHED and (rehearsal or options.allow_counts),
+        "data.allow_counts": dataset in PUBLISHED and (options.scale < 1 or options.allow_counts),
         "ensemble.seed": seed,
-        "ensemble.weights": options.weights or ("none" if rehearsal or dataset == "glyphs" else "imagenet"),
         "storage": options.storage,
         **flags,
     }
-    if method != "dreml":
-        given["method"] = method
     request = load(None, given, [])
-    if rehearsal:
-        request = load(None, {**given, **_cut(options.scale, request)}, [])
+    given["ensemble.weights"] = options.weights_of(request.ensemble.backbone, dataset)
+    if options.scale < 1:
+        given |= _cut(options.scale, request)
+    request = load(None, given, [])
     resources = dataclasses.replace(options.resources, nmi=request.resources.nmi)
+    if method != "bier":
+        resources = dataclasses.replace(resources, ranks=1)
     return dataclasses.replace(request, resources=resources)
 
 
@@ -136,29 +151,61 @@ def make_ask(
 
 def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:
     """The flags that make a launch a rehearsal of itself."""
-    total = _classes(whole.data.dataset, whole.data.root, whole.data.test_list)
-    asked = min(whole.data.train_classes or total, total)
+    here, full = _training_split(whole.data.dataset, whole.data.root, whole.data.test_list)
+    asked = min(whole.data.train_classes or here.classes, here.classes)
     left = max(round(asked * scale), min(LEAST_CLASSES, asked))
-    epochs = max(round(whole.recipe.epochs * scale), LEAST_EPOCHS)
+    flags: dict[str, Any] = {"data.train_classes": left}
+    if whole.bier is not None:
+        share = here.images * left / here.classes / full.images
+        return {**flags, **_cut_bier(scale * min(1.0, share), whole.bier, left)}
+    if (baseline := getattr(whole, "baseline", None)) is not None:
+        return {**flags, **_cut_baseline(scale, baseline, left)}
     # A network with an output for each of the classes that it was cut to keeps that.
     single = whole.data.train_classes == whole.ensemble.D
+    flags["ensemble.D"] = left if single else max(2, min(whole.ensemble.D, left // 2))
+    # A single network stays one: there is no ensemble to rehearse.
+    flags["ensemble.L"] = max(round(whole.ensemble.L * scale), min(LEAST_MEMBERS, whole.ensemble.L))
+    recipe = whole.recipe
+    if isinstance(recipe, Recipe):
+        flags["recipe.epochs"] = epochs = max(round(recipe.epochs * scale), LEAST_EPOCHS)
+        if recipe.schedule == "step":
+            flags["recipe.step_epochs"] = max(1, round(recipe.step_epochs * epochs / recipe.epochs))
+    return flags
+
+
+def _cut_bier(share: float, whole: BierSettings, classes: int) -> dict[str, Any]:
+    """BIER's epochs are steps: their number falls with the epochs, and with the images that an epoch has.
+
+    A batch can't have more labels than there are classes.
+    """
     flags: dict[str, Any] = {
-        "data.train_classes": left,
-        "ensemble.D": left if single else max(2, min(whole.ensemble.D, left // 2)),
-        # A single network stays one: there is no ensemble to rehearse.
-        "ensemble.L": max(round(whole.ensemble.L * scale), min(LEAST_MEMBERS, whole.ensemble.L)),
-        "recipe.epochs": epochs,
+        "bier.steps": max(1, round(whole.steps * share)),
+        "bier.labels": min(whole.labels, classes),
     }
-    if whole.recipe.schedule == "step":
-        flags["recipe.step_epochs"] = max(1, round(whole.recipe.step_epochs * epochs / whole.recipe.epochs))
+    if whole.anneal_every:
+        flags["bier.anneal_every"] = max(1, round(whole.anneal_every * share))
+    return flags
+
+
+def _cut_baseline(scale: float, whole: Any, classes: int) -> dict[str, Any]:
+    """A compared method has epochs, and batches of labels as BIER has."""
+    flags: dict[str, Any] = {
+        "baseline.epochs": max(round(whole.epochs * scale), LEAST_EPOCHS),
+        "baseline.labels": min(whole.labels, classes),
+    }
+    if whole.anneal_epochs:
+        flags["baseline.anneal_epochs"] = max(1, round(whole.anneal_epochs * scale))
     return flags
 
 
 @lru_cache(maxsize=32)
-def _classes(dataset: str, root: str | None, test_list: str) -> int:
-    """Training classes of a copy; where there is none to be read, as many as were published."""
+def _training_split(dataset: str, root: str | None, test_list: str) -> tuple[Count, Count]:
+    """Training images and classes of a copy, and as published; where there is no copy to be read, these are both."""
     data = datasets.open_data_set(dataset, root, allow_counts=True, test_list=test_list)
     try:
-        return len(data.splits()["train"].class_names)
+        train = data.splits()["train"]
     except UsageError:
-        return PUBLISHED[dataset].about.counts["train"].classes
+        full = PUBLISHED[dataset].about.counts["train"]
+        return full, full
+    here = Count(len(train.items), len(train.class_names))
+    return here, PUBLISHED[dataset].about.counts["train"] if dataset in PUBLISHED else here

@@ -48,7 +48,7 @@ def shown(kind: str, value: float | None) -> str:
 
 
 def blocks(table: Answer) -> list[dict[str, Any]]:
-    """A table's parts, one for each data set: `title`, `columns`, and `rows`.
+    """A table's parts, one for each data set: `title`, `columns`, `rows`, and the rows' `notes`.
 
     A row has `label`, `lines` (kind and cells; only those that say anything), `refs` (numbers of its sources),
     `note` (trouble, or members that are missing) and the row itself.
@@ -59,7 +59,9 @@ def blocks(table: Answer) -> list[dict[str, Any]]:
         mine = [row for row in table["rows"] if row["place"] == place]
         columns = [metric_name(cell["metric"]) for cell in mine[0]["cells"]]
         rows = [_block_row(row, sources) for row in mine]
-        found.append({"title": place_title(place), "columns": columns, "rows": rows})
+        found.append(
+            {"title": place_title(place), "columns": columns, "rows": rows, "notes": _shared_notes(rows)}
+        )
     return found
 
 
@@ -79,12 +81,10 @@ def note_of(row: Answer) -> str:
     return f"partial: {row['members']} members" if done != asked else ""
 
 
-def notes_of(block: Mapping[str, Any]) -> list[str]:
+def _shared_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The notes of a block's rows; rows that share one are told together."""
-    notes = dict.fromkeys(row["note"] for row in block["rows"] if row["note"])
-    return [
-        f"{', '.join(row['label'] for row in block['rows'] if row['note'] == note)}: {note}" for note in notes
-    ]
+    notes = dict.fromkeys(row["note"] for row in rows if row["note"])
+    return [f"{', '.join(row['label'] for row in rows if row['note'] == note)}: {note}" for note in notes]
 
 
 def list_sources(table: Answer) -> list[str]:
@@ -150,7 +150,7 @@ def _markdown_block(block: Mapping[str, Any]) -> str:
         for n, (kind, values) in enumerate(row["lines"]):
             label = row["label"] if n == 0 else ""
             cells.append([label, f"{kind} {refs}".strip() if kind == "published" else kind, *values])
-    notes = "".join(f"\n* {note}" for note in notes_of(block))
+    notes = "".join(f"\n* {note}" for note in block["notes"])
     table = _markdown_table(["", "", *block["columns"]], cells)
     return f"### {block['title']}\n\n{table}" + (f"\n{notes}" if notes else "")
 

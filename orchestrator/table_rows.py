@@ -15,6 +15,8 @@ from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import LaunchRequest, open_data
 from orchestrator.tables import Place, Row, Table, Want, places
 from workers import datasets
+from workers.bier_settings import BierSettings
+from workers.model import Recipe
 from workers.store import Store
 
 Answer = dict[str, Any]
@@ -100,27 +102,52 @@ def _facts(measured: Sequence[Got], store: Store) -> Answer:
 def recipe_in_words(request: LaunchRequest) -> str:
     """What was trained and how, in one line, from the settings themselves."""
     ensemble, recipe, view = request.ensemble, request.recipe, request.view
-    if request.method != "dreml":
-        return f"{request.method}, preset {request.preset}, {ensemble.backbone}, weights {ensemble.weights}"
+    start = [
+        f"{ensemble.backbone} from {ensemble.weights if ensemble.weights != 'none' else 'random weights'}"
+    ]
+    input_ = [
+        f"{recipe.resize} crop {recipe.crop}",
+        f"test {view.resize} crop {view.crop}",
+        *([f"first {request.data.train_classes} classes"] if request.data.train_classes else []),
+    ]
+    if request.bier is not None:
+        return ", ".join([*start, *_bier_in_words(request.bier), f"combined by {request.combine}", *input_])
+    if not isinstance(recipe, Recipe):
+        return ", ".join([*start, *_baseline_in_words(getattr(request, "baseline", None)), *input_])
     schedule = {
         "step": f"times {recipe.gamma:g} every {recipe.step_epochs} epochs",
         "milestones": f"times {recipe.gamma:g} at {', '.join(f'{share:g}' for share in recipe.milestones)}",
     }.get(recipe.schedule, recipe.schedule)
     parts = [
-        f"{ensemble.backbone} from {ensemble.weights if ensemble.weights != 'none' else 'random weights'}",
         f"D = {ensemble.D}",
         f"L = {ensemble.L}",
-        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of {recipe.batch_size}",
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of batches of {recipe.batch_size}",
         f"lr {recipe.lr:g} {schedule}",
-        f"{recipe.resize} crop {recipe.crop}",
-        f"test {view.resize} crop {view.crop}",
         f"keeps {'the last epoch' if recipe.select == 'last' else 'the best training epoch'}",
+        *([f"at most {recipe.class_cap} images of a class"] if recipe.class_cap else []),
     ]
-    if recipe.class_cap:
-        parts.append(f"at most {recipe.class_cap} images of a class")
-    if request.data.train_classes:
-        parts.append(f"first {request.data.train_classes} classes")
-    return ", ".join(parts)
+    return ", ".join([*start, *parts, *input_])
+
+
+def _bier_in_words(bier: BierSettings) -> list[str]:
+    sizes = "+".join(map(str, bier.sizes))
+    boosted = f"boosted ({bier.variant})" if bier.boost else "all pair weights 1"
+    auxiliary = "" if bier.auxiliary == "none" else f", {bier.auxiliary} loss times {bier.lambda_div:g}"
+    annealed = f" times {bier.anneal_factor:g} every {bier.anneal_every}" if bier.anneal_every else ""
+    return [
+        f"learners {sizes} {boosted}{auxiliary}",
+        f"{bier.steps} step{'s' if bier.steps > 1 else ''} of {bier.labels} x {bier.images}",
+        f"Adam {bier.lr:g}, learners times {bier.learner_lr:g}{annealed}",
+    ]
+
+
+def _baseline_in_words(baseline: Any) -> list[str]:
+    return [
+        f"{baseline.loss} loss",
+        f"{baseline.dim} dimensions",
+        f"{baseline.epochs} epoch{'s' if baseline.epochs > 1 else ''} of {baseline.labels} x {baseline.images}",
+        f"Adam {baseline.lr:g}, last layer times {baseline.embedding_lr:g}",
+    ]
 
 
 def _cells(table: Table, row: Row, place: Place, measured: Sequence[Got]) -> list[Answer]:

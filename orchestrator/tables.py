@@ -19,6 +19,10 @@ from workers.errors import UsageError
 Flags = dict[str, Any]
 
 
+#: BIER's own network, whose weights must be brought along: `--weights bvlc_googlenet=FILE`.
+CAFFE = "bvlc_googlenet"
+
+
 @dataclass(frozen=True)
 class Place:
     """What a table's columns are about: a data set, of VehicleID one of its test lists."""
@@ -32,6 +36,9 @@ class Place:
         return f"{self.dataset}-{self.test_list}" if self.test_list else self.dataset
 
 
+FlagsOf = Callable[[ReproduceOptions, Place], Flags | None]
+
+
 @dataclass(frozen=True)
 class Row:
     """A row: what it is called in the paper, and how it is trained."""
@@ -41,7 +48,7 @@ class Row:
     label: str
     method: str = ""
     "dreml, bier, baseline; empty: not trained here."
-    flags: Callable[[Place], Flags | None] = lambda place: {}
+    flags: FlagsOf = lambda options, place: {}
     "A launch's flags on a data set; None: this row is not trained on it."
 
 
@@ -90,7 +97,7 @@ class Table:
             for seed in range(options.seeds)
             for place in places(options.datasets)
             for row in self.chosen_rows(options)
-            if row.method and (flags := row.flags(place)) is not None
+            if row.method and (flags := row.flags(options, place)) is not None
         ]
 
     def asks(self, options: ReproduceOptions) -> list[Ask]:
@@ -118,14 +125,14 @@ def places(names: tuple[str, ...]) -> list[Place]:
     return found
 
 
-def _dreml(backbone: str, D: int, L: int) -> Callable[[Place], Flags | None]:
+def _dreml(backbone: str, D: int, L: int) -> FlagsOf:
     """DREML as its code trains it, with the learning rates of its text: 12 epochs, divided by 10 every 4.
 
     The code's own steps (times 0.01 at half and at 0.8) are younger than the paper; its views, its cap of images
     of a class and its choice of the epoch are in no way contradicted by the text but for the resize.
     """
 
-    def flags(place: Place) -> Flags | None:
+    def flags(options: ReproduceOptions, place: Place) -> Flags | None:
         shape = {"ensemble.D": D, "ensemble.L": L}
         if place.dataset == "glyphs":  # drawn characters of 32 px: its own small network and recipe
             return {**shape, "ensemble.backbone": "conv4"} if backbone == "resnet18" else None
@@ -136,13 +143,31 @@ def _dreml(backbone: str, D: int, L: int) -> Callable[[Place], Flags | None]:
     return flags
 
 
-def _bier(**settings: Any) -> Callable[[Place], Flags | None]:
-    """BIER with the data set's preset, and these of `workers.bier_settings`' fields changed."""
-    return lambda place: {f"bier.{name}": value for name, value in settings.items()}
+def _bier(**settings: Any) -> FlagsOf:
+    """BIER with the data set's preset, and these of `workers.bier_settings`' fields changed.
+
+    The authors' network, Caffe's GoogLeNet, is taken if its weights were given (they are in no library), and else
+    torchvision's, which has ImageNet weights.
+    """
+
+    def flags(options: ReproduceOptions, place: Place) -> Flags | None:
+        found = {f"bier.{name}": value for name, value in settings.items()}
+        if place.dataset != "glyphs":
+            caffe = options.weights_file(CAFFE) is not None
+            found["ensemble.backbone"] = CAFFE if caffe else "googlenet"
+        return found
+
+    return flags
 
 
-def _baseline(loss: str) -> Callable[[Place], Flags | None]:
-    return lambda place: {"baseline.loss": loss}
+def _baseline(loss: str) -> FlagsOf:
+    """A compared method on the pictures of DREML's rows."""
+
+    def flags(options: ReproduceOptions, place: Place) -> Flags | None:
+        found = {"baseline.loss": loss}
+        return found if place.dataset == "glyphs" else {**found, "preset": "code"}
+
+    return flags
 
 
 TRIPLET = Row("triplet", "Triplet semi-hard", "baseline", _baseline("triplet"))
@@ -155,6 +180,15 @@ RECIPE = (
     "DREML's rows: short side 281 and crops of 256 px, at most 500 images of a class, the epoch with the best "
     "training accuracy, plain logits, as in the authors' code; learning rate divided by 10 every 4 of 12 epochs, "
     "as in the text (the code's later versions: times 0.01 at half and at 0.8). glyphs has its own preset and conv4."
+)
+BIER_RECIPE = (
+    "BIER's rows: the settings of the authors' code. Known are those for SOP and the defaults, which the other data "
+    "sets get. Their Caffe GoogLeNet is used with --weights bvlc_googlenet=FILE; else torchvision's googlenet, "
+    "which has BatchNorm and is no reproduction."
+)
+BASELINE_RECIPE = (
+    "Triplet, N-pairs and Proxy-NCA: ResNet-18 on the pictures of DREML's rows, one embedding of 64, settings of ours. "
+    "The published cells were obtained with other networks and settings."
 )
 LEFT_OUT = "A row without measured cells is a method that muster does not train, or not on that data set."
 
@@ -182,6 +216,8 @@ TABLES = {
                 "known. R is ResNet-18.",
                 "NMI: faiss k-means, as many clusters as test classes, 5 starts of 100 iterations, arithmetic mean; "
                 "what the paper used is not known.",
+                BIER_RECIPE,
+                BASELINE_RECIPE,
                 LEFT_OUT,
             ),
         ),
@@ -201,6 +237,7 @@ TABLES = {
                 RECIPE,
                 "L = 48 as in the table; the paper's section 5 says 12 for In-Shop.",
                 "26,830 test images (14,218 queries, 12,612 in the gallery); the paper's 28,760 is a misprint.",
+                BIER_RECIPE,
                 LEFT_OUT,
             ),
         ),
@@ -221,6 +258,7 @@ TABLES = {
                 "Each image of a test list asks all others of it (self-query), as DREML's authors did; numbers of the "
                 "re-identification protocol are not comparable.",
                 "The test lists are those distributed today; the papers counted older ones.",
+                BIER_RECIPE,
                 LEFT_OUT,
             ),
         ),
@@ -247,6 +285,8 @@ TABLES = {
                 "The summary's row BIER has the numbers of A-BIER, BIER with the adversarial loss. It prints R@1.",
                 "Baseline, one of 512: a single embedding of 512 without boosting. Baseline, split: BIER's learners "
                 "with all pair weights 1.",
+                BIER_RECIPE,
+                BASELINE_RECIPE,
                 LEFT_OUT,
             ),
         ),

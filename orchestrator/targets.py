@@ -107,8 +107,10 @@ def load_options(
         problems.append(f"--scale {scale:g}: must be above 0, at most 1.")
     if seeds < 1:
         problems.append(f"--seeds {seeds}: must be at least 1.")
+    problems += _weights_problems(rest["weights"])
     try:
-        shared = load(None, {**resources, "name": rest["name"], "storage": rest["storage"]}, [])
+        given = {**resources, "method": "bier", "name": rest["name"], "storage": rest["storage"]}
+        shared = load(None, given, [])  # its own checks: nothing else of it is used
     except UsageError as error:
         problems += error.problems
     if problems:
@@ -177,6 +179,19 @@ def _listed(text: str | None, flag: str, problems: list[str]) -> list[str]:
     if not all(found):
         problems.append(f"{flag} {text!r}: write names separated by commas.")
     return [name for name in found if name]
+
+
+def _weights_problems(weights: tuple[str, ...]) -> list[str]:
+    found = []
+    for entry in weights:
+        backbone, equals, file = entry.partition("=")
+        if not equals and entry not in {"none", "imagenet"}:
+            found.append(
+                f"--weights {entry}: write none, imagenet, or BACKBONE=FILE, as bvlc_googlenet=FILE (may be repeated)."
+            )
+        elif equals and not (backbone and file):
+            found.append(f"--weights {entry}: write BACKBONE=FILE.")
+    return found
 
 
 def _dataset_problems(target: str, mine: Iterable[Target], wanted: tuple[str, ...]) -> list[str]:

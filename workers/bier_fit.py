@@ -26,7 +26,7 @@ from workers.fit import REPORT_SECONDS, Report, Save
 from workers.pixels import Pack, Part
 from workers.team import ALONE, Team
 
-#: Between two looks at the loss: each waits for the device, and all ranks must look at the same step.
+#: Between two looks at the losses: each waits for the device, and all ranks must look at the same step.
 LOOK_STEPS = 10
 NETWORK = "network."
 
@@ -117,19 +117,20 @@ class _Model:
         begin, every = self.state.epoch, self.team.checkpoint_steps
         end = min(self.settings.steps, begin - begin % every + every)
         started, reported = time.monotonic(), 0.0
+        unseen: list[torch.Tensor] = []
         total = torch.zeros((), device=self.device)
         learners = torch.zeros(len(self.settings.sizes), device=self.device)
         for at, batch in enumerate(self._batches(range(begin, end)), start=begin):
             loss = self._train_step(at, batch)
             total, learners = total + loss.total.detach(), learners + loss.boosted.learners
+            unseen.append(loss.boosted.loss.detach())
             if (at + 1) % LOOK_STEPS == 0 or at + 1 == end:
-                value = loss.boosted.loss.item()  # the same on every rank, so all of them stop here or none
-                self._check(math.isfinite(value), f"the loss became {value} by step {at + 1}", at)
-                self.finite = value
+                self._look(torch.stack(unseen).tolist(), at + 1 - len(unseen))
+                unseen.clear()
                 now = time.monotonic()
                 if now - reported >= REPORT_SECONDS or at + 1 == end:
                     reported = now
-                    report(self._progress(at + 1, value, (at + 1 - begin) / (now - started)))
+                    report(self._progress(at + 1, self.finite, (at + 1 - begin) / (now - started)))
         seconds = time.monotonic() - started
         means = (self.team.mean(total) / (end - begin)).item(), (learners / (end - begin)).tolist()
         return {
@@ -139,7 +140,15 @@ class _Model:
             "lr": self._rate(end - 1),
             "images_per_s": round((end - begin) * self.batches.size / seconds, 2),
             "seconds": round(seconds, 3),
+            "ended": time.time(),
         }
+
+    def _look(self, losses: list[float], first: int) -> None:
+        """Raises DivergedError at the first loss that is not finite. They are the same on every rank, so all
+        ranks stop here or none."""
+        for at, loss in enumerate(losses, start=first):
+            self._check(math.isfinite(loss), f"the loss became {loss} at step {at + 1}", at)
+            self.finite = loss
 
     def finish_stretch(self, row: dict[str, Any]) -> None:
         """Takes the state after a stretch. Raises DivergedError if the last step broke the weights."""

@@ -1,0 +1,152 @@
+"""BIER through the real command line: one Ray Train job of two ranks, stored and reused like a member."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli import Muster
+
+
+@pytest.fixture(scope="module")
+def small_bier(shapes: Path) -> list[object]:
+    """Flags of a launch that trains in some seconds."""
+    return [
+        "launch", "bier", "--dataset", "folder", "--data-root", shapes, "--image-size", 24, "--backbone", "conv4",
+        "--preset", "glyphs", "--learners", "4,8", "--P", 4, "--K", 4, "--steps", 30,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def launched(
+    muster: Muster, small_bier: list[object], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Any]:
+    store = tmp_path_factory.mktemp("bier")
+    ran = muster(
+        *small_bier, "--ranks", 2, "--checkpoint-steps", 10, "--storage", store, "--name", "b", "--json"
+    )
+    return store, ran.document
+
+
+def test_two_ranks_train_one_model_and_each_learner_is_scored(launched: tuple[Path, Any]) -> None:
+    store, answer = launched
+    assert answer["state"] == "done"
+    assert answer["models"] == {"asked": 1, "reused": 0, "trained": 1, "failed": 0}
+    assert [row["L"] for row in answer["curve"]] == [1]
+    assert [(row["learner"], row["dimension"]) for row in answer["learners"]] == [(1, 4), (2, 8)]
+    assert all(0 <= row["recall_at_1"] <= 1 for row in answer["learners"])
+    assert -1 <= answer["correlation"]["between_learners"] <= 1
+    assert 0 <= answer["correlation"]["between_dimensions"] <= 1
+    (done,) = [json.loads(path.read_text()) for path in store.glob("models/*/DONE.json")]
+    assert done["ranks"] == 2
+    for name in ("report", "heat_png", "heat_svg"):
+        assert Path(answer["paths"][name]).stat().st_size > 0
+    assert "Learners" in Path(answer["paths"]["report"]).read_text()
+
+
+def test_the_same_model_is_found_again_by_any_number_of_ranks_and_without_a_cluster(
+    launched: tuple[Path, Any], muster: Muster, small_bier: list[object], tmp_path: Path
+) -> None:
+    store, answer = launched
+    alone = Muster({**muster.env, "MUSTER_STATE_DIR": str(tmp_path / "no head here")})
+    ran = alone(*small_bier, "--ranks", 1, "--storage", store, "--name", "b", "--json")
+    assert "Starting a local Ray head" not in ran.err
+    assert ran.document["models"] == {"asked": 1, "reused": 1, "trained": 0, "failed": 0}
+    assert ran.document["curve"] == answer["curve"]
+
+
+def test_shards_have_the_schema_that_dremls_have(
+    launched: tuple[Path, Any], muster: Muster, small: list[object], tmp_path: Path
+) -> None:
+    dreml = muster(
+        *small, "--L", 3, "--storage", tmp_path, "--json"
+    ).document  # 3 members of D = 4: 12 numbers
+    mine, other = (
+        pq.read_schema(next(Path(answer["paths"]["gathered"]).glob("*.parquet")))
+        for answer in (launched[1], dreml)
+    )
+    assert mine.remove_metadata() == other.remove_metadata()
+    assert json.loads(mine.metadata[b"muster"])["combine"] == "share"
+
+
+def test_evaluating_again_and_another_combination_need_no_training(
+    launched: tuple[Path, Any], muster_without_cluster: Muster
+) -> None:
+    store, answer = launched
+    found = muster_without_cluster("evaluate", "b", "--storage", store, "--json").document
+    assert found["metrics"]["recall_at_1"] == pytest.approx(answer["metrics"]["recall_at_1"], abs=1e-12)
+    assert [row["recall_at_1"] for row in found["learners"]] == [
+        row["recall_at_1"] for row in answer["learners"]
+    ]
+
+
+def test_correlation_is_compared_with_a_baseline_of_the_same_sizes(
+    launched: tuple[Path, Any], muster_without_cluster: Muster
+) -> None:
+    store, answer = launched
+    found = muster_without_cluster(
+        "correlation", "b", "--baseline", "b", "--storage", store, "--json"
+    ).document
+    assert [row["measure"] for row in found["rows"]] == ["between learners", "between dimensions"]
+    assert [row["reduction"] for row in found["rows"]] == [0.0, 0.0]
+    assert found["rows"][0]["b"] == pytest.approx(answer["correlation"]["between_learners"], abs=1e-9)
+    assert all(Path(path).stat().st_size > 0 for path in found["paths"].values())
+
+
+def test_a_loss_that_turns_nan_ends_the_run_and_keeps_the_last_good_checkpoint(
+    muster: Muster, small_bier: list[object], tmp_path: Path
+) -> None:
+    ran = muster(*small_bier, "--set", "bier.lr=1e18", "--checkpoint-steps", 1, "--storage", tmp_path, code=1)
+    for part in ("at step ", "learning rate of 1e+18", "last finite loss", "--set bier.lr="):
+        assert part in ran.err
+    assert list(tmp_path.glob("models/*/attempts/*/epoch-*.safetensors"))
+    assert not list(tmp_path.glob("models/*/DONE.json"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--learners", "96,0"], ["sizes = (96, 0)", "at least 1"]),
+        (["--learners", "96,x"], ["sizes", "x"]),
+        (["--learners", "512"], ["boost needs at least 2 learners", "--no-boost"]),
+        (["--learners", "512", "--no-boost", "--auxiliary", "adversarial"], ["at least 2 learners"]),
+        (["--P", 201], ["labels = 201", "only 200 training classes"]),
+        (["--K", 1], ["images = 1", "no positive pairs"]),
+        (["--P", 25, "--K", 5, "--ranks", 2], ["125", "2 ranks", "labels = 24", "labels = 26"]),
+        (["--ranks", 0], ["ranks = 0"]),
+        (["--variant", "beta"], ["variant", "shrinkage", "eta"]),
+        (["--combine", "sum"], ["combine = 'sum'", "share, sqrt, concat"]),
+        (["--preset", "paper"], ["preset = 'paper'", "authors"]),
+        (["--batch-norm", "frozen"], ["batch_norm = frozen", "--weights"]),
+        (["--set", "ensemble.L=3"], ["ensemble.L", "BIER is one model"]),
+        (["--set", "epochs=3"], ["epochs", "no such key"]),
+        (["--lambda-div", 0.1], ["lambda_div", "no effect"]),
+    ],
+)
+def test_a_wrong_flag_is_named_with_its_cure(
+    muster_without_cluster: Muster, tmp_path: Path, flags: list[object], said: list[str]
+) -> None:
+    store = tmp_path / "store"
+    ran = muster_without_cluster("launch", "bier", "--storage", store, *flags, code=2)
+    assert all(part in ran.err for part in said), ran.err
+    assert ran.out == ""
+    assert not list(store.glob("*"))
+
+
+def test_more_ranks_than_the_cluster_has_place_for_are_refused(
+    muster: Muster, small_bier: list[object], tmp_path: Path
+) -> None:
+    ran = muster(*small_bier, "--ranks", 4, "--storage", tmp_path, code=2)
+    assert "--ranks 4: the cluster has 2 CPUs" in ran.err
+    assert not list(tmp_path.glob("models/*/DONE.json"))
+
+
+def test_a_dreml_launch_refuses_what_is_biers(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    wrong = ["--set", "resources.ranks=2", "--set", "ensemble.batch_norm=frozen"]
+    ran = muster_without_cluster("launch", "dreml", "--storage", tmp_path / "s", *wrong, code=2)
+    assert "resources.ranks" in ran.err
+    assert "ensemble.batch_norm" in ran.err
