@@ -14,11 +14,11 @@ from orchestrator.tables import TABLES, Place
 TABLE_OF = {"inshop": "dreml-table2", "vehicleid": "dreml-table3"}
 
 
-def table_flags(dataset: str) -> dict[str, Any]:
+def table_flags(options: ReproduceOptions, dataset: str) -> dict[str, Any]:
     """The flags of the data set's row DREML (R, D, L); on glyphs with conv4."""
     table = TABLES[TABLE_OF.get(dataset, "dreml-table1")]
     row = next(row for row in table.rows if row.name == "dreml-r")
-    return dict(row.flags(Place(dataset)) or {})
+    return dict(row.flags(options, Place(dataset)) or {})
 
 
 def ask_for(
@@ -30,7 +30,7 @@ def ask_for(
     splits: tuple[str, ...] = (),
 ) -> Ask:
     """An ask for the table's ensemble with other `flags`, named by what a rehearsal left of them. Raises UsageError."""
-    given = {**table_flags(dataset), "resources.nmi": False, **flags}
+    given = {**table_flags(options, dataset), "resources.nmi": False, **flags}
     ask = make_ask(options, "", dataset, "dreml", given, seed, splits)
     ensemble = ask.request.ensemble
     name = f"{dataset} D = {ensemble.D}, L = {ensemble.L}, seed {seed}"

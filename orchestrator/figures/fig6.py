@@ -56,7 +56,7 @@ def asks(options: ReproduceOptions) -> list[Ask]:
     """One ensemble for each data set, seed 0."""
     found = []
     for dataset in options.datasets:
-        flags = {**table_flags(dataset), **(GLYPHS if dataset == "glyphs" else {})}
+        flags = {**table_flags(options, dataset), **(GLYPHS if dataset == "glyphs" else {})}
         found.append(ask_for(options, dataset, flags))
     return found
 
