@@ -119,7 +119,7 @@ def prefix_scores(
     store = Store(root)
     protocol = protocol_of(store, target)
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
-        vectors = _all_vectors(store, target, keys, memory, Path(scratch), combination)
+        vectors = all_vectors(store, target, keys, memory, Path(scratch), combination)
         scores = prefix_curve(vectors, protocol, ks, map_at_r=True, memory=memory)
     curve = [{"L": score.members, **score_row(score), "near_ties": score.near_ties} for score in scores]
     lone = {"queries": protocol.lone_queries, "classes": list(protocol.lone_classes)}
@@ -130,13 +130,13 @@ def prefix_scores(
     return {**found, **learner_scores(raw, combination.sizes, protocol, ks, memory)}
 
 
-def _all_vectors(
+def all_vectors(
     store: Store,
     target: Target,
     keys: list[str],
     memory: int,
     scratch: Path,
-    combination: Combination | None,
+    combination: Combination | None = None,
 ) -> list[np.ndarray]:
     """Every member's vectors; in files mapped into memory where together they exceed `memory` bytes."""
     vectors: list[np.ndarray] = []
