@@ -200,7 +200,9 @@ class Progress:
     def _trial_bars(self) -> Iterator[Bar]:
         trials = self._trials.in_order()
         digits = len(str(max(self._trials.known, default=1)))
-        yield from (trial_bar(trial, digits) for trial in trials[:TRIALS_SHOWN])
+        cells = max((len(trial_name(trial, digits)) for trial in trials), default=0)
+        for trial in trials[:TRIALS_SHOWN]:
+            yield trial_bar(trial, trial_name(trial, digits).ljust(cells))
         if len(trials) > TRIALS_SHOWN:
             yield Bar(f"and {len(trials) - TRIALS_SHOWN} more trials")
 
@@ -235,11 +237,11 @@ def ensemble_bar(event: Event, running: int, now: float) -> Bar:
     )
 
 
-def trial_bar(event: Event, digits: int) -> Bar:
+def trial_bar(event: Event, name: str) -> Bar:
     """The bar of a search's trial: how many members its ensemble has of those it may have, and its score."""
-    label = f"{trial_name(event, digits)}  {event['L']} of {event.get('of', '?')}"
-    state = event["state"] if event["state"] != "reached" else ""
-    return Bar(label, event["L"] / max(1, event.get("of", 1)), score(event), state)
+    ended = "" if event["state"] in OPEN else f" {event['state']}"
+    label = f"{name}  {event['L']} of {event.get('of', '?')}{ended}"
+    return Bar(label, event["L"] / max(1, event.get("of", 1)), score(event))
 
 
 def member_bar(event: Event, digits: int, now: float) -> Bar:
