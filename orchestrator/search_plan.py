@@ -65,12 +65,18 @@ class SearchCost:
     hint: str = ""
     "What to do about a schedule that trains more than half of the grid."
 
-    def sentence(self) -> str:
-        """The plan in one line."""
+    def counts(self) -> str:
+        """What it may train."""
         text = f"{self.trials} trial{'s' * (self.trials != 1)}: at most {self.at_most} members"
         if self.by_schedule < self.at_most:
-            text += f", {self.by_schedule} by the schedule" + (f" ({self.hint})" if self.hint else "")
-        text += f"; {self.in_store} in the store"
+            text += f", {self.by_schedule} by the schedule"
+        if self.hint:
+            text += f" ({self.hint})"
+        return text
+
+    def sentence(self) -> str:
+        """The plan in one line."""
+        text = f"{self.counts()}; {self.in_store} in the store"
         if not self.to_train:
             return f"{text}, none to train."
         if self.seconds_each is None:
@@ -132,18 +138,9 @@ def schedule_of(request: SearchRequest) -> Schedule:
 def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
     """What the store has of all trials' members, and what the rest would cost."""
     request = plan.request
-    trials, max_L = request.trials(), request.base.ensemble.L
+    trials = request.trials()
     if not trials:  # Optuna proposes them as it goes
-        samples = request.search.samples
-        return SearchCost(
-            samples,
-            samples * max_L,
-            samples * max_L,
-            0,
-            samples * max_L,
-            None,
-            "its trials are not known yet",
-        )
+        return _unseen(request)
     tasks: dict[str, MemberTask] = {task.key: task for settings in trials for task in plan.tasks(settings)}
     to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
     seconds, basis = expected_seconds(store, tuple(tasks.values()), to_train) if to_train else (None, "")
@@ -158,6 +155,16 @@ def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
         seconds,
         basis,
         _hint(schedule, request.search.reduction),
+    )
+
+
+def _unseen(request: SearchRequest) -> SearchCost:
+    """What may be trained where nothing is known of the members themselves."""
+    schedule = schedule_of(request)
+    most = schedule.trials * schedule.last
+    hint = _hint(schedule, request.search.reduction)
+    return SearchCost(
+        schedule.trials, most, schedule.members, 0, most, None, "its trials are not known yet", hint
     )
 
 
@@ -187,9 +194,9 @@ def preview_search(request: SearchRequest) -> dict[str, Any]:
         "max_L": max_L,
     }
     if prepared is None or request.base.ensemble.weights != "none":
-        count = len(trials) or request.search.samples
-        text = f"{count} trials: at most {count * max_L} members, cost unknown until the images are packed."
-        return {**found, "sentence": text, "at_most": count * max_L}
+        cost = _unseen(request)
+        text = f"{cost.counts()}; cost unknown until the images are packed."
+        return {**found, "sentence": text, "at_most": cost.at_most, "by_schedule": cost.by_schedule}
     precision = request.base.ensemble.precision
     plan = SearchPlan(request, prepared, "none", "fp32" if precision == "auto" else precision, ())
     cost = search_cost(plan, store)
