@@ -5,8 +5,6 @@ It knows `trial` events and nothing else; `progress` draws the bars among its ow
 
 from __future__ import annotations
 
-import re
-
 from orchestrator.events import Event
 from orchestrator.plots import percent
 
@@ -43,7 +41,8 @@ def score(event: Event) -> str:
     metric = str(event.get("metric"))
     if metric not in event:
         return ""
-    return f"{re.sub('recall_at_', 'R@', metric).replace('_at_', '@')} {percent(event[metric])}"
+    name = metric.replace("recall_at_", "R@").replace("_at_", "@")
+    return f"{name} {percent(event[metric])}"
 
 
 def trial_line(event: Event) -> str:
