@@ -1,12 +1,14 @@
-"""How good halving's choice is and what it saves, from stores that hold the whole grid.
+"""How good halving's choice is and what it saves, by replaying whole grids that were trained before.
 
-    muster search --scheduler none --D ... --max-L ... --val-classes ... --seed S --name grid-S    for each seed
-    python benchmarks/bench_halving.py STORE grid-0 grid-1 grid-2 [--rungs 1,2,3,4]
+    python benchmarks/bench_halving.py                           the grids recorded in results/, at once
+    python benchmarks/bench_halving.py --store S grid-0 grid-1   finished searches with --scheduler none
+    python benchmarks/bench_halving.py --store S --search        trains the grids first: half an hour of two cores
 
-A run's rows are replayed through `Halving` for each first rung: the share of the grid's members that it would
-train, how far its best lies below the grid's, and the rank correlation (Spearman) between the trials' order at
-the rung and at the last L. Nothing is trained. Without arguments the grid of the README is searched first,
-which takes long. Prints one JSON line.
+A run's rows are replayed through `Halving`, with the default schedule and with each first rung: the share of the
+grid's members that it would train, how far its best lies below the grid's in points, and the rank correlation
+(Spearman) between the trials' order at the rung and at the last L, on the classes that steered. Nothing is
+trained. `--record` keeps the grids' values in results/. Prints one JSON line; `ratio` is the share that the
+default schedule trains.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.halving import Halving, rungs_of
+from orchestrator.halving import Halving, make_schedule, rung_for_half
+from orchestrator.search_spec import FIRST_RUNG
 from workers.store import Store
 
-GRID = "--dataset glyphs --D 12,25,50,100 --max-L 16 --val-classes 40 --scheduler none"
+GRID = "--dataset glyphs --D 12,25,50,100 --max-L 8 --val-classes 40 --scheduler none"
 SEEDS = (0, 1, 2)
+RECORDED = Path(__file__).parent / "results" / "halving_grids.json"
+MOST_POINTS, MOST_SHARE = 0.3, 0.5
 
 Curves = dict[int, dict[int, float]]
 
@@ -42,10 +47,19 @@ def curves_of(store: Store, run: str) -> Curves:
     return found
 
 
-def replay(curves: Curves, first: int, reduction: int) -> dict[int, int]:
+def shortened(curves: Curves, last: int) -> Curves:
+    """The grid that ends at a smaller L: ensembles are nested."""
+    return {trial: {L: value for L, value in values.items() if last >= L} for trial, values in curves.items()}
+
+
+def last_of(curves: Curves) -> int:
+    return max(max(values) for values in curves.values())
+
+
+def replay(curves: Curves, first: int, reduction: int | None) -> dict[int, int]:
     """How far each trial would have come."""
-    last = max(max(values) for values in curves.values())
-    race = Halving(curves, rungs_of(first, reduction, last), reduction)
+    last = last_of(curves)
+    race = Halving(curves, make_schedule(len(curves), first, last, reduction))
     reached = dict.fromkeys(curves, last)
     while (rung := race.rung) is not None:
         for trial in sorted(race.active):
@@ -62,9 +76,10 @@ def ranks(values: list[float]) -> np.ndarray:
     return np.array([((array < x).sum() + (array <= x).sum() - 1) / 2 for x in array])
 
 
-def judge(curves: Curves, first: int, reduction: int) -> dict[str, Any]:
+def judge(curves: Curves, first: int, reduction: int | None) -> dict[str, Any]:
+    """One grid under one schedule."""
     reached = replay(curves, first, reduction)
-    last = max(max(values) for values in curves.values())
+    last = last_of(curves)
     best = max(value for values in curves.values() for value in values.values())
     found = max(curves[trial][size] for trial, most in reached.items() for size in range(1, most + 1))
     at_rung, at_last = (ranks([curves[trial][size] for trial in curves]) for size in (first, last))
@@ -76,35 +91,85 @@ def judge(curves: Curves, first: int, reduction: int) -> dict[str, Any]:
     }
 
 
+def judge_all(grids: dict[str, Curves], first: int, reduction: int | None) -> dict[str, Any]:
+    """All grids under one schedule; the targets are the issue's: half of the members, 0.3 points."""
+    rows = {run: judge(curves, first, reduction) for run, curves in grids.items()}
+    worst = max(row["points_below_best"] for row in rows.values())
+    share = max(row["share_of_grid"] for row in rows.values())
+    schedule = make_schedule(
+        len(next(iter(grids.values()))), first, last_of(next(iter(grids.values()))), reduction
+    )
+    return {
+        "first_rung": first,
+        "rungs": schedule.rungs,
+        "go_on": schedule.keeps,
+        "target_held": worst <= MOST_POINTS and share <= MOST_SHARE,
+        "share": share,
+        "worst_points_below_best": worst,
+        **rows,
+    }
+
+
+def search(store: str) -> list[str]:
+    """Trains the whole grid of each seed; the names of the runs."""
+    runs = [f"grid-{seed}" for seed in SEEDS]
+    muster = str(Path(sys.executable).with_name("muster"))
+    for seed, run in zip(SEEDS, runs, strict=True):
+        flags = [*GRID.split(), "--seed", str(seed), "--name", run, "--storage", store]
+        subprocess.run([muster, "search", *flags], check=True, stdout=sys.stderr)
+    return runs
+
+
+def recorded() -> dict[str, Curves]:
+    saved = json.loads(RECORDED.read_text())["grids"]
+    return {
+        run: {int(trial): dict(enumerate(values, 1)) for trial, values in curves.items()}
+        for run, curves in saved.items()
+    }
+
+
+def record(grids: dict[str, Curves]) -> None:
+    curves = {
+        run: {trial: [values[L] for L in sorted(values)] for trial, values in found.items()}
+        for run, found in grids.items()
+    }
+    text = json.dumps({"grid": GRID, "by": "trial, then L from 1", "grids": curves})
+    RECORDED.write_text(text.replace('], "', '],\n  "').replace('}, "', '},\n "') + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("store", nargs="?", default="store")
     parser.add_argument("runs", nargs="*", help="finished searches with --scheduler none")
+    parser.add_argument("--store", default="store")
+    parser.add_argument("--search", action="store_true", help="train the grids first")
+    parser.add_argument("--record", action="store_true", help="keep the grids' values in results/")
+    parser.add_argument("--max-L", type=int, help="judge smaller grids")
     parser.add_argument("--rungs", default="1,2,3,4")
-    parser.add_argument("--reduction", type=int, default=2)
+    parser.add_argument("--reduction", type=int)
     chosen = parser.parse_args()
-    runs = chosen.runs
-    if not runs:
-        runs = [f"grid-{seed}" for seed in SEEDS]
-        for seed, run in zip(SEEDS, runs, strict=True):
-            flags = [*GRID.split(), "--seed", str(seed), "--name", run, "--storage", chosen.store]
-            subprocess.run(
-                [str(Path(sys.executable).with_name("muster")), "search", *flags],
-                check=True,
-                stdout=sys.stderr,
-            )
+    runs = search(chosen.store) if chosen.search else chosen.runs
     store = Store(chosen.store)
-    grids = {run: curves_of(store, run) for run in runs}
-    rows = []
-    for first in map(int, chosen.rungs.split(",")):
-        verdicts = {run: judge(curves, first, chosen.reduction) for run, curves in grids.items()}
-        worst = max(row["points_below_best"] for row in verdicts.values())
-        share = max(row["share_of_grid"] for row in verdicts.values())
-        held = worst <= 0.3 and share <= 0.5
-        rows.append(
-            {"first_rung": first, "target_held": held, "worst_points": worst, "share": share, **verdicts}
+    grids = {run: curves_of(store, run) for run in runs} if runs else recorded()
+    if chosen.record:
+        record(grids)
+    if chosen.max_L:
+        grids = {run: shortened(curves, chosen.max_L) for run, curves in grids.items()}
+    trials, last = len(next(iter(grids.values()))), last_of(next(iter(grids.values())))
+    default = judge_all(grids, FIRST_RUNG, None)
+    better = rung_for_half(trials, last)
+    print(
+        json.dumps(
+            {
+                "benchmark": "halving",
+                "ratio": default["share"],
+                "trials": trials,
+                "max_L": last,
+                "default": default,
+                "rung_for_half": better.rungs[0] if better else None,
+                "rows": [judge_all(grids, int(first), chosen.reduction) for first in chosen.rungs.split(",")],
+            }
         )
-    print(json.dumps({"benchmark": "halving", "reduction": chosen.reduction, "rows": rows}))
+    )
 
 
 if __name__ == "__main__":

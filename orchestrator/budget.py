@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.store import Store
+from workers.errors import CorruptFileError
+from workers.store import ModelFolder, Store
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,21 @@ class Purse:
 def trained_seconds(store: Store, run: str) -> dict[str, float]:
     """Seconds of training of each member that this run itself trained, in any of its attempts, by key."""
     found = {}
-    attempts = {
-        tuple(name.removesuffix(".log").split("-", 1)) for name in store.files.names(store.run(run) / "logs")
-    }
-    for key in {key for key, _ in attempts}:
-        done = store.model(key).done()
-        if done is not None and (key, done.facts["attempt"]) in attempts:
-            found[key] = float(done.facts["seconds"])
+    logs = store.files.names(store.run(run) / "logs")
+    attempts = [
+        (key, attempt) for key, _, attempt in (log.removesuffix(".log").partition("-") for log in logs)
+    ]
+    for key, attempt in attempts:
+        seconds = seconds_of(store.model(key), attempt)
+        if seconds is not None:
+            found[key] = seconds
     return found
+
+
+def seconds_of(folder: ModelFolder, attempt: str) -> float | None:
+    """Seconds that a member's training took if it was this attempt that finished it, else None."""
+    try:
+        done = folder.done()
+    except CorruptFileError:  # it is trained anew, and counts then
+        return None
+    return float(done.facts["seconds"]) if done is not None and done.facts["attempt"] == attempt else None

@@ -35,7 +35,10 @@ def search(
         int | None, typer.Option(help="Members before any trial is cut. (default: 3)")
     ] = None,
     reduction: Annotated[
-        int | None, typer.Option(help="One trial in so many goes on at a rung. (default: 2)")
+        int | None,
+        typer.Option(
+            help="One trial in so many goes on at a rung. (default: 2, or more, to train at most half of the grid)"
+        ),
     ] = None,
     plateau: Annotated[
         str | None, typer.Option(help="k:epsilon ends a trial whose last k members added less than epsilon.")
@@ -109,6 +112,8 @@ def _axes(D: str | None, others: list[str]) -> dict[str, str]:
         key, equals, spec = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--search {text}: write --search key=values, as --search lr=0.01,0.03.")
+        if key in axes:
+            raise UsageError(f"--search {text}: {key} is searched already; give all of its values at once.")
         axes[key] = spec
     return axes
 

@@ -12,7 +12,8 @@ member    index, key, state (queued|starting|training|embedding|done|reused|retr
           and where they are known: epoch (finished ones), epochs, step, steps (in this epoch), loss,
           images_per_s, seconds_left, attempt, node, node_id, D, message, of (its ensemble, where there are several)
 ensemble  done, failed, running, asked, seconds_left
-trial     number, settings, state (reached|complete|cut|plateau|budget|stopped|failed), L, the metric, message
+trial     number, settings, state (waiting|reached|complete|cut|plateau|budget|stopped|failed), L (members scored),
+          of (the most it may have), metric (what steers), that metric's value under its own name, message
 curve     rows: a list of {L, recall_at_1, ..., map_at_r, r_precision, nmi}; shares in 0..1, nmi may be null
 alive     nothing has happened, and the driver lives
 end       state (done|partial|failed|stopped), exit_code, message, answer (what `launch --json` prints)

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
-from orchestrator.budget import Budget, Purse, trained_seconds
+from orchestrator.budget import Budget, Purse, seconds_of, trained_seconds
 from orchestrator.ddp import RanksActor
 from orchestrator.events import Event, event
 from orchestrator.failures import Failure, judge
@@ -171,7 +171,11 @@ class Fleet:
         order = (rank, len(self.works))
         work = _Work(task, asyncio.get_running_loop().create_future(), order, {asker})
         self.works[task.key] = work
-        train, targets = await self._missing(task)
+        try:
+            train, targets = await self._missing(task)
+        except Exception as error:  # the store can't be read: every asker is told, and may ask again
+            self._finish(work, "failed", message=f"member {task.spec.index}: {error}")
+            return await work.finished
         if not train and not targets:
             self._finish(work, "reused", epoch=task.spec.epochs)
         elif self.stopping:
@@ -190,7 +194,11 @@ class Fleet:
         while True:
             slots = self.settings.parallel or await asyncio.to_thread(self._capacity)
             while self.queue and self._fits(self.queue[0], slots):
-                await self._start(heapq.heappop(self.queue))
+                work = heapq.heappop(self.queue)
+                try:
+                    await self._start(work)
+                except Exception as error:  # one member's trouble must not leave the others waiting for ever
+                    self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
             self.wake.clear()
             try:
                 await asyncio.wait_for(self.wake.wait(), timeout=5)  # nodes may have joined
@@ -235,6 +243,9 @@ class Fleet:
         if not train and not targets:  # another job made it while this one waited
             self._finish(work, "reused", epoch=work.task.spec.epochs)
             return
+        if self.stopping:  # it was on its way from the queue, or waited for another job
+            self._finish(work, "dropped", message="dropped: the run was stopped before it started")
+            return
         if train and (refusal := await self._refusal()):
             self._finish(work, "dropped", message=refusal)
             return
@@ -258,12 +269,22 @@ class Fleet:
         work.siblings = bool(self.running)
         self.running[work.task.key] = work
         self._member(work, "starting")
-        asyncio.create_task(self._watch(work, actor))  # noqa: RUF006  (held by the running actor's call)
+        asyncio.create_task(self._watched(work, actor))  # noqa: RUF006  (held by the running actor's call)
 
     @staticmethod
     def _hire(kind: Any, options: dict[str, Any]) -> Any:
         """A process for one attempt. Raises ValueError if its name is taken."""
         return kind.options(**options).remote()
+
+    async def _watched(self, work: _Work, actor: Any) -> None:
+        """Sees to it that a member has an end, whatever happens: its askers would wait for ever."""
+        try:
+            await self._watch(work, actor)
+        except Exception as error:  # the store can't be read, for one
+            self.running.pop(work.task.key, None)
+            self.wake.set()
+            _kill(actor)
+            self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
 
     async def _watch(self, work: _Work, actor: Any) -> None:
         """Waits for a member's end and decides what follows from it."""
@@ -284,12 +305,14 @@ class Fleet:
             after = await asyncio.to_thread(newest_epoch, folder)
             self._judge(work, failure, progressed=after > before)
             obituary = await asyncio.to_thread(self._obituary, work, failure)
-        # The slot comes free only now, with the verdict: a member that is tried again keeps its turn.
+        cost = await asyncio.to_thread(seconds_of, folder, work.attempt)
+        # The slot comes free only now, with the verdict: a member that is tried again keeps its turn. What it
+        # cost is booked in the same breath, or the next one could start on a budget that is spent.
         del self.running[work.task.key]
+        if cost is not None and self.purse.spent is not None:
+            self.purse.spent[work.task.key] = cost
         self.wake.set()
         if failure is None:
-            if self.purse.spent is not None:
-                self.purse.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
             self.strikes.pop(work.node, None)
             self._finish(work, "done", epoch=work.task.spec.epochs)
         elif failure.final or work.futile >= FUTILE_ATTEMPTS:

@@ -7,26 +7,83 @@ trials' order, never of who came first. It decides and knows no Ray: `schedulers
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+#: At a rung one trial in so many goes on, unless a search says otherwise.
+REDUCTION = 2
 
 
-def rungs_of(first: int, reduction: int, max_L: int) -> tuple[int, ...]:
-    """The L at which trials are compared: first, first x reduction, ... below max_L."""
-    found = []
+@dataclass(frozen=True)
+class Schedule:
+    """At which L trials are compared, and how many go on from there if all are still in the race."""
+
+    trials: int
+    last: int
+    "The L of the largest ensemble."
+    rungs: tuple[int, ...] = ()
+    keeps: tuple[int, ...] = ()
+    reduction: int = REDUCTION
+
+    @property
+    def members(self) -> int:
+        """What it trains if no trial ends early and none shares a member with another."""
+        total, before, trials = 0, 0, self.trials
+        for rung, kept in zip((*self.rungs, self.last), (*self.keeps, 0), strict=True):
+            total += trials * (rung - before)
+            before, trials = rung, kept
+        return total
+
+    @property
+    def thrifty(self) -> bool:
+        """Does it train at most half of the grid's members?"""
+        return 2 * self.members <= self.trials * self.last
+
+
+def make_schedule(trials: int, first: int, max_L: int, reduction: int | None = None) -> Schedule:
+    """Rungs at first, first x reduction, ... below max_L, where one trial in `reduction` goes on (rounded up).
+
+    Without a `reduction` it is 2, and fewer go on where half of the grid's members would not pay for so many.
+    Where they would not pay even for one to go on from the first rung, it is 2 after all.
+    """
+    factor = reduction or REDUCTION
+    rungs = []
     rung = first
     while rung < max_L:
-        found.append(rung)
-        rung *= reduction
-    return tuple(found)
+        rungs.append(rung)
+        rung *= factor
+    keeps, left = [], trials
+    for _ in rungs:
+        left = -(-left // factor)
+        keeps.append(left)
+    plain = Schedule(trials, max_L, tuple(rungs), tuple(keeps), factor)
+    if reduction is not None or not rungs or plain.thrifty:
+        return plain
+    thrifty = _capped(plain)
+    return thrifty if thrifty.thrifty else plain
 
 
-def schedule_cost(trials: int, rungs: Iterable[int], reduction: int, max_L: int) -> int:
-    """The members that halving trains if no trial ends early and none shares a member with another."""
-    total, before = 0, 0
-    for rung in (*rungs, max_L):
-        total += trials * (rung - before)
-        before, trials = rung, -(-trials // reduction)
-    return total
+def rung_for_half(trials: int, max_L: int, reduction: int | None = None) -> Schedule | None:
+    """The schedule with the latest first rung that trains at most half of the grid; None if there is none.
+
+    n trials to L = r, and one of them to L_max, are n r + L_max - r members; so r can be at most
+    L_max (n - 2) / (2 (n - 1)): no rung saves half of a search with two trials.
+    """
+    schedules = (make_schedule(trials, first, max_L, reduction) for first in range(max_L - 1, 0, -1))
+    return next((found for found in schedules if found.thrifty), None)
+
+
+def _capped(plain: Schedule) -> Schedule:
+    """The same rungs; at each as many go on as half of the grid pays for, if only one goes on from the next."""
+    ends = (*plain.rungs[1:], plain.last)
+    keeps: list[int] = []
+    spare = plain.trials * plain.last // 2 - plain.trials * plain.rungs[0]
+    left = plain.trials
+    for rung, end in zip(plain.rungs, ends, strict=True):
+        most = (spare - (plain.last - end)) // (end - rung)
+        left = max(1, min(-(-left // plain.reduction), most))
+        spare -= left * (end - rung)
+        keeps.append(left)
+    return replace(plain, keeps=tuple(keeps))
 
 
 @dataclass(frozen=True)
@@ -44,8 +101,7 @@ class Halving:
     """The race: which trials are in it, and what those that reached the next rung had there."""
 
     trials: Iterable[int]
-    rungs: tuple[int, ...]
-    reduction: int = 2
+    schedule: Schedule
     verdicts: list[Verdict] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -55,7 +111,8 @@ class Halving:
     @property
     def rung(self) -> int | None:
         """The rung that is decided next; None when all are."""
-        return self.rungs[len(self.verdicts)] if len(self.verdicts) < len(self.rungs) else None
+        rungs = self.schedule.rungs
+        return rungs[len(self.verdicts)] if len(self.verdicts) < len(rungs) else None
 
     def waits(self, trial: int, size: int, value: float) -> bool:
         """Notes a result; whether the trial must wait there. What it reported before is replayed freely."""
@@ -74,7 +131,8 @@ class Halving:
         if self.rung is None or not self.active or self.waiting.keys() != self.active:
             return None
         order = sorted(self.waiting, key=lambda trial: (-self.waiting[trial], trial))
-        kept = -(-len(order) // self.reduction)
+        # Fewer than planned may be in the race: some failed, or came to a plateau.
+        kept = min(self.schedule.keeps[len(self.verdicts)], -(-len(order) // self.schedule.reduction))
         verdict = Verdict(self.rung, tuple(order[:kept]), tuple(order[kept:]), dict(self.waiting))
         self.verdicts.append(verdict)
         self.active, self.waiting = set(verdict.goes), {}

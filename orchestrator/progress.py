@@ -23,6 +23,7 @@ from rich.text import Text
 
 from orchestrator.events import Event
 from orchestrator.plots import Row, curve_table, duration, recall_ks, thinned
+from orchestrator.progress_trials import OPEN, Trials, score, trial_name
 
 RUNNING = ("starting", "training", "embedding")
 STYLES = {"warning": "yellow", "retrying": "yellow", "partial": "yellow", "stopped": "yellow"}
@@ -31,6 +32,7 @@ STYLES |= {"error": "red", "failed": "red", "done": "green"}
 QUIET, QUIET_LATER = 10.0, 60.0
 FIGURE, RATE, TIME, GAP = 11, 14, 8, 2  # cells of the columns right of the bars
 BAR_MIN, BAR_MAX = 6, 60
+TRIALS_SHOWN = 8  # of a search; beside them the running members must find room
 
 
 class Progress:
@@ -50,6 +52,7 @@ class Progress:
         self._stages: dict[str, float] = {}  # the open ones, and when they began
         self._ensemble: Event = {}
         self._pack: Event = {}
+        self._trials = Trials()
         self._curve: list[Row] = []
         self._label_cells = 0
         self._states_told, self._told_at, self._untold = 0, -math.inf, False
@@ -60,6 +63,7 @@ class Progress:
             "plan": lambda event: print_plan(self.console, event),
             "member": self._on_member,
             "ensemble": self._on_ensemble,
+            "trial": self._on_trial,
             "curve": self._on_curve,
             "end": self._on_end,
         }
@@ -104,7 +108,7 @@ class Progress:
         if name == "pack":
             self._pack = {}
         elif name == "train":
-            self._members, self._ensemble = {}, {}
+            self._members, self._ensemble, self._trials = {}, {}, Trials()
         _tell(self.console, f"{name:<9} done" + (f" in {duration(seconds)}" if seconds is not None else ""))
 
     def _on_pack(self, event: Event) -> None:
@@ -124,8 +128,16 @@ class Progress:
             members[name] = {**(old if same else {}), **news, "seen": self._clock()}
             self._untold = True
         self._members = members
-        if state in ("failed", "retrying") or (state == "done" and not self._live):
-            _tell(self.console, member_line(event), STYLES[state] if state != "done" else "")
+        # Of a search a line for each prefix is enough.
+        told = state == "done" and not self._live and not self._trials.known
+        if state in ("failed", "retrying") or told:
+            line = member_line(event, with_D=bool(self._trials.known))
+            _tell(self.console, line, STYLES[state] if state != "done" else "")
+
+    def _on_trial(self, event: Event) -> None:
+        line = self._trials.follow(event)
+        if line and (event["state"] not in OPEN or not self._live):
+            _tell(self.console, line, STYLES.get(event["state"], ""))
 
     def _on_curve(self, event: Event) -> None:
         self._curve = list(event.get("rows") or [])
@@ -139,6 +151,7 @@ class Progress:
 
     def _clear(self) -> None:
         self._members, self._ensemble, self._pack, self._stages = {}, {}, {}, {}
+        self._trials = Trials()
 
     def _tell_curve(self) -> None:
         rows, self._curve = self._curve, []
@@ -174,6 +187,8 @@ class Progress:
             yield pack_bar(self._pack, now)
         if self._ensemble:
             yield ensemble_bar(self._ensemble, len(self._members), now)
+        if most is None:
+            yield from self._trial_bars()
         running = sorted(self._members.values(), key=lambda member: int(member.get("index") or 0))
         digits = max([2, *(len(str(member.get("index"))) for member in running)])
         yield from (member_bar(member, digits, now) for member in running[:most])
@@ -181,6 +196,15 @@ class Progress:
         for stage, began in self._stages.items():
             if stage not in with_bars and self._live:
                 yield Bar(f"{stage:<9} {duration(now - began)}")
+
+    def _trial_bars(self) -> Iterator[Bar]:
+        trials = self._trials.in_order()
+        digits = len(str(max(self._trials.known, default=1)))
+        cells = max((len(trial_name(trial, digits)) for trial in trials), default=0)
+        for trial in trials[:TRIALS_SHOWN]:
+            yield trial_bar(trial, trial_name(trial, digits).ljust(cells))
+        if len(trials) > TRIALS_SHOWN:
+            yield Bar(f"and {len(trials) - TRIALS_SHOWN} more trials")
 
 
 class Bar(NamedTuple):
@@ -213,6 +237,13 @@ def ensemble_bar(event: Event, running: int, now: float) -> Bar:
     )
 
 
+def trial_bar(event: Event, name: str) -> Bar:
+    """The bar of a search's trial: how many members its ensemble has of those it may have, and its score."""
+    ended = "" if event["state"] in OPEN else f" {event['state']}"
+    label = f"{name}  {event['L']} of {event.get('of', '?')}{ended}"
+    return Bar(label, event["L"] / max(1, event.get("of", 1)), score(event))
+
+
 def member_bar(event: Event, digits: int, now: float) -> Bar:
     """The bar of a running member, from its newest `member` events put together."""
     epoch, epochs = event.get("epoch") or 0, event.get("epochs") or 0
@@ -231,14 +262,15 @@ def member_bar(event: Event, digits: int, now: float) -> Bar:
     )
 
 
-def member_line(event: Event) -> str:
+def member_line(event: Event, with_D: bool = False) -> str:
     """A finished, failed or retried member in one line; the rest of its message comes at the end."""
     known = [
         _loss(event.get("loss")),
         f"on {event['node']}" if event.get("node") else "",
     ]
-    whose = f" of {event['of']}" if "of" in event else ""
-    line = f"member {event.get('index', '?')}{whose} {event['state']}"
+    D = [f"D={event.get('D')}"] if with_D else []
+    whose = [f"of {event['of']}"] if "of" in event else []
+    line = " ".join([f"member {event.get('index', '?')}", *D, *whose, str(event["state"])])
     line = ", ".join([line, *(part for part in known if part)])
     return f"{line}: {event['message'].splitlines()[0]}" if event.get("message") else line
 

@@ -36,11 +36,17 @@ class Plateau(tune.Stopper):
 
 
 class HalvingScheduler(FIFOScheduler):
-    """Lets Tune pause, resume and stop trials as `race` decides. Results carry number, L, ended and the metric."""
+    """Lets Tune pause, resume and stop trials as `race` decides. Results carry number, L, ended and the metric.
 
-    def __init__(self, race: Halving, metric: str, tell: Callable[[Verdict], None]) -> None:
+    `note` is told each result before it can lead to a verdict, of which `tell` is told: Tune's own callbacks hear
+    of a result only after the scheduler has acted on it.
+    """
+
+    def __init__(
+        self, race: Halving, metric: str, note: Callable[[Any, Any], None], tell: Callable[[Verdict], None]
+    ) -> None:
         super().__init__()
-        self.race, self.steer_by, self.tell = race, metric, tell
+        self.race, self.steer_by, self.note, self.tell = race, metric, note, tell
         self.trials: dict[int, Any] = {}
         self.resumable: list[Any] = []
 
@@ -53,6 +59,7 @@ class HalvingScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = result["number"]
+        self.note(trial.config["trial"], result)
         if result["ended"] or not self.race.waits(number, result["L"], result[self.steer_by]):
             return TrialScheduler.CONTINUE
         goes = self._settle(tune_controller, current=number)
@@ -80,7 +87,7 @@ class HalvingScheduler(FIFOScheduler):
         return self.resumable[0] if self.resumable else None
 
     def debug_string(self) -> str:
-        return f"successive halving over L, rungs {self.race.rungs}"
+        return f"successive halving over L, rungs {self.race.schedule.rungs}"
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the store is the record."""

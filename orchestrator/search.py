@@ -31,6 +31,7 @@ from orchestrator.launch import (
     recall_at,
     stage,
 )
+from orchestrator.outlook import Outlook
 from orchestrator.plan import store_weights
 from orchestrator.prefixes import Prefixes
 from orchestrator.search_answer import build_answer, write_answer
@@ -40,7 +41,7 @@ from orchestrator.search_plan import (
     check_search,
     check_search_name,
     prepare_all,
-    rungs,
+    schedule_of,
     search_cost,
 )
 from orchestrator.search_record import Record, evaluate_tests
@@ -49,6 +50,9 @@ from orchestrator.spec import parse_bytes
 from orchestrator.tuning import tune_trials
 from workers.errors import MusterError
 from workers.store import RunFolder, Store
+
+#: Between two `ensemble` events while nothing but time passes.
+TELL_SECONDS = 2.0
 
 
 def open_search(request: SearchRequest, store: Store) -> RunFolder:
@@ -73,7 +77,8 @@ def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
     actor: Any = Fleet
     fleet = actor.options(name=fleet_name, namespace=NAMESPACE).remote(settings)
     record = Record(request, emit)
-    with stage(emit, "train"), _events_of(fleet, emit, cost.by_schedule):
+    with stage(emit, "train"), _events_of(fleet, emit, Outlook(cost.by_schedule, cost.seconds_each)):
+        record.begin()
         hunt(plan, record, fleet, f"prefixes-{fleet_name}")
     if not any(trial.rows for trial in record.trials.values()):
         causes = "\n".join(sorted({trial.message for trial in record.trials.values() if trial.message}))
@@ -119,7 +124,9 @@ def hunt(plan: SearchPlan, record: Record, fleet: Any, desk: str) -> None:
     """Lets Tune run the trials to their ends, in a scratch folder of its own."""
     actor: Any = Prefixes
     memory = parse_bytes(plan.request.base.resources.eval_memory)
-    prefixes = actor.options(name=desk, namespace=NAMESPACE).remote(plan, rungs(plan.request), fleet, memory)
+    prefixes = actor.options(name=desk, namespace=NAMESPACE).remote(
+        plan, schedule_of(plan.request).rungs, fleet, memory
+    )
     scratch = tempfile.mkdtemp(prefix="muster-tune-")
     os.environ.update(
         {
@@ -134,7 +141,6 @@ def hunt(plan: SearchPlan, record: Record, fleet: Any, desk: str) -> None:
             record,
             desk,
             scratch,
-            record.verdict,
             release=lambda number: ray.get(prefixes.release.remote(number)),
         )
     finally:
@@ -153,25 +159,24 @@ def _one_at_a_time(emit: Emit) -> Emit:
 
 
 @contextlib.contextmanager
-def _events_of(fleet: Any, emit: Emit, asked: int) -> Iterator[None]:
+def _events_of(fleet: Any, emit: Emit, outlook: Outlook) -> Iterator[None]:
     """Passes the fleet's events on while the block runs, and counts members for the progress bar."""
     over = threading.Event()
 
     def listen() -> None:
         seen: tuple[str, int] = ("", 0)
-        states: dict[str, str] = {}
+        told = 0.0
         while True:
             last = over.is_set()
             life, number, events = ray.get(fleet.poll.remote(*seen))
             seen = (life, number)
             changed = False
             for item in events:
-                if item["event"] == "member":
-                    changed |= states.get(item["key"]) != item["state"]
-                    states[item["key"]] = item["state"]
                 emit(item)
-            if changed:
-                emit(_ensemble(list(states.values()), asked))
+                changed |= item["event"] == "member" and outlook.follow(item)
+            if changed or last or time.monotonic() - told >= TELL_SECONDS:
+                told = time.monotonic()
+                emit(_ensemble(outlook))
             if last:
                 return
 
@@ -184,13 +189,11 @@ def _events_of(fleet: Any, emit: Emit, asked: int) -> Iterator[None]:
         thread.join(timeout=30)
 
 
-def _ensemble(states: list[str], asked: int) -> Event:
-    done = sum(state in {"done", "reused"} for state in states)
-    running = sum(state in {"starting", "training", "embedding"} for state in states)
-    asked = max(asked, done + running)
-    return event(
-        "ensemble", done=done, failed=states.count("failed"), running=running, asked=asked, seconds_left=None
-    )
+def _ensemble(outlook: Outlook) -> Event:
+    """The count of members. Of what the schedule comes to no more is known than an estimate, so it may grow."""
+    found = outlook.event()
+    outlook.asked = max(outlook.asked, found["done"] + found["running"])
+    return {**found, "asked": outlook.asked}
 
 
 def _end(emit: Emit, answer: dict[str, Any]) -> int:

@@ -84,7 +84,7 @@ def write_answer(run: RunFolder, answer: dict[str, Any]) -> dict[str, str]:
     pq.write_table(pa.Table.from_pylist(answer["curve"]), buffer)
     split, metric = answer["chosen_on"]["split"], answer["chosen_on"]["metric"]
     rows = [row for row in answer["curve"] if row["split"] == split]
-    title = f"{answer['run']}: {metric} on {answer['chosen_on']['text']}"
+    title = f"{answer['run']}: {metric.replace('_at_', '@')} on {answer['chosen_on']['text']}"
     files = {"search.json": to_json(answer), "curves.parquet": buffer.getvalue()}
     for kind in ("png", "svg"):
         files[f"plots/by_L.{kind}"] = search_plots.by_members(rows, metric, title, kind)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.halving import rungs_of, schedule_cost
+from orchestrator.halving import Schedule, make_schedule, rung_for_half
 from orchestrator.launch import differences, refuse_other_kind
 from orchestrator.plan import Prepared, check_listing, expected_seconds, member_tasks, prepare
 from orchestrator.search_spec import SearchRequest, parse_search
@@ -62,13 +62,21 @@ class SearchCost:
     "At most, counting what the store has."
     seconds_each: float | None
     basis: str
+    hint: str = ""
+    "What to do about a schedule that trains more than half of the grid."
+
+    def counts(self) -> str:
+        """What it may train."""
+        text = f"{self.trials} trial{'s' * (self.trials != 1)}: at most {self.at_most} members"
+        if self.by_schedule < self.at_most:
+            text += f", {self.by_schedule} by the schedule"
+        if self.hint:
+            text += f" ({self.hint})"
+        return text
 
     def sentence(self) -> str:
         """The plan in one line."""
-        text = f"{self.trials} trials: at most {self.at_most} members"
-        if self.by_schedule < self.at_most:
-            text += f", {self.by_schedule} by the schedule"
-        text += f"; {self.in_store} in the store"
+        text = f"{self.counts()}; {self.in_store} in the store"
         if not self.to_train:
             return f"{text}, none to train."
         if self.seconds_each is None:
@@ -118,43 +126,57 @@ def prepare_all(
     return found
 
 
-def rungs(request: SearchRequest) -> tuple[int, ...]:
-    """The L at which this search compares its trials; none unless it halves."""
-    search = request.search
+def schedule_of(request: SearchRequest) -> Schedule:
+    """At which L this search compares its trials; at none unless it halves."""
+    search, max_L = request.search, request.base.ensemble.L
+    trials = len(request.trials()) or search.samples
     if search.scheduler != "halving":
-        return ()
-    return rungs_of(search.first_rung, search.reduction, request.base.ensemble.L)
+        return Schedule(trials, max_L)
+    return make_schedule(trials, search.first_rung, max_L, search.reduction)
 
 
 def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
     """What the store has of all trials' members, and what the rest would cost."""
     request = plan.request
-    trials, max_L = request.trials(), request.base.ensemble.L
+    trials = request.trials()
     if not trials:  # Optuna proposes them as it goes
-        samples = request.search.samples
-        return SearchCost(
-            samples,
-            samples * max_L,
-            samples * max_L,
-            0,
-            samples * max_L,
-            None,
-            "its trials are not known yet",
-        )
+        return _unseen(request)
     tasks: dict[str, MemberTask] = {task.key: task for settings in trials for task in plan.tasks(settings)}
     to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
     seconds, basis = expected_seconds(store, tuple(tasks.values()), to_train) if to_train else (None, "")
-    scheduled = schedule_cost(len(trials), rungs(request), request.search.reduction, max_L)
+    schedule = schedule_of(request)
     at_most = len(tasks)
     return SearchCost(
         len(trials),
         at_most,
-        min(scheduled, at_most),
+        min(schedule.members, at_most),
         at_most - len(to_train),
         len(to_train),
         seconds,
         basis,
+        _hint(schedule, request.search.reduction),
     )
+
+
+def _unseen(request: SearchRequest) -> SearchCost:
+    """What may be trained where nothing is known of the members themselves."""
+    schedule = schedule_of(request)
+    most = schedule.trials * schedule.last
+    hint = _hint(schedule, request.search.reduction)
+    return SearchCost(
+        schedule.trials, most, schedule.members, 0, most, None, "its trials are not known yet", hint
+    )
+
+
+def _hint(schedule: Schedule, reduction: int | None) -> str:
+    """Which first rung would train at most half of the grid, where this schedule trains more; else ""."""
+    if not schedule.rungs or schedule.thrifty:
+        return ""
+    better = rung_for_half(schedule.trials, schedule.last, reduction)
+    share = f"{schedule.members / (schedule.trials * schedule.last):.0%} of the grid"
+    if better is None:
+        return f"{share}; no rung saves half of it"
+    return f"{share}; --first-rung {better.rungs[0]} would train {better.members}"
 
 
 def preview_search(request: SearchRequest) -> dict[str, Any]:
@@ -165,11 +187,16 @@ def preview_search(request: SearchRequest) -> dict[str, Any]:
     trials = request.trials()
     rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
     max_L = request.base.ensemble.L
-    found: dict[str, Any] = {"run": request.run, "rows": rows, "rungs": list(rungs(request)), "max_L": max_L}
+    found: dict[str, Any] = {
+        "run": request.run,
+        "rows": rows,
+        "rungs": list(schedule_of(request).rungs),
+        "max_L": max_L,
+    }
     if prepared is None or request.base.ensemble.weights != "none":
-        count = len(trials) or request.search.samples
-        text = f"{count} trials: at most {count * max_L} members, cost unknown until the images are packed."
-        return {**found, "sentence": text, "at_most": count * max_L}
+        cost = _unseen(request)
+        text = f"{cost.counts()}; cost unknown until the images are packed."
+        return {**found, "sentence": text, "at_most": cost.at_most, "by_schedule": cost.by_schedule}
     precision = request.base.ensemble.precision
     plan = SearchPlan(request, prepared, "none", "fp32" if precision == "auto" else precision, ())
     cost = search_cost(plan, store)

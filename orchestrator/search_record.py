@@ -54,13 +54,18 @@ class Record:
         """The trials by number; Optuna's may come in another order."""
         return [self.trials[number] for number in sorted(self.trials)]
 
+    def begin(self) -> None:
+        """Says which trials there are; Optuna's are heard of one by one."""
+        for trial in self.in_order():
+            self._say(trial, state="waiting", L=0)
+
     def row(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """A trial reported a prefix, or that it can't go on."""
+        """A trial reported a prefix, or that it can't go on. To be told twice of the same changes nothing."""
         trial = self._trial(config)
-        if result["ended"]:
+        if result["ended"] and trial.ended == "running":
             trial.ended, trial.message = result["ended"], result["message"]
             self._say(trial, state=trial.ended, L=trial.reached, message=trial.message)
-        elif result["L"] not in trial.rows:
+        elif not result["ended"] and result["L"] not in trial.rows:
             row = {
                 name: value for name, value in result.items() if name in OURS or name.startswith("recall_at_")
             }
@@ -71,12 +76,14 @@ class Record:
     def verdict(self, verdict: Verdict) -> None:
         """The scheduler decided at a rung."""
         self.verdicts.append(verdict)
-        for number in verdict.cut:
-            self.trials[number].ended = "cut"
-            self.trials[number].message = f"cut at L = {verdict.rung}"
         named = [self._named(number, verdict) for number in (*verdict.goes, *verdict.cut)]
-        text = f"rung L = {verdict.rung}: {', '.join(named)}; the first {len(verdict.goes)} go on"
+        go_on = "the first goes on" if len(verdict.goes) == 1 else f"the first {len(verdict.goes)} go on"
+        text = f"rung L = {verdict.rung}: {', '.join(named)}; {go_on}"
         self.emit(event("message", level="info", text=text))
+        for number in verdict.cut:
+            trial = self.trials[number]
+            trial.ended, trial.message = "cut", f"cut at L = {verdict.rung}"
+            self._say(trial, state="cut", L=trial.reached)
 
     def over(self, number: int, *, flat: bool) -> None:
         """Tune ended a trial, or it came to its end."""
@@ -98,6 +105,7 @@ class Record:
         trial = self.trials[number]
         trial.ended = "failed"
         trial.message = cause.strip().splitlines()[-1] if cause.strip() else "its process died"
+        self._say(trial, state="failed", L=trial.reached, message=trial.message)
 
     def _trial(self, config: Mapping[str, Any]) -> TrialRecord:
         number = config["number"]
@@ -110,7 +118,8 @@ class Record:
         return f"{shown} {percent(verdict.values[number])}"
 
     def _say(self, trial: TrialRecord, **fields: Any) -> None:
-        self.emit(event("trial", number=trial.number, settings=trial.settings, **fields))
+        of = {"of": self.request.base.ensemble.L, "metric": self.request.search.metric}
+        self.emit(event("trial", number=trial.number, settings=trial.settings, **of, **fields))
 
 
 def evaluate_tests(plan: SearchPlan, store: Store, record: Record, fleet: Any) -> dict[int, list[Row]]:

@@ -78,7 +78,7 @@ def searchable() -> dict[str, type]:
 
 def parse_axes(specs: Mapping[str, str], problems: list[str]) -> tuple[Axis, ...]:
     """The axes of `key: spec`; every mistake becomes a sentence in `problems`."""
-    axes = []
+    axes: list[Axis] = []
     kinds = searchable()
     for name, spec in specs.items():
         flag = "--D" if name == "D" else f"--search {name}="
@@ -90,10 +90,13 @@ def parse_axes(specs: Mapping[str, str], problems: list[str]) -> tuple[Axis, ...
                 f"--search {name}: there is no such key to search.{hint} There are: {', '.join(kinds)}."
             )
             continue
+        if key in {axis.key for axis in axes}:
+            problems.append(f"--search {name}: {key} is searched already; give all of its values at once.")
+            continue
         try:
             axes.append(_parse(key, kinds[key], spec))
         except ValueError as error:
-            shown = f"--D {spec}" if name == "D" else f"{flag}{spec}"
+            shown = f"--D {spec}".rstrip() if name == "D" else f"{flag}{spec}"
             problems.append(f"{shown}: {error}.")
     return tuple(axes)
 

@@ -46,9 +46,9 @@ class SearchSettings:
     "Trials drawn by random and optuna."
     scheduler: Scheduler = "halving"
     first_rung: int = FIRST_RUNG
-    "The L at which trials are compared first; the next rungs follow by factors of `reduction`."
-    reduction: int = 2
-    "At a rung, one in so many trials goes on."
+    "The L at which trials are compared first; the next rungs follow by factors of `reduction`, or of 2."
+    reduction: int | None = None
+    "At a rung, one trial in so many goes on. None: in 2, or in more to train at most half of the grid."
     plateau: tuple[int, float] | None = None
     "(k, epsilon): a trial ends when its last k members added less than epsilon to the metric, a share in 0..1."
     metric: str = "recall_at_1"

@@ -13,9 +13,9 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from orchestrator.fleet import NAMESPACE
-from orchestrator.halving import Halving, Verdict
+from orchestrator.halving import REDUCTION, Halving
 from orchestrator.schedulers import HalvingScheduler, Plateau
-from orchestrator.search_plan import rungs
+from orchestrator.search_plan import schedule_of
 from orchestrator.search_record import Record
 from orchestrator.search_space import Axis
 from orchestrator.search_spec import SearchRequest
@@ -34,10 +34,9 @@ def tune_trials(
     record: Record,
     desk: str,
     scratch: str,
-    told: Callable[[Verdict], None],
     release: Callable[[int], None],
 ) -> None:
-    """Runs all trials to their ends. `record` is told each row; `release` of each trial that is over."""
+    """Runs all trials to their ends. `record` is told each row and verdict; `release` of each trial that is over."""
     search, max_L = request.search, request.base.ensemble.L
     stopper = None
     if search.plateau is not None:
@@ -48,7 +47,7 @@ def tune_trials(
         tune.with_resources(body, tune.PlacementGroupFactory([{HEAD: round(1 / TRIALS_AT_ONCE, 4)}])),
         param_space={"trial": tune.grid_search(numbered)} if numbered else {},
         tune_config=tune.TuneConfig(
-            scheduler=_scheduler(request, len(numbered), told),
+            scheduler=_scheduler(request, len(numbered), record),
             search_alg=_optuna(request) if search.algorithm == "optuna" else None,
             num_samples=search.samples if search.algorithm == "optuna" else 1,
             reuse_actors=True,
@@ -68,7 +67,7 @@ def tune_trials(
             record.failed(result.config["trial"]["number"], str(result.error))
 
 
-def _scheduler(request: SearchRequest, trials: int, told: Callable[[Verdict], None]) -> Any:
+def _scheduler(request: SearchRequest, trials: int, record: Record) -> Any:
     search = request.search
     if search.scheduler == "none":
         return FIFOScheduler()
@@ -79,10 +78,10 @@ def _scheduler(request: SearchRequest, trials: int, told: Callable[[Verdict], No
             mode="max",
             max_t=request.base.ensemble.L,
             grace_period=min(search.first_rung, request.base.ensemble.L),
-            reduction_factor=search.reduction,
+            reduction_factor=search.reduction or REDUCTION,
         )
-    race = Halving(range(1, trials + 1), rungs(request), search.reduction)
-    return HalvingScheduler(race, search.metric, told)
+    race = Halving(range(1, trials + 1), schedule_of(request))
+    return HalvingScheduler(race, search.metric, record.row, record.verdict)
 
 
 def _optuna(request: SearchRequest) -> Any:

@@ -89,7 +89,8 @@ def _trials(events: list[Event]) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for item in events:
         if item["event"] == "trial":
-            said = {key: value for key, value in item.items() if key not in {"event", "t", "settings"}}
+            kept = item.keys() - {"event", "t", "settings", "of", "metric"}
+            said = {key: value for key, value in item.items() if key in kept}
             found[item["number"]] = {**found.get(item["number"], {}), **item["settings"], **said}
     return [found[number] for number in sorted(found)]
 

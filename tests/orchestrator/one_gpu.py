@@ -15,9 +15,8 @@ import numpy as np
 import ray
 
 from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings
-from orchestrator.halving import schedule_cost
 from orchestrator.search import hunt
-from orchestrator.search_plan import SearchPlan, prepare_all, rungs
+from orchestrator.search_plan import SearchPlan, prepare_all, schedule_of
 from orchestrator.search_record import Record
 from orchestrator.search_spec import load_search
 from workers.embed import write_vectors
@@ -76,7 +75,7 @@ def main(images: str, storage: str, result: str) -> None:
     found = {
         "ended": [trial.ended for trial in record.trials.values()],
         "reached": [trial.reached for trial in record.trials.values()],
-        "scheduled": schedule_cost(TRIALS, rungs(request), 25, 2),
+        "scheduled": schedule_of(request).members,
         "groups_left": sum(group["state"] in {"PENDING", "CREATED"} for group in groups),
     }
     Path(result).write_text(json.dumps(found))

@@ -11,6 +11,7 @@ import pytest
 
 from cluster import local
 from tests.cli import Muster
+from tests.orchestrator.searches import tiny_members
 
 pytestmark = pytest.mark.long  # see pyproject.toml
 
@@ -60,3 +61,13 @@ def test_without_the_token_the_cluster_refuses(far: Muster, small: list[object],
     stranger = Muster({**far.env, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")})
     ran = stranger(*small, "--L", 1, "--storage", tmp_path / "store", code=2)
     assert "RAY_AUTH_TOKEN" in ran.err
+
+
+def test_a_search_by_address_runs_on_the_cluster(far: Muster, shapes: Path, tmp_path: Path) -> None:
+    flags = ["search", *tiny_members(shapes), "--max-L", 2, "--val-classes", 4, "--storage", tmp_path]
+    answer = far(*flags, "--D", "2,3", "--name", "sent", "--json").document
+    assert answer["state"] == "done"
+    assert answer["cost"]["trained"] == 4
+    assert (tmp_path / "runs/sent/plots/by_L.png").stat().st_size > 0
+    ran = far(*flags, "--D", "2,50", "--name", "wrong", code=2)
+    assert "D = 50" in ran.err

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import pytest
 
 from orchestrator.budget import Budget, Purse
-from orchestrator.halving import Halving, Verdict, flat, rungs_of, schedule_cost
+from orchestrator.halving import Halving, Schedule, Verdict, flat, make_schedule, rung_for_half
+
+
+def a_race(trials: Iterable[int], *rungs: int) -> Halving:
+    """A race in which half go on at each rung."""
+    trials = list(trials)
+    keeps = [-(-len(trials) // 2**n) for n in range(1, len(rungs) + 1)]
+    return Halving(trials, Schedule(len(trials), 12, rungs, tuple(keeps)))
 
 
 def race(values: dict[int, dict[int, float]], rungs: tuple[int, ...], order: random.Random) -> list[Verdict]:
     """Runs a race to its end; which trial reports next is drawn. A trial may end early, without its last L."""
-    halving = Halving(values, rungs)
+    halving = a_race(values, *rungs)
     reached = dict.fromkeys(values, 0)
     ready = set(values)
     while ready:
@@ -43,7 +51,7 @@ def test_verdicts_do_not_depend_on_who_came_first(seed: int) -> None:
 
 
 def test_nobody_is_cut_before_everybody_has_reached_the_rung() -> None:
-    halving = Halving((1, 2, 3), (3,))
+    halving = a_race((1, 2, 3), 3)
     assert halving.waits(1, 3, 0.9)
     assert halving.waits(3, 3, 0.1)
     assert halving.settle() is None
@@ -56,7 +64,7 @@ def test_nobody_is_cut_before_everybody_has_reached_the_rung() -> None:
 
 
 def test_of_equal_trials_the_first_goes_on() -> None:
-    halving = Halving((1, 2), (3,))
+    halving = a_race((1, 2), 3)
     for trial in (2, 1):
         halving.waits(trial, 3, 0.5)
     verdict = halving.settle()
@@ -65,7 +73,7 @@ def test_of_equal_trials_the_first_goes_on() -> None:
 
 
 def test_replayed_results_change_nothing() -> None:
-    halving = Halving((1, 2), (2, 4))
+    halving = a_race((1, 2), 2, 4)
     for trial, value in ((1, 0.5), (2, 0.4)):
         halving.waits(trial, 2, value)
     halving.settle()
@@ -75,11 +83,46 @@ def test_replayed_results_change_nothing() -> None:
     assert halving.waits(1, 4, 0.6)
 
 
-def test_the_schedule_and_what_it_costs() -> None:
-    assert rungs_of(3, 2, 48) == (3, 6, 12, 24)
-    assert rungs_of(3, 2, 3) == ()
-    assert schedule_cost(4, (3, 6, 12, 24), 2, 48) == 4 * 3 + 2 * 3 + 42
-    assert schedule_cost(4, (), 2, 8) == 32
+def test_the_schedule_and_what_it_trains() -> None:
+    found = make_schedule(4, 3, 48)
+    assert (found.rungs, found.keeps) == ((3, 6, 12, 24), (2, 1, 1, 1))
+    assert found.members == 4 * 3 + 2 * 3 + 42
+    assert make_schedule(4, 3, 3) == Schedule(4, 3)
+    assert Schedule(4, 8).members == 32
+    found = make_schedule(50, 1, 2, 25)
+    assert (found.rungs, found.keeps, found.members) == ((1,), (2,), 52)
+
+
+def test_by_default_fewer_go_on_where_half_of_the_grid_pays_for_no_more() -> None:
+    for trials in range(2, 60):
+        for max_L in range(2, 60):
+            found = make_schedule(trials, 3, max_L)
+            # One trial goes on from the first rung: less than that no schedule trains.
+            possible = max_L <= 3 or 2 * (3 * trials + max_L - 3) <= trials * max_L
+            assert max_L <= 3 or found.thrifty == possible
+            assert len(found.rungs) == len(found.keeps)
+            for before, kept in zip((trials, *found.keeps), found.keeps, strict=False):
+                assert 1 <= kept <= -(-before // 2)
+    assert make_schedule(8, 3, 8).keeps == (2, 1)  # 8 x 3 + 2 x 3 + 2 = 32 of 64
+    assert make_schedule(8, 3, 8, 2).keeps == (4, 2)
+
+
+def test_the_rung_that_would_train_half_is_named_where_there_is_one() -> None:
+    better = rung_for_half(4, 8)
+    assert better is not None
+    assert (better.rungs[0], better.members) == (2, 16)
+    assert rung_for_half(2, 48) is None
+
+
+def test_those_that_left_the_race_make_room_for_nobody() -> None:
+    halving = Halving(range(1, 9), Schedule(8, 8, (3, 6), (2, 1)))
+    for trial in range(1, 7):
+        halving.leave(trial)
+    for trial in (7, 8):
+        halving.waits(trial, 3, trial / 10)
+    verdict = halving.settle()
+    assert verdict is not None
+    assert verdict.goes == (8,)
 
 
 def test_a_plateau_is_k_members_that_added_less_than_epsilon() -> None:

@@ -13,27 +13,25 @@ import pytest
 
 from tests.cli import Muster, Ran
 from tests.drills.test_kills import processes
-
-WINDOW = 2
-DS = (2, 3, 6)
+from tests.orchestrator.searches import (
+    DS,
+    WINDOW,
+    attempts,
+    outcome,
+    small_search,
+    tiny_members,
+    trained,
+)
 
 
 @pytest.fixture(scope="module")
 def tiny(shapes: Path) -> list[object]:
-    """Flags of members that train in a moment and are not all perfect."""
-    return [
-        "--dataset", "folder", "--data-root", shapes, "--image-size", 16, "--backbone", "conv4",
-        "--epochs", 1, "--set", "batch_size=16", "--set", "lr=0.002",
-    ]  # fmt: skip
+    return tiny_members(shapes)
 
 
 @pytest.fixture(scope="module")
-def search(tiny: list[object]) -> list[object]:
-    """Flags of a small search: three trials of up to five members, and one rung."""
-    return [
-        "search", *tiny, "--D", ",".join(map(str, DS)), "--max-L", 5, "--val-classes", 4, "--window", WINDOW,
-        "--reduction", 3,
-    ]  # fmt: skip
+def search(shapes: Path) -> list[object]:
+    return small_search(shapes)
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +40,6 @@ def sought(
 ) -> tuple[Path, Any]:
     store = tmp_path_factory.mktemp("sought")
     return store, muster(*search, "--storage", store, "--name", "first", "--json").document
-
-
-def trained(store: Path) -> set[tuple[int, int]]:
-    """(D, index) of every finished member of the store."""
-    specs = [json.loads((done.parent / "spec.json").read_text()) for done in store.glob("models/*/DONE.json")]
-    return {(spec["D"], spec["index"]) for spec in specs}
-
-
-def outcome(answer: Any) -> dict[str, Any]:
-    """What a search found, without what it cost and where it ran."""
-    own = ("trained", "reused")
-    trials = [{key: value for key, value in row.items() if key not in own} for row in answer["trials"]]
-    kept = ("verdicts", "best", "pareto", "curve", "chosen_on", "state")
-    chosen = {key: answer["recommended"][key] for key in ("trial", "L", "sentence")}
-    return {"trials": trials, "recommended": chosen, **{key: answer[key] for key in kept}}
 
 
 def test_a_search_ends_with_the_table_and_the_answer(sought: tuple[Path, Any]) -> None:
@@ -148,8 +131,7 @@ def test_a_killed_driver_is_resumed_to_the_same_table(
     answer = muster("resume", "orphan", "--storage", tmp_path, "--json").document
     assert outcome(answer) == outcome(sought[1])
     assert before < len(trained(tmp_path)) == answer["cost"]["trained"]
-    attempts = [len(list(folder.iterdir())) for folder in tmp_path.glob("models/*/attempts")]
-    assert set(attempts) == {1}
+    assert attempts(tmp_path) == {1}
 
 
 @pytest.mark.long
@@ -226,6 +208,8 @@ def refused(muster_without_cluster: Muster, tmp_path: Path) -> Callable[..., Ran
         (["--D", "12", "--metric", "recall_at_3"], ["recall_at_1, recall_at_2", "map_at_r"]),
         (["--D", "12", "--search", "lrr=1"], ["lrr", "Did you mean lr?"]),
         (["--D", "12", "--search", "lr"], ["--search lr", "key=values"]),
+        (["--D", "12", "--search", "D=3"], ["--search D=3", "D is searched already"]),
+        (["--D", "12", "--search", "lr=1,2", "--search", "recipe.lr=3"], ["lr is searched already"]),
         (["--D", "12", "--search", "backbone=conv4,conv5"], ["conv5", "Did you mean conv4?"]),
         (["--D", "12", "--budget-members", 0], ["--budget-members 0", "above 0"]),
         (["--D", "12", "--budget-gpu-hours", 0], ["--budget-gpu-hours 0", "above 0"]),
