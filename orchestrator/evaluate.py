@@ -9,16 +9,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator.protocols import mean_curve
 from orchestrator.vectors import member_vectors
 from workers.errors import CorruptFileError
 from workers.member import MemberTask, Target
 from workers.pixels import read_index
-from workers.protocol import Protocol
+from workers.protocol import Protocol, one_of_each_class
 from workers.store import Store
+
+if TYPE_CHECKING:
+    from workers.ranking import PrefixScore
 
 MOST_THREADS = 8
 NMI_SEED = 0
@@ -27,11 +31,19 @@ NMI_RESTARTS = 5
 
 
 def evaluate_on_ray(
-    store: Store, target: Target, members: Sequence[MemberTask], ks: Sequence[int], *, memory: int, nmi: bool
+    store: Store,
+    target: Target,
+    members: Sequence[MemberTask],
+    ks: Sequence[int],
+    *,
+    memory: int,
+    nmi: bool,
+    draws: int = 0,
 ) -> dict[str, Any]:
     """The curve over L of a split's members, in index order: `curve` (a row for each L), `near_ties` and `lone`.
 
-    Shares are in 0..1. Raises DamagedMember.
+    With `draws` above 0 the scores are means over so many random galleries. Shares are in 0..1. Raises
+    DamagedMember.
     """
     keys = [task.key for task in members]
     import ray
@@ -40,7 +52,7 @@ def evaluate_on_ray(
     threads = min(MOST_THREADS, cores)
     score = ray.remote(num_cpus=threads, max_retries=3)(prefix_scores)
     cluster = ray.remote(num_cpus=1, max_retries=3)(prefix_nmi)
-    scores = score.remote(store.root, target, keys, list(ks), memory, threads)
+    scores = score.remote(store.root, target, keys, list(ks), memory, threads, draws)
     # The largest first: it takes the longest.
     sizes = sorted(nmi_schedule(len(keys)), reverse=True) if nmi else []
     clusterings = {size: cluster.remote(store.root, target, keys[:size]) for size in sizes}
@@ -49,12 +61,19 @@ def evaluate_on_ray(
 
 
 def evaluate_here(
-    store: Store, target: Target, keys: list[str], ks: Sequence[int], *, memory: int, nmi: bool
+    store: Store,
+    target: Target,
+    keys: list[str],
+    ks: Sequence[int],
+    *,
+    memory: int,
+    nmi: bool,
+    draws: int = 0,
 ) -> dict[str, Any]:
     """The same in this process, with all its cores: no cluster is needed. Raises DamagedMember."""
     import torch
 
-    found = prefix_scores(store.root, target, keys, list(ks), memory, torch.get_num_threads())
+    found = prefix_scores(store.root, target, keys, list(ks), memory, torch.get_num_threads(), draws)
     sizes = nmi_schedule(len(keys)) if nmi else []
     return _with_nmi(found, {size: prefix_nmi(store.root, target, keys[:size]) for size in sizes})
 
@@ -83,7 +102,7 @@ def protocol_of(store: Store, target: Target) -> Protocol:
 
 
 def prefix_scores(
-    root: str, target: Target, keys: list[str], ks: list[int], memory: int, threads: int
+    root: str, target: Target, keys: list[str], ks: list[int], memory: int, threads: int, draws: int = 0
 ) -> dict[str, Any]:
     """Recall@K, MAP@R and R-precision of every prefix, with so many threads. Raises DamagedMember."""
     import torch
@@ -92,22 +111,25 @@ def prefix_scores(
 
     torch.set_num_threads(threads)
     store = Store(root)
-    protocol = protocol_of(store, target)
+    own = protocol_of(store, target)
+    protocols = [one_of_each_class(own.labels, draw) for draw in range(draws)] or [own]
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
         vectors = _all_vectors(store, target, keys, memory, Path(scratch))
-        scores = prefix_curve(vectors, protocol, ks, map_at_r=True, memory=memory)
-    curve = [
-        {
-            "L": score.members,
-            **{f"recall_at_{k}": share for k, share in score.recall.items()},
-            "map_at_r": score.map_at_r,
-            "r_precision": score.r_precision,
-            "near_ties": score.near_ties,
-        }
-        for score in scores
-    ]
-    lone = {"queries": protocol.lone_queries, "classes": list(protocol.lone_classes)}
-    return {"curve": curve, "near_ties": scores[-1].near_ties, "queries": scores[-1].queries, "lone": lone}
+        scored = [prefix_curve(vectors, one, ks, map_at_r=True, memory=memory) for one in protocols]
+    curve = mean_curve([[_row(score) for score in scores] for scores in scored])
+    lone = {"queries": protocols[0].lone_queries, "classes": list(protocols[0].lone_classes)}
+    queries = scored[0][-1].queries  # as many in each draw
+    return {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": queries, "lone": lone}
+
+
+def _row(score: PrefixScore) -> dict[str, Any]:
+    return {
+        "L": score.members,
+        **{f"recall_at_{k}": share for k, share in score.recall.items()},
+        "map_at_r": score.map_at_r,
+        "r_precision": score.r_precision,
+        "near_ties": score.near_ties,
+    }
 
 
 def _all_vectors(

@@ -272,10 +272,13 @@ def make_plan(
     return Plan(tasks, to_train, to_embed, seconds, basis)
 
 
-def metrics_identity(plan: Plan, done: Sequence[str], ks: Sequence[int], nmi: bool) -> dict[str, Any]:
+def metrics_identity(
+    plan: Plan, done: Sequence[str], ks: Sequence[int], nmi: bool, draws: int = 0
+) -> dict[str, Any]:
     """What the curve depends on: it is computed again only if this changes."""
     digests = {target.split: target.digest for target in plan.tasks[0].targets}
-    return {"members": list(done), "embeddings": digests, "ks": list(ks), "nmi": nmi, "version": 1}
+    found = {"members": list(done), "embeddings": digests, "ks": list(ks), "nmi": nmi, "version": 1}
+    return {**found, "draws": draws} if draws else found
 
 
 def expected_seconds(

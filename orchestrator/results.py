@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from orchestrator import plots
 from orchestrator.plan import Plan, Prepared
+from orchestrator.protocols import protocol_text, spread_text
 from orchestrator.report import DataSet, ReportData, render_report
-from orchestrator.spec import LaunchRequest, open_data, to_dict
+from orchestrator.spec import LaunchRequest, to_dict
 from workers.member import read_history
 from workers.store import RunFolder, Store
 
@@ -146,7 +147,8 @@ def reading_examples(folder: str) -> dict[str, str]:
 def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
     test = metrics["splits"]["test"]
     found = [
-        f"{test['queries']} queries: {open_data(request.data).traits.protocol}; shares in per cent.",
+        f"{test['queries']} queries: {protocol_text(request.data)}; shares in per cent.",
+        *filter(None, [spread_text(test["curve"][-1])]),
         "A wrong image exactly as similar as the right one counts as nearer.",
         "MAP@R and R-precision as in Musgrave et al. 2020.",
     ]

@@ -50,10 +50,18 @@ class DataRequest:
     "Go on with a copy of a published data set that is not as published; the report says so."
     test_list: Literal["small", "medium", "large"] = "small"
     "Which of vehicleid's test lists is the test split."
+    vehicleid_protocol: Literal["self", "reid"] = "self"
+    "self: each image asks all others, as in DREML; reid: each looks for its vehicle among one random image of each."
+    repeats: int = 10
+    "Random galleries of vehicleid_protocol = reid; scores are their means."
 
     def __post_init__(self) -> None:
         check(
             {
+                f"repeats = {self.repeats}: a spread needs at least 2": self.repeats >= 2,
+                f"repeats = {self.repeats} has no effect without vehicleid_protocol = reid": self.repeats
+                == 10
+                or self.vehicleid_protocol == "reid",
                 f"train_classes = {self.train_classes}: must not be negative": self.train_classes >= 0,
                 f"val_classes = {self.val_classes}: must not be negative": self.val_classes >= 0,
             }
@@ -220,6 +228,8 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
     data = _parse(DataRequest, settings["data"], "data", problems)
     if dataset != "vehicleid" and settings["data"].get("test_list", "small") != "small":
         problems.append(f"data.test_list: only vehicleid has test lists, and the data set is {dataset}.")
+    if dataset != "vehicleid" and settings["data"].get("vehicleid_protocol", "self") != "self":
+        problems.append(f"data.vehicleid_protocol: it is vehicleid's, and the data set is {dataset}.")
     traits = _traits(dataset, settings["data"].get("root"), problems)
     if dataset == "glyphs":
         settings["ensemble"] = {"D": 100, "backbone": "conv4", **settings["ensemble"]}

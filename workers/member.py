@@ -27,6 +27,7 @@ from workers.errors import CorruptFileError, UsageError
 from workers.files import FileRecord
 from workers.fit import fit, prepare_device, trained_weights
 from workers.model import MemberSpec, TestView, embedding_digest
+from workers.parquet import read_table
 from workers.pixels import Pack, Part, cache_folder, open_pack
 from workers.store import Done, Folder, ModelFolder, Store, to_json
 
@@ -233,7 +234,7 @@ def _history(rows: list[dict[str, Any]]) -> bytes:
 def read_history(folder: ModelFolder, done: Done) -> list[dict[str, Any]]:
     """A finished model's rows of history, one for each epoch."""
     data = folder.get(f"attempts/{done.facts['attempt']}/history.parquet", done)
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    rows: list[dict[str, Any]] = read_table(data).to_pylist()
     return rows
 
 
