@@ -16,10 +16,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train ensembles of image embeddings (DREML) on a Ray cluster.",
+    help="Train ensembles of image embeddings (DREML, BIER) on a Ray cluster.",
 )
 launch = typer.Typer(no_args_is_help=True, help="Train, gather, evaluate and report an ensemble.")
 launch.command("dreml")(commands_launch.launch_dreml)
+launch.command("bier")(commands_launch.launch_bier)
 cluster = typer.Typer(no_args_is_help=True, help="The local Ray head: up, down, status.")
 cluster.command("up")(commands_cluster.cluster_up)
 cluster.command("down")(commands_cluster.cluster_down)

@@ -73,7 +73,9 @@ class Driver:
         }
         dtype = self.request.resources.embedding_type
         return {
-            target.split: gather(self.store, self.request.run, target, members, facts, dtype)
+            target.split: gather(
+                self.store, self.request.run, target, members, facts, dtype, self.plan.combination
+            )
             for target in self.plan.tasks[0].targets
         }
 
@@ -88,7 +90,14 @@ class Driver:
             memory = parse_bytes(self.request.resources.eval_memory)
             splits = {
                 target.split: evaluate_on_ray(
-                    self.store, target, members, ks, memory=memory, nmi=nmi, draws=draws
+                    self.store,
+                    target,
+                    members,
+                    ks,
+                    memory=memory,
+                    nmi=nmi,
+                    combination=self.plan.combination,
+                    draws=draws,
                 )
                 for target in self.plan.tasks[0].targets
             }

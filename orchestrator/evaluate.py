@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator.learners import learner_scores, score_row
 from orchestrator.protocols import mean_curve
-from orchestrator.vectors import member_vectors
+from orchestrator.vectors import Combination, member_vectors
 from workers.errors import CorruptFileError
 from workers.member import MemberTask, Target
 from workers.pixels import read_index
@@ -38,24 +39,25 @@ def evaluate_on_ray(
     *,
     memory: int,
     nmi: bool,
+    combination: Combination | None = None,
     draws: int = 0,
 ) -> dict[str, Any]:
     """The curve over L of a split's members, in index order: `curve` (a row for each L), `near_ties` and `lone`.
 
-    With `draws` above 0 the scores are means over so many random galleries. Shares are in 0..1. Raises
-    DamagedMember.
+    A model with learners has one row, and what `learner_scores` finds of them. With `draws` above 0 the scores are
+    means over so many random galleries. Shares are in 0..1. Raises DamagedMember.
     """
     keys = [task.key for task in members]
     import ray
 
     cores = max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
     threads = min(MOST_THREADS, cores)
-    score = ray.remote(num_cpus=threads, max_retries=3)(prefix_scores)
-    cluster = ray.remote(num_cpus=1, max_retries=3)(prefix_nmi)
-    scores = score.remote(store.root, target, keys, list(ks), memory, threads, draws)
+    score: Any = ray.remote(num_cpus=threads, max_retries=3)(prefix_scores)
+    cluster: Any = ray.remote(num_cpus=1, max_retries=3)(prefix_nmi)
+    scores = score.remote(store.root, target, keys, list(ks), memory, threads, combination, draws)
     # The largest first: it takes the longest.
     sizes = sorted(nmi_schedule(len(keys)), reverse=True) if nmi else []
-    clusterings = {size: cluster.remote(store.root, target, keys[:size]) for size in sizes}
+    clusterings = {size: cluster.remote(store.root, target, keys[:size], combination) for size in sizes}
     found: dict[str, Any] = ray.get(scores)
     return _with_nmi(found, {size: ray.get(reference) for size, reference in clusterings.items()})
 
@@ -68,14 +70,18 @@ def evaluate_here(
     *,
     memory: int,
     nmi: bool,
+    combination: Combination | None = None,
     draws: int = 0,
 ) -> dict[str, Any]:
     """The same in this process, with all its cores: no cluster is needed. Raises DamagedMember."""
     import torch
 
-    found = prefix_scores(store.root, target, keys, list(ks), memory, torch.get_num_threads(), draws)
+    threads = torch.get_num_threads()
+    found = prefix_scores(store.root, target, keys, list(ks), memory, threads, combination, draws)
     sizes = nmi_schedule(len(keys)) if nmi else []
-    return _with_nmi(found, {size: prefix_nmi(store.root, target, keys[:size]) for size in sizes})
+    return _with_nmi(
+        found, {size: prefix_nmi(store.root, target, keys[:size], combination) for size in sizes}
+    )
 
 
 def _with_nmi(found: dict[str, Any], values: dict[int, float]) -> dict[str, Any]:
@@ -102,7 +108,14 @@ def protocol_of(store: Store, target: Target) -> Protocol:
 
 
 def prefix_scores(
-    root: str, target: Target, keys: list[str], ks: list[int], memory: int, threads: int, draws: int = 0
+    root: str,
+    target: Target,
+    keys: list[str],
+    ks: list[int],
+    memory: int,
+    threads: int,
+    combination: Combination | None = None,
+    draws: int = 0,
 ) -> dict[str, Any]:
     """Recall@K, MAP@R and R-precision of every prefix, with so many threads. Raises DamagedMember."""
     import torch
@@ -114,31 +127,34 @@ def prefix_scores(
     own = protocol_of(store, target)
     protocols = [one_of_each_class(own.labels, draw) for draw in range(draws)] or [own]
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
-        vectors = _all_vectors(store, target, keys, memory, Path(scratch))
+        vectors = _all_vectors(store, target, keys, memory, Path(scratch), combination)
         scored = [prefix_curve(vectors, one, ks, map_at_r=True, memory=memory) for one in protocols]
     curve = mean_curve([[_row(score) for score in scores] for scores in scored])
     lone = {"queries": protocols[0].lone_queries, "classes": list(protocols[0].lone_classes)}
     queries = scored[0][-1].queries  # as many in each draw
-    return {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": queries, "lone": lone}
+    found = {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": queries, "lone": lone}
+    if combination is None:
+        return found
+    raw = member_vectors(store, keys[0], target.digest)
+    return {**found, **learner_scores(raw, combination.sizes, protocols[0], ks, memory)}
 
 
 def _row(score: PrefixScore) -> dict[str, Any]:
-    return {
-        "L": score.members,
-        **{f"recall_at_{k}": share for k, share in score.recall.items()},
-        "map_at_r": score.map_at_r,
-        "r_precision": score.r_precision,
-        "near_ties": score.near_ties,
-    }
+    return {"L": score.members, **score_row(score), "near_ties": score.near_ties}
 
 
 def _all_vectors(
-    store: Store, target: Target, keys: list[str], memory: int, scratch: Path
+    store: Store,
+    target: Target,
+    keys: list[str],
+    memory: int,
+    scratch: Path,
+    combination: Combination | None,
 ) -> list[np.ndarray]:
     """Every member's vectors; in files mapped into memory where together they exceed `memory` bytes."""
     vectors: list[np.ndarray] = []
     for key in keys:
-        found = member_vectors(store, key, target.digest)
+        found = member_vectors(store, key, target.digest, combination=combination)
         if found.nbytes * len(keys) > memory:
             np.save(scratch / f"{key}.npy", found)
             found = np.load(scratch / f"{key}.npy", mmap_mode="r")
@@ -146,7 +162,7 @@ def _all_vectors(
     return vectors
 
 
-def prefix_nmi(root: str, target: Target, keys: list[str]) -> float:
+def prefix_nmi(root: str, target: Target, keys: list[str], combination: Combination | None = None) -> float:
     """NMI of one ensemble, with one thread: the result may depend on their number. Raises DamagedMember."""
     import faiss
 
@@ -155,5 +171,6 @@ def prefix_nmi(root: str, target: Target, keys: list[str]) -> float:
     faiss.omp_set_num_threads(1)
     store = Store(root)
     labels = protocol_of(store, target).labels
-    vectors = np.concatenate([member_vectors(store, key, target.digest) for key in keys], axis=1)
+    parts = [member_vectors(store, key, target.digest, combination=combination) for key in keys]
+    vectors = np.concatenate(parts, axis=1)
     return float(nmi(vectors, labels, NMI_SEED, iterations=NMI_ITERATIONS, restarts=NMI_RESTARTS))

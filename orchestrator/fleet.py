@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
 from orchestrator.budget import Budget, Purse, trained_seconds
+from orchestrator.ddp import RanksActor
 from orchestrator.events import Event, event
 from orchestrator.failures import Failure, judge
 from orchestrator.member_actor import MemberActor
@@ -85,6 +87,8 @@ class _Work:
     "The last progress that was reported."
     siblings: bool = False
     "Were others running when it started? Then a kill for memory need not be its fault."
+    trains: bool = True
+    "Or are only vectors wanted? Those are one process's work."
 
     def __lt__(self, other: _Work) -> bool:
         return (self.task.spec.index, self.order) < (other.task.spec.index, other.order)
@@ -169,7 +173,7 @@ class Fleet:
         self.works[task.key] = work
         train, targets = await self._missing(task)
         if not train and not targets:
-            self._finish(work, "reused", epoch=task.spec.recipe.epochs)
+            self._finish(work, "reused", epoch=task.spec.epochs)
         elif self.stopping:
             self._finish(work, "dropped", message="dropped: the run is stopping")
         else:
@@ -185,13 +189,28 @@ class Fleet:
         """Starts members as slots come free. One tick at a time: two can't take the same slot."""
         while True:
             slots = self.settings.parallel or await asyncio.to_thread(self._capacity)
-            while self.queue and len(self.running) < slots:
+            while self.queue and self._fits(self.queue[0], slots):
                 await self._start(heapq.heappop(self.queue))
             self.wake.clear()
             try:
                 await asyncio.wait_for(self.wake.wait(), timeout=5)  # nodes may have joined
             except TimeoutError:
                 continue
+
+    def _fits(self, work: _Work, slots: int) -> bool:
+        """Whether the next in the queue has room; whatever its width, it starts once nothing else runs."""
+        used = sum(self._width(other) for other in self.running.values())
+        return not self.running or used + self._width(work) <= slots
+
+    def _width(self, work: _Work) -> int:
+        """How many members' slots it takes: a rank has a GPU to itself, or its threads."""
+        if not self._ranked(work):
+            return 1
+        return math.ceil(work.task.ranks / (self.settings.gpus or 1))
+
+    @staticmethod
+    def _ranked(work: _Work) -> bool:
+        return work.trains and bool(work.task.spec.learners)
 
     async def _refusal(self) -> str:
         """Why the budget allows no further member, or "". What the run spent before is read from the store."""
@@ -214,22 +233,23 @@ class Fleet:
     async def _start(self, work: _Work) -> None:
         train, targets = await self._missing(work.task)
         if not train and not targets:  # another job made it while this one waited
-            self._finish(work, "reused", epoch=work.task.spec.recipe.epochs)
+            self._finish(work, "reused", epoch=work.task.spec.epochs)
             return
         if train and (refusal := await self._refusal()):
             self._finish(work, "dropped", message=refusal)
             return
+        work.trains = train
         work.attempt, work.where, work.node = new_attempt_id(), {}, ""
-        options: dict[str, Any] = {
-            "name": f"member-{work.task.key}",
-            "namespace": NAMESPACE,
-            "num_cpus": work.task.spec.threads if not self.settings.gpus else 1,
-            "num_gpus": self.settings.gpus,
-        }
-        if avoided := self._avoided(work):
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
+        options: dict[str, Any] = {"name": f"member-{work.task.key}", "namespace": NAMESPACE}
+        if not self._ranked(work):  # the ranks' own places are Ray Train's to reserve
+            options["num_cpus"] = work.task.spec.threads if not self.settings.gpus else 1
+            options["num_gpus"] = self.settings.gpus
+            if avoided := self._avoided(work):
+                options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
         try:
-            actor = await asyncio.to_thread(self._hire, options)
+            actor = await asyncio.to_thread(
+                self._hire, RanksActor if self._ranked(work) else MemberActor, options
+            )
         except ValueError:  # the name is taken: another job on this cluster trains this very key
             self._member(work, "queued", message="waiting: another job on the cluster trains it")
             asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
@@ -241,10 +261,9 @@ class Fleet:
         asyncio.create_task(self._watch(work, actor))  # noqa: RUF006  (held by the running actor's call)
 
     @staticmethod
-    def _hire(options: dict[str, Any]) -> Any:
+    def _hire(kind: Any, options: dict[str, Any]) -> Any:
         """A process for one attempt. Raises ValueError if its name is taken."""
-        member: Any = MemberActor
-        return member.options(**options).remote()
+        return kind.options(**options).remote()
 
     async def _watch(self, work: _Work, actor: Any) -> None:
         """Waits for a member's end and decides what follows from it."""
@@ -272,7 +291,7 @@ class Fleet:
             if self.purse.spent is not None:
                 self.purse.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
             self.strikes.pop(work.node, None)
-            self._finish(work, "done", epoch=work.task.spec.recipe.epochs)
+            self._finish(work, "done", epoch=work.task.spec.epochs)
         elif failure.final or work.futile >= FUTILE_ATTEMPTS:
             self._finish(work, "failed", message=obituary)
         elif self.stopping:
@@ -353,7 +372,7 @@ class Fleet:
 
     def _member(self, work: _Work, state: str, **fields: Any) -> None:
         spec = work.task.spec
-        known = {"index": spec.index, "key": spec.key, "D": spec.D, "epochs": spec.recipe.epochs}
+        known = {"index": spec.index, "key": spec.key, "D": spec.D, "epochs": spec.epochs}
         attempt = {"attempt": work.attempt} if work.attempt else {}
         self._say(event("member", **{**known, "state": state, **attempt, **fields}))
 

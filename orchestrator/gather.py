@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from orchestrator.vectors import member_vectors
+from orchestrator.vectors import Combination, member_vectors
 from workers.errors import CorruptFileError
 from workers.files import FileRecord
 from workers.member import MemberTask, Target
@@ -30,6 +30,8 @@ SCHEMA_VERSION = 1
 #: Rows of a shard are chosen so that its vectors take about this much.
 SHARD_BYTES = 256 << 20
 ROW_GROUP = 1024
+NORMALISATION = "each member's vector has length 1; compare by dot product (the sum of the members' cosines)"
+COMBINED = "each learner's vector has length 1 times its weight (combine); compare by dot product"
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,20 @@ class Gathered:
 
 
 def gather(
-    store: Store, run: str, target: Target, members: Sequence[MemberTask], facts: dict[str, Any], dtype: str
+    store: Store,
+    run: str,
+    target: Target,
+    members: Sequence[MemberTask],
+    facts: dict[str, Any],
+    dtype: str,
+    combination: Combination | None = None,
 ) -> Gathered:
     """Writes the shards of an ensemble: members in index order, each at its offset in the vector.
 
-    `facts` goes into the manifest and into every shard's schema metadata. Raises DamagedMember.
+    `facts` goes into the manifest and into every shard's schema metadata. BIER's learners are combined as
+    `combination` says. Raises DamagedMember.
     """
-    manifest = _manifest(target, members, facts, dtype)
+    manifest = _manifest(target, members, facts, dtype, combination)
     folder = store.run(run).gathered(target.split)
     found = store.files.find(f"{folder}/manifest.json")
     if found is not None and json.loads(found).get("digest") == manifest["digest"]:
@@ -71,7 +80,11 @@ def gather(
 
 
 def _manifest(
-    target: Target, members: Sequence[MemberTask], facts: dict[str, Any], dtype: str
+    target: Target,
+    members: Sequence[MemberTask],
+    facts: dict[str, Any],
+    dtype: str,
+    combination: Combination | None,
 ) -> dict[str, Any]:
     offsets = np.cumsum([0, *(task.spec.D for task in members)]).tolist()
     entries = [
@@ -79,6 +92,10 @@ def _manifest(
         for task, offset in zip(members, offsets, strict=False)
     ]
     identity = {"version": SCHEMA_VERSION, "target": target.digest, "members": entries, "dtype": dtype}
+    how: dict[str, Any] = {"normalisation": NORMALISATION}
+    if combination is not None:
+        how = {"normalisation": COMBINED, "learners": combination.sizes, "combine": combination.how}
+        identity["combine"] = combination.how
     return {
         "schema_version": SCHEMA_VERSION,
         "digest": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32],
@@ -87,7 +104,7 @@ def _manifest(
         "embedding_digest": target.digest,
         "dtype": dtype,
         "dimension": offsets[-1],
-        "normalisation": "each member's vector has length 1; compare by dot product (the sum of the members' cosines)",
+        **how,
         "members": entries,
         "L": len(members),
         "rows": 0,
@@ -124,11 +141,12 @@ def _write_shard(
     root: str, name: str, target: Target, manifest: dict[str, Any], start: int, stop: int
 ) -> dict[str, Any]:
     store = Store(root)
+    combination = Combination(manifest["learners"], manifest["combine"]) if "combine" in manifest else None
     dtype = np.dtype(manifest["dtype"])
     joined = np.empty((stop - start, manifest["dimension"]), dtype=dtype)
     for entry in manifest["members"]:
         columns = slice(entry["offset"], entry["offset"] + entry["dimension"])
-        joined[:, columns] = member_vectors(store, entry["key"], target.digest, start, stop)
+        joined[:, columns] = member_vectors(store, entry["key"], target.digest, start, stop, combination)
     data = _parquet(_names(store, target, start, stop), joined, manifest)
     store.files.put(name, data)
     record = FileRecord.of(data)

@@ -108,6 +108,7 @@ def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str
             emit(event("message", level="warning", text=warning))
     with stage(emit, "plan"):
         gpus = gpu_share(request)
+        check_ranks(request, gpus)
         precision = common_precision(request, gpus)
         plan = make_plan(request, store, prepared, weights=store_weights(request, store), precision=precision)
         run.write(
@@ -225,13 +226,28 @@ def gpu_share(request: LaunchRequest) -> float:
 
     there = ray.cluster_resources().get("GPU", 0)
     share = request.resources.gpus_per_member
-    if share is None:
+    if share is None or (share and request.bier is not None):  # a rank has a GPU to itself
         return 1.0 if there else 0.0
     if share > there:
         raise UsageError(
             f"--gpus-per-member {share:g}: the cluster has {there:g} GPUs. Give 0 to train on CPUs."
         )
     return share
+
+
+def check_ranks(request: LaunchRequest, gpus: float) -> None:
+    """Raises UsageError if the cluster has no place for all ranks: they would wait for each other for ever."""
+    import ray
+
+    ranks, threads = request.resources.ranks, request.ensemble.threads
+    there = ray.cluster_resources()
+    kind, room = (
+        ("GPUs", there.get("GPU", 0)) if gpus else (f"CPUs, {threads} a rank", there.get("CPU", 0) / threads)
+    )
+    if request.bier is not None and ranks > room:
+        raise UsageError(
+            f"--ranks {ranks}: the cluster has {int(room * (1 if gpus else threads))} {kind}. Take at most {int(room)}."
+        )
 
 
 def common_precision(request: LaunchRequest, gpus: float) -> Precision:

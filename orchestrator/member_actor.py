@@ -6,6 +6,8 @@ import logging
 import socket
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -19,22 +21,36 @@ class MemberActor:
 
     def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
         """Trains and embeds what the store lacks. Raises what the work raises, its log already in the store."""
-        where = {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
-        fleet.report.remote(task.key, attempt, {"state": "starting", **where})
-        from workers.errors import MusterError
+        fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
         from workers.member import run_member
         from workers.store import Store
 
         store = Store(store_root)
-        log = _Log(store, store.run(run).log(task.key, attempt))
-        try:
-            run_member(store, task, attempt, _device(gpus), report=_Ticker(fleet, task.key, attempt), log=log)
-        except MusterError as error:  # says itself what happened: no traceback
+        log = AttemptLog(store, store.run(run).log(task.key, attempt))
+        with logged(log):
+            run_member(store, task, attempt, _device(gpus), report=Ticker(fleet, task.key, attempt), log=log)
+
+
+def where_am_i() -> dict[str, str]:
+    """This process's node, for people and for Ray."""
+    return {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
+
+
+@contextmanager
+def logged(log: Callable[[str], None] | None) -> Iterator[None]:
+    """Puts what the work raises into its log before it is passed on."""
+    from workers.errors import MusterError
+
+    try:
+        yield
+    except MusterError as error:  # says itself what happened: no traceback
+        if log:
             log(str(error))
-            raise
-        except BaseException:
+        raise
+    except BaseException:
+        if log:
             log(traceback.format_exc())
-            raise
+        raise
 
 
 def _device(gpus: float) -> Any:
@@ -53,7 +69,7 @@ def _device(gpus: float) -> Any:
     return torch.device("cuda")
 
 
-class _Ticker:
+class Ticker:
     """Passes progress on to the fleet, at most once a second but for the ends of epochs."""
 
     def __init__(self, fleet: Any, key: str, attempt: str) -> None:
@@ -66,7 +82,7 @@ class _Ticker:
             self.fleet.report.remote(self.key, self.attempt, progress)
 
 
-class _Log:
+class AttemptLog:
     """An attempt's log in the run folder, put whole at each line: there are few of them."""
 
     def __init__(self, store: Any, name: str) -> None:

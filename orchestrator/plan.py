@@ -7,6 +7,7 @@ that it makes are the ones the fleet trains.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from orchestrator.spec import LaunchRequest, open_data
+from orchestrator.vectors import Combination
 from workers import packing
+from workers.bier_settings import BierSpec
 from workers.datasets import DataSet, Split
 from workers.errors import BadImagesError, UsageError
-from workers.member import Images, MemberTask, Target, missing
+from workers.member import Images, MemberTask, ModelSpec, Target, missing
 from workers.model import MemberSpec, Precision
 from workers.pixels import PackIndex
 from workers.rng import permutation
@@ -54,6 +57,8 @@ class Plan:
     seconds_each: float | None
     "Expected seconds for a member; None if nothing like it was measured."
     basis: str
+    combination: Combination | None = None
+    "Of a model with learners."
 
     @property
     def reused(self) -> int:
@@ -61,7 +66,9 @@ class Plan:
 
     def sentence(self) -> str:
         """The plan in one line."""
-        members = "1 member" if len(self.tasks) == 1 else f"{len(self.tasks)} members"
+        members = f"{len(self.tasks)} members"
+        if len(self.tasks) == 1:
+            members = "1 model" if self.tasks[0].spec.learners else "1 member"
         if not self.to_train:
             return f"{members}: all found in the store, none to train."
         cost = "cost unknown: nothing like it in the store"
@@ -93,11 +100,8 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
         problems.append(
             f"--val-classes {request.data.val_classes} leaves {left} of {cut} classes to train on."
         )
-    elif left < request.ensemble.D:
-        problems.append(
-            f"D = {request.ensemble.D}: there are {left} training classes, and a meta-class needs at least one of "
-            f"them: take D in 2..{left}."
-        )
+    else:
+        problems += _class_problems(request, left)
     lone = splits["test"].lone_classes()
     if len(lone) == len(splits["test"].class_names):
         problems.append(
@@ -107,6 +111,21 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
     if problems:
         raise UsageError(problems)
     return data, splits
+
+
+def _class_problems(request: LaunchRequest, classes: int) -> list[str]:
+    """Whether the method can train on so many classes."""
+    if request.bier is not None:
+        try:
+            request.bier.check_batch(classes, request.resources.ranks)
+        except ValueError as error:
+            return [f"bier.{part}." for part in str(error).split("; ")]
+    elif classes < request.ensemble.D:
+        return [
+            f"D = {request.ensemble.D}: there are {classes} training classes, and a meta-class needs at least one of "
+            f"them: take D in 2..{classes}."
+        ]
+    return []
 
 
 def prepare(
@@ -236,27 +255,27 @@ def store_weights(request: LaunchRequest, store: Store) -> str:
 def member_tasks(
     request: LaunchRequest, prepared: Prepared, weights: str, precision: Precision
 ) -> tuple[MemberTask, ...]:
-    """The request's members, in index order. The store is not asked."""
+    """The request's members, in index order; BIER has one. The store is not asked."""
     ensemble = request.ensemble
+    common: dict[str, Any] = {
+        "train_digest": prepared.train.digest,
+        "classes": prepared.classes,
+        "backbone": ensemble.backbone,
+        "weights": weights,
+        "seed": ensemble.seed,
+        "recipe": request.recipe,
+        "precision": precision,
+        "threads": ensemble.threads,
+        "deterministic": ensemble.deterministic,
+    }
+    specs: list[ModelSpec]
+    if request.bier is not None:
+        specs = [BierSpec(bier=request.bier, batch_norm=ensemble.batch_norm, **common)]
+    else:
+        specs = [MemberSpec(D=ensemble.D, index=i, **common) for i in range(1, ensemble.L + 1)]
+    how = {"ranks": request.resources.ranks, "checkpoint_steps": request.resources.checkpoint_steps}
     return tuple(
-        MemberTask(
-            spec=MemberSpec(
-                train_digest=prepared.train.digest,
-                classes=prepared.classes,
-                backbone=ensemble.backbone,
-                weights=weights,
-                D=ensemble.D,
-                index=index,
-                seed=ensemble.seed,
-                recipe=request.recipe,
-                precision=precision,
-                threads=ensemble.threads,
-                deterministic=ensemble.deterministic,
-            ),
-            train=prepared.train,
-            targets=prepared.targets,
-        )
-        for index in range(1, ensemble.L + 1)
+        MemberTask(spec=spec, train=prepared.train, targets=prepared.targets, **how) for spec in specs
     )
 
 
@@ -269,7 +288,8 @@ def make_plan(
     to_train = tuple(key for key, (train, _) in lacking.items() if train)
     to_embed = tuple(key for key, (train, targets) in lacking.items() if targets and not train)
     seconds, basis = expected_seconds(store, tasks, set(to_train)) if to_train else (None, "")
-    return Plan(tasks, to_train, to_embed, seconds, basis)
+    combination = None if request.bier is None else Combination(request.bier.sizes, request.combine)
+    return Plan(tasks, to_train, to_embed, seconds, basis, combination)
 
 
 def metrics_identity(
@@ -278,7 +298,9 @@ def metrics_identity(
     """What the curve depends on: it is computed again only if this changes."""
     digests = {target.split: target.digest for target in plan.tasks[0].targets}
     found = {"members": list(done), "embeddings": digests, "ks": list(ks), "nmi": nmi, "version": 1}
-    return {**found, "draws": draws} if draws else found
+    if draws:
+        found["draws"] = draws
+    return found if plan.combination is None else {**found, "combine": plan.combination.how}
 
 
 def expected_seconds(
@@ -289,27 +311,23 @@ def expected_seconds(
     if mine:
         mean = float(np.mean([done.facts["seconds"] for done in mine]))
         return mean, f"measured on {len(mine)} of its members on {mine[0].facts['device']}"
-    images_epochs = tasks[0].spec.recipe.epochs
     for key in store.files.names("models")[:SAMPLED_MODELS]:
         folder, spec = store.model(key), tasks[0].spec
         done = folder.done()
         if done is not None and _alike(store, key, spec):
-            return float(done.facts["seconds"]) * images_epochs / done.facts["epochs"], _measured_on(done)
+            facts = done.facts
+            each = float(facts["seconds"]) / (facts["images"] * facts["epochs"])
+            return each * spec.shown(facts["images"]), _measured_on(done)
     return None, ""
 
 
-def _alike(store: Store, key: str, spec: MemberSpec) -> bool:
-    import json
-
+def _alike(store: Store, key: str, spec: ModelSpec) -> bool:
     found = store.files.find(store.model(key) / "spec.json")
     if found is None:
         return False
     other = json.loads(found)
-    same = ("backbone", "train_digest", "precision", "threads")
-    return (
-        all(other[name] == getattr(spec, name) for name in same)
-        and other["recipe"]["crop"] == spec.recipe.crop
-    )
+    same = ("method", "backbone", "train_digest", "precision", "threads")
+    return all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
 
 
 def _measured_on(done: Done) -> str:

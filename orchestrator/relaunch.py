@@ -32,7 +32,7 @@ def launch_command(request: LaunchRequest) -> str:
         "ensemble.D": request.ensemble.D,
         "ensemble.L": request.ensemble.L,
         "ensemble.backbone": request.ensemble.backbone,
-        "recipe.epochs": request.recipe.epochs,
+        "recipe.epochs": getattr(request.recipe, "epochs", None),
     }
     default = load(None, given, [])
     words = ["muster", "launch", request.method]

@@ -68,8 +68,9 @@ def rescore(
             f"The store has no vectors of the {split} split: muster gather {request.run} --split {split}."
         )
     found = evaluate_here(
-        store, targets[split], keys, ks, memory=parse_bytes(memory), nmi=nmi, draws=draws_of(request.data)
-    )
+        store, targets[split], keys, ks,
+        memory=parse_bytes(memory), nmi=nmi, combination=plan.combination, draws=draws_of(request.data),
+    )  # fmt: skip
     state = "done" if len(keys) == len(plan.tasks) else f"partial {len(keys)} of {len(plan.tasks)}"
     return {
         "run": request.run,

@@ -11,22 +11,24 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator import presets
+from orchestrator import presets, presets_bier
+from orchestrator.loading import Settings, assign, complaints, merge_file, parse, put
 from workers import datasets
+from workers.bier_settings import BierSettings
+from workers.correlation import Combine
 from workers.datasets import Traits
 from workers.errors import UsageError
-from workers.model import Recipe, TestView, check
+from workers.model import InputRecipe, Recipe, TestView, check
 from workers.pixels import ResizeRule
 
-Settings = dict[str, Any]
+Method = Literal["dreml", "bier"]
 STRICT: dict[str, str] = {"extra": "forbid"}
 
 
@@ -90,6 +92,8 @@ class EnsembleRequest:
     "CPU threads of a member that trains on a CPU."
     deterministic: bool = False
     "Deterministic kernels on GPUs: the same bits again on the same hardware, somewhat slower."
+    batch_norm: Literal["batch", "frozen"] = "batch"
+    "BIER alone: BatchNorm's statistics are those of the global batch, or frozen ones of pretrained weights."
 
     def __post_init__(self) -> None:
         check(
@@ -111,6 +115,10 @@ class Resources:
     "Members at once; 0: as many as fit."
     gpus_per_member: float | None = None
     "A member's share of a GPU; by default 1 where there are GPUs, else 0."
+    ranks: int = 1
+    "BIER alone: processes that train the model together, each on a GPU of its own where there are any."
+    checkpoint_steps: int = 500
+    "BIER alone: steps between two checkpoints."
     eval_memory: str = "1GB"
     "Memory for evaluation's temporary matrices."
     nmi: bool = True
@@ -123,6 +131,8 @@ class Resources:
         check(
             {
                 f"parallel = {self.parallel}: must not be negative": self.parallel >= 0,
+                f"ranks = {self.ranks}: must be at least 1": self.ranks >= 1,
+                f"checkpoint_steps = {self.checkpoint_steps}: must be at least 1": self.checkpoint_steps >= 1,
                 f"gpus_per_member = {share}: must be between 0 and 1, or a whole number": share is None
                 or 0 <= share <= 1
                 or (share > 1 and share == int(share)),
@@ -137,13 +147,18 @@ class LaunchRequest:
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
-    method: Literal["dreml"] = "dreml"
+    method: Method = "dreml"
     data: DataRequest
     ensemble: EnsembleRequest
     preset: str
-    recipe: Recipe
+    recipe: Recipe | InputRecipe
+    "BIER's is the input alone."
     view: TestView
     resources: Resources
+    bier: BierSettings | None = None
+    "Of method bier."
+    combine: Combine = "share"
+    "How BIER's learners are combined at test time; the model does not depend on it."
     name: str = ""
     storage: str = "store"
 
@@ -160,19 +175,22 @@ class LaunchRequest:
         if self.name:
             return self.name
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:6]
-        return f"{self.method}-{self.data.dataset}-D{self.ensemble.D}-L{self.ensemble.L}-{digest}"
+        shape = f"{self.ensemble.D}d" if self.bier else f"D{self.ensemble.D}-L{self.ensemble.L}"
+        return f"{self.method}-{self.data.dataset}-{shape}-{digest}"
 
 
+#: A bare key of `--set` that several have is the first one's.
 SECTIONS: dict[str, Any] = {
+    "recipe": Recipe,
     "data": DataRequest,
     "ensemble": EnsembleRequest,
-    "recipe": Recipe,
     "view": TestView,
     "resources": Resources,
 }
+BIER_SECTIONS: dict[str, Any] = {"bier": BierSettings, **SECTIONS, "recipe": InputRecipe}
 #: The smallest picture of the networks that are asked for most, in pixels.
-COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32}
-TOP = ("method", "preset", "image_size", "name", "storage")
+COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32, "bvlc_googlenet": 32}
+TOP = ("method", "preset", "image_size", "combine", "name", "storage")
 
 
 def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) -> LaunchRequest:
@@ -180,13 +198,14 @@ def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) 
 
     Raises UsageError with all mistakes that can be told without reading the data.
     """
-    settings: Settings = {section: {} for section in SECTIONS}
-    problems = _merge_file(settings, config) if config else []
+    settings: Settings = {section: {} for section in BIER_SECTIONS}
+    problems = merge_file(settings, config, BIER_SECTIONS, TOP) if config else []
     for name, value in flags.items():
         if value is not None:
-            _put(settings, name, value)
+            put(settings, name, value)
+    sections = BIER_SECTIONS if settings.get("method") == "bier" else SECTIONS
     for assignment in assignments:
-        problems += _assign(settings, assignment)
+        problems += assign(settings, assignment, sections, TOP)
     return _build(settings, problems)
 
 
@@ -202,7 +221,7 @@ def parse_request(saved: Mapping[str, Any]) -> LaunchRequest:
     try:
         return TypeAdapter(LaunchRequest).validate_python(dict(saved))
     except ValidationError as error:
-        raise UsageError(_complaints(error, "", LaunchRequest)) from error
+        raise UsageError(complaints(error, "", LaunchRequest)) from error
 
 
 def to_dict(request: LaunchRequest) -> Settings:
@@ -223,37 +242,85 @@ def parse_bytes(text: str) -> int:
 
 
 def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
+    method = settings.get("method", "dreml")
+    if method not in get_args(Method):
+        problems.append(f"method = {method!r}: there are {', '.join(get_args(Method))}.")
+        method = "dreml"
     dataset = datasets.canonical(str(settings["data"].get("dataset", "glyphs")))
     settings["data"]["dataset"] = dataset
-    data = _parse(DataRequest, settings["data"], "data", problems)
+    data = parse(DataRequest, settings["data"], "data", problems)
     if dataset != "vehicleid" and settings["data"].get("test_list", "small") != "small":
         problems.append(f"data.test_list: only vehicleid has test lists, and the data set is {dataset}.")
     if dataset != "vehicleid" and settings["data"].get("vehicleid_protocol", "self") != "self":
         problems.append(f"data.vehicleid_protocol: it is vehicleid's, and the data set is {dataset}.")
     traits = _traits(dataset, settings["data"].get("root"), problems)
-    if dataset == "glyphs":
-        settings["ensemble"] = {"D": 100, "backbone": "conv4", **settings["ensemble"]}
-    recipe, view = _with_preset(settings, dataset, traits, problems)
-    parsed = {
-        "data": data,
-        "ensemble": _parse(EnsembleRequest, settings["ensemble"], "ensemble", problems),
-        "recipe": _parse(Recipe, recipe, "recipe", problems),
-        "view": _parse(TestView, view, "view", problems),
-        "resources": _parse(Resources, settings["resources"], "resources", problems),
-    }
+    make = _bier_parts if method == "bier" else _dreml_parts
+    parsed = {"method": method, "data": data, **make(settings, dataset, traits, problems)}
+    parsed["view"] = parse(TestView, parsed["view"], "view", problems)
+    parsed["resources"] = parse(Resources, settings["resources"], "resources", problems)
     problems += resize_problems(parsed)
     crops = {parsed[section].crop for section in ("recipe", "view") if parsed[section] is not None}
     problems += backbone_problems(settings["ensemble"].get("backbone", EnsembleRequest.backbone), crops)
-    if settings.get("method", "dreml") != "dreml":
-        problems.append(f"method = {settings['method']!r}: there is dreml.")
     name = str(settings.get("name") or "")
     if name and not all(c.isalnum() or c in "._-" for c in name):
         problems.append(f"name = {name!r}: use letters, digits, '.', '_' and '-'.")
     if problems:
         raise UsageError(problems)
-    preset = settings.get("preset") or presets.preset_for(dataset)
     storage = str(settings.get("storage") or "store")
-    return LaunchRequest(**parsed, preset=preset, name=name, storage=storage)
+    return LaunchRequest(**parsed, name=name, storage=storage)
+
+
+def _dreml_parts(settings: Settings, dataset: str, traits: Traits, problems: list[str]) -> Settings:
+    """What is DREML's of a request."""
+    if dataset == "glyphs":
+        settings["ensemble"] = {"D": 100, "backbone": "conv4", **settings["ensemble"]}
+    for section, key, default in (("ensemble", "batch_norm", "batch"), ("resources", "ranks", 1)):
+        if settings[section].get(key, default) != default:
+            problems.append(f"{section}.{key}: only bier has it; a member of DREML trains by itself.")
+    if settings["bier"] or settings.get("combine"):
+        problems.append("[bier] and combine: the method is dreml; use muster launch bier.")
+    recipe, view = _with_preset(settings, dataset, traits, problems)
+    return {
+        "preset": settings.get("preset") or presets.preset_for(dataset),
+        "ensemble": parse(EnsembleRequest, settings["ensemble"], "ensemble", problems),
+        "recipe": parse(Recipe, recipe, "recipe", problems),
+        "view": view,
+    }
+
+
+def _bier_parts(settings: Settings, dataset: str, traits: Traits, problems: list[str]) -> Settings:
+    """What is BIER's of a request: one model, whose dimension is the sum of its learners'."""
+    preset = settings.get("preset") or presets_bier.preset_for(dataset)
+    if preset not in presets_bier.PRESETS:
+        problems.append(f"preset = {preset!r}: there are {', '.join(presets_bier.PRESETS)}.")
+        preset = "authors"
+    wrong = [key for key in ("D", "L") if key in settings["ensemble"]]
+    problems += [
+        f"ensemble.{key}: BIER is one model; the sizes of its learners are bier.sizes." for key in wrong
+    ]
+    backbone = settings["ensemble"].setdefault("backbone", presets_bier.backbone_for(dataset))
+    side = _picture_side(settings, dataset, problems)
+    defaults = presets_bier.settings(preset, traits, side, backbone)
+    bier = parse(BierSettings, presets_bier.completed(defaults.bier, settings["bier"]), "bier", problems)
+    given = {key: value for key, value in settings["ensemble"].items() if key not in wrong}
+    shape = {"D": max(2, bier.dimensions) if bier else 2, "L": 1}
+    ensemble = parse(EnsembleRequest, {**given, **shape}, "ensemble", problems)
+    if ensemble and ensemble.batch_norm == "frozen" and ensemble.weights == "none":
+        problems.append(
+            "ensemble.batch_norm = frozen needs pretrained weights (--weights): a new network's statistics describe "
+            "nothing."
+        )
+    combine = settings.get("combine") or "share"
+    if combine not in get_args(Combine):
+        problems.append(f"combine = {combine!r}: there are {', '.join(get_args(Combine))}.")
+    return {
+        "preset": preset,
+        "ensemble": ensemble,
+        "recipe": parse(InputRecipe, {**defaults.recipe, **settings["recipe"]}, "recipe", problems),
+        "view": {**defaults.view, **settings["view"]},
+        "bier": bier,
+        "combine": combine,
+    }
 
 
 def _traits(dataset: str, root: Any, problems: list[str]) -> Traits:
@@ -271,13 +338,18 @@ def _with_preset(
     if preset not in presets.PRESETS:
         problems.append(f"preset = {preset!r}: there are {', '.join(presets.PRESETS)}.")
         preset = "paper"
-    side = settings.get("image_size") or presets.picture_side(dataset)
-    if not isinstance(side, int) or side < 8:
-        problems.append(f"image_size = {side}: must be a whole number of pixels, at least 8.")
-        side = presets.picture_side(dataset)
+    side = _picture_side(settings, dataset, problems)
     epochs = settings["recipe"].get("epochs")
     recipe, view = presets.settings(preset, traits, side, epochs if isinstance(epochs, int) else None)
     return {**recipe, **settings["recipe"]}, {**view, **settings["view"]}
+
+
+def _picture_side(settings: Settings, dataset: str, problems: list[str]) -> int:
+    side = settings.get("image_size") or presets.picture_side(dataset)
+    if not isinstance(side, int) or side < 8:
+        problems.append(f"image_size = {side}: must be a whole number of pixels, at least 8.")
+        return presets.picture_side(dataset)
+    return side
 
 
 def resize_problems(parsed: Settings) -> list[str]:
@@ -311,89 +383,3 @@ def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
     return [
         f"{backbone} can't take pictures of {crop} px: {cause}." for crop, cause in causes.items() if cause
     ]
-
-
-def _parse(kind: Any, values: Settings, section: str, problems: list[str]) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        problems += _complaints(error, section, kind)
-        wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
-        if wrong:  # ranges are checked only when all types are right: tell them in the same message
-            _parse(kind, {key: value for key, value in values.items() if key not in wrong}, section, problems)
-        return None
-
-
-def _complaints(error: ValidationError, section: str, kind: Any) -> list[str]:
-    """Pydantic's findings as sentences: the key, what is wrong, and which keys there are."""
-    found = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in ([section] if section else []) + list(item["loc"]))
-        if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-            known = [field.name for field in dataclasses.fields(kind)]
-            near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            found.append(f"{where}: there is no such key.{hint} There are: {', '.join(known)}.")
-        elif item["type"] == "value_error":
-            prefix = f"{section}." if section else ""
-            found += [f"{prefix}{part}." for part in str(item["ctx"]["error"]).split("; ")]
-        else:
-            found.append(f"{where} = {item.get('input')!r}: {item['msg'][0].lower()}{item['msg'][1:]}.")
-    return found
-
-
-def _merge_file(settings: Settings, path: Path) -> list[str]:
-    try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        return [f"--config {path}: {error.strerror}."]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return [f"--config {path}: not valid TOML: {error}."]
-    problems = []
-    for key, value in content.items():
-        if key in SECTIONS and isinstance(value, dict):
-            settings[key].update(value)
-        elif key in TOP:
-            settings[key] = value
-        else:
-            known = [*TOP, *(f"[{section}]" for section in SECTIONS)]
-            near = difflib.get_close_matches(key, [*TOP, *SECTIONS], 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            problems.append(f"{path}: {key}: there is no such key.{hint} There are: {', '.join(known)}.")
-    return problems
-
-
-def _assign(settings: Settings, assignment: str) -> list[str]:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        return [f"--set {assignment}: write --set key=value."]
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    names = {
-        field.name: section
-        for section in reversed(SECTIONS)
-        for field in dataclasses.fields(SECTIONS[section])
-    }
-    names |= {field.name: "recipe" for field in dataclasses.fields(Recipe)}
-    section, dot, rest = key.partition(".")
-    if dot and section in SECTIONS:
-        _put(settings, f"{section}.{rest}", value)
-    elif key in TOP:
-        settings[key] = value
-    elif key in names:
-        _put(settings, f"{names[key]}.{key}", value)
-    else:
-        near = difflib.get_close_matches(key, [*names, *TOP], 1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return [f"--set {key}: there is no such key.{hint} There are: {', '.join(sorted({*names, *TOP}))}."]
-    return []
-
-
-def _put(settings: Settings, name: str, value: Any) -> None:
-    section, dot, key = name.partition(".")
-    if dot:
-        settings[section][key] = value
-    else:
-        settings[name] = value

@@ -1,9 +1,12 @@
-"""A member's vectors from the store, and whose fault it is if they are not there."""
+"""A member's vectors from the store, ready to be compared, and whose fault it is if they are not there."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from workers.correlation import Combine, combine
 from workers.embed import read_vectors
 from workers.errors import CorruptFileError
 from workers.store import Store
@@ -20,11 +23,28 @@ class DamagedMember(CorruptFileError):  # noqa: N818  (names the member, and cro
         return str(self.args[1])
 
 
+@dataclass(frozen=True)
+class Combination:
+    """How a model's learners, stored raw and side by side, become the vectors that are compared."""
+
+    sizes: tuple[int, ...]
+    how: Combine
+
+
 def member_vectors(
-    store: Store, key: str, digest: str, start: int = 0, stop: int | None = None
+    store: Store,
+    key: str,
+    digest: str,
+    start: int = 0,
+    stop: int | None = None,
+    combination: Combination | None = None,
 ) -> np.ndarray:
-    """Rows of one member's vectors, float32 [n, D]. Raises DamagedMember if they can't be trusted."""
+    """Rows of one member's vectors, float32 [n, D]: as stored, or BIER's learners combined.
+
+    Raises DamagedMember if they can't be trusted.
+    """
     try:
-        return read_vectors(store.model(key).embedding(digest), start, stop)
+        vectors = read_vectors(store.model(key).embedding(digest), start, stop)
     except CorruptFileError as error:
         raise DamagedMember(key, str(error)) from error
+    return vectors if combination is None else combine(vectors, combination.sizes, combination.how)

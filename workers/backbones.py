@@ -1,7 +1,8 @@
 """The networks: an image batch in, D numbers for each image out.
 
-`conv4` is ours; every classifier of torchvision is available by its name, with its last linear layer
-replaced. Initial weights come from the member's seed, or from a state dict whose content is in the key.
+`conv4` is ours, `bvlc_googlenet` the network of BIER's authors; every classifier of torchvision is available by
+its name, with its last linear layer replaced. Initial weights come from the member's seed, or from a state dict
+whose content is in the key.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from workers.bvlc_googlenet import BvlcGoogLeNet
 from workers.errors import UsageError
 
 State = Mapping[str, torch.Tensor]
@@ -58,7 +60,7 @@ def names() -> list[str]:
     """All backbones."""
     import torchvision.models
 
-    return ["conv4", *torchvision.models.list_models(module=torchvision.models)]
+    return ["conv4", "bvlc_googlenet", *torchvision.models.list_models(module=torchvision.models)]
 
 
 def refusal(backbone: str, side: int) -> str | None:
@@ -86,11 +88,12 @@ def build(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = (
-            Conv4(outputs)
-            if backbone == "conv4"
-            else _torchvision(backbone, outputs, pretrained or initial is not None)
-        )
+        if backbone == "conv4":
+            network: nn.Module = Conv4(outputs)
+        elif backbone == "bvlc_googlenet":
+            network = BvlcGoogLeNet(outputs)
+        else:
+            network = _torchvision(backbone, outputs, pretrained or initial is not None)
     if initial is not None:
         _load(network, initial, backbone)
     return network
@@ -126,7 +129,7 @@ def head(network: nn.Module, backbone: str) -> tuple[str, nn.Linear]:
 def _load(network: nn.Module, initial: State, backbone: str) -> None:
     last = head(network, backbone)[0]
     # The heads are new or left out; a count of batches that nothing reads is absent from older files.
-    left_out = (f"{last}.", "aux1.", "aux2.", "AuxLogits.")
+    left_out = (f"{last}.", "aux1.", "aux2.", "AuxLogits.", "loss1/", "loss2/")
     wanted, given = (
         {
             name: tensor
@@ -188,6 +191,11 @@ def imagenet_state(backbone: str) -> dict[str, torch.Tensor]:
 
     if backbone == "conv4":
         raise UsageError("conv4 has no ImageNet weights; use --weights none, or another backbone.")
+    if backbone == "bvlc_googlenet":
+        raise UsageError(
+            "bvlc_googlenet has no ImageNet weights to download: give --weights FILE, Caffe's blobs as a state dict "
+            "(docs/bier.md), or train from --weights none."
+        )
     try:
         found = torchvision.models.get_model_weights(backbone)["DEFAULT"].get_state_dict(progress=False)
     except Exception as error:

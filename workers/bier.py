@@ -81,13 +81,21 @@ class Bier(nn.Module):
         return vectors
 
 
-def build_bier(backbone: str, settings: BierSettings, seed: int, initial: State | None = None) -> Bier:
+def build_bier(
+    backbone: str,
+    settings: BierSettings,
+    seed: int,
+    initial: State | None = None,
+    *,
+    pretrained: bool = False,
+) -> Bier:
     """The network on the CPU: a backbone of `workers.backbones` with the learners in place of its last layer.
 
     Dropout is switched off: the authors' network has none before the learners, and masks drawn by each rank
-    would make the result depend on how many there are. Raises UsageError as `backbones.build` does.
+    would make the result depend on how many there are. `initial`, `pretrained` and what is raised are as for
+    `backbones.build`.
     """
-    network = build(backbone, 1, seed, initial)
+    network = build(backbone, 1, seed, initial, pretrained=pretrained)
     name, last = head(network, backbone)
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, nn.Identity())

@@ -1,4 +1,4 @@
-"""BIER's hyper-parameters, every one of which is part of a model's key; it never imports torch.
+"""BIER's hyper-parameters and what else makes a model's key; it never imports torch.
 
 Kept apart from `workers.bier`, which re-exports `BierSettings`, so that a command line can parse and check
 settings before anything heavy is loaded. A setting that would have no effect on the weights is refused when
@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workers.model import as_declared, check
+from workers.model import (
+    TRAINING_VERSION,
+    InputRecipe,
+    Precision,
+    as_declared,
+    check,
+    content_key,
+)
 
 Variant = Literal["shrinkage", "eta"]
 AuxiliaryKind = Literal["none", "adversarial", "activation"]
@@ -78,7 +85,7 @@ class BierSettings:
         return {
             f"sizes = {self.sizes}: there must be at least one learner": len(self.sizes) > 0,
             f"sizes = {self.sizes}: each must be at least 1": all(d >= 1 for d in self.sizes),
-            f"boost needs at least 2 learners, sizes = {self.sizes} is one: use boost = False": several
+            f"boost needs at least 2 learners, sizes = {self.sizes} is one: use boost = False (--no-boost)": several
             or not self.boost,
             f"auxiliary = {self.auxiliary} needs at least 2 learners, sizes = {self.sizes} is one": several
             or self.auxiliary == "none",
@@ -147,13 +154,85 @@ class BierSettings:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class BierSpec:
+    """One BIER model: all that determines its weights, and nothing else. The number of ranks does not: N ranks
+    compute what one does on the same global batch, up to rounding; it is recorded."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    method: Literal["bier"] = "bier"
+    train_digest: str
+    "Digest of the pixels and labels trained on."
+    classes: int
+    "How many classes are trained on."
+    backbone: str
+    weights: str
+    'Initial weights: "none", or the SHA-256 of their content.'
+    seed: int
+    recipe: InputRecipe
+    bier: BierSettings
+    precision: Precision
+    threads: int
+    "CPU threads a rank computes with; a GPU model's weights do not depend on it."
+    deterministic: bool
+    batch_norm: Literal["batch", "frozen"] = "batch"
+    "BatchNorm's statistics: of the global batch, or those of the initial weights."
+    training_version: int = TRAINING_VERSION
+
+    def __post_init__(self) -> None:
+        as_declared(self)
+        self.bier.check_batch(self.classes, 1)
+        check(
+            {
+                f"threads = {self.threads}: must be at least 1": self.threads >= 1,
+                "batch_norm = frozen needs pretrained weights: a new network's statistics describe nothing": (
+                    self.batch_norm == "batch" or self.weights != "none"
+                ),
+            }
+        )
+
+    @property
+    def key(self) -> str:
+        """The name of this model's weights in the store."""
+        return content_key(self)
+
+    @property
+    def index(self) -> int:
+        """It stands where an ensemble's only member would."""
+        return 1
+
+    @property
+    def D(self) -> int:  # noqa: N802  (as a member's field is called)
+        """The embedding's dimension."""
+        return self.bier.dimensions
+
+    @property
+    def epochs(self) -> int:
+        """Its steps are one stretch: labels pass in epochs of their own, images in none."""
+        return 1
+
+    @property
+    def crop(self) -> int:
+        return self.recipe.crop
+
+    @property
+    def learners(self) -> tuple[int, ...]:
+        """Sizes of the learners, whose raw vectors are stored side by side."""
+        return self.bier.sizes
+
+    def shown(self, images: int) -> int:
+        """How many images training shows to the network, whatever the size of the training set."""
+        return self.bier.steps * self.bier.batch_size
+
+
 def _ranks_message(labels: int, images: int, world_size: int, classes: int) -> str:
     """Names the nearest numbers of labels, from 2 to `classes`, whose batch divides by the ranks."""
     divides = [p for p in range(2, classes + 1) if p * images % world_size == 0]
     below, above = [p for p in divides if p < labels][-1:], [p for p in divides if p > labels][:1]
     return (
-        f"a batch of {labels} labels x {images} images = {labels * images} doesn't divide by {world_size} ranks; "
-        f"{_nearest([*below, *above], images)}"
+        f"labels = {labels}: a batch of {labels} labels x {images} images = {labels * images} doesn't divide by "
+        f"{world_size} ranks: {_nearest([*below, *above], images)}"
     )
 
 

@@ -29,14 +29,14 @@ class Checkpoint:
     """Everything training goes on from; the randomness is a function of the epoch and needs no saving."""
 
     epoch: int
-    "Epochs finished."
+    "Epochs finished; of BIER, steps."
     model: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
     "The optimiser's state, flat: `<parameter>.<name>`."
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     "The best epoch's weights so far, where the recipe selects by training accuracy."
     history: list[dict[str, Any]] = field(default_factory=list)
-    "A row for each epoch: epoch, loss, accuracy, lr, images_per_s, seconds."
+    "A row for each epoch: epoch, loss, accuracy, lr, images_per_s, seconds; of BIER, for each stretch of steps."
 
     def to_bytes(self) -> bytes:
         parts = {"model": self.model, "optimizer": self.optimizer, "best": self.best}
@@ -84,11 +84,49 @@ def newest_epoch(folder: ModelFolder) -> int:
 
 def newest_checkpoint(folder: ModelFolder) -> Checkpoint | None:
     """The newest whole checkpoint of any attempt; damaged ones are passed over."""
-    for _, name, digest in _found(folder):
+    found = newest_whole(folder)
+    return None if found is None else found[1]
+
+
+def newest_whole(folder: ModelFolder) -> tuple[str, Checkpoint] | None:
+    """The same with the name of its file, by which `read_checkpoint` finds this very one on another rank."""
+    for _, name, _ in _found(folder):
         try:
-            data = folder.files.get(name)
-            if hashlib.sha256(data).hexdigest()[:16] == digest:
-                return Checkpoint.from_bytes(data)
+            return name, read_checkpoint(folder, name)
         except (StoreError, CorruptFileError):
             continue  # swept by another attempt that has just finished, or unreadable: an older one will do
     return None
+
+
+def read_checkpoint(folder: ModelFolder, name: str) -> Checkpoint:
+    """A checkpoint by its file's name. Raises StoreError if it is gone, CorruptFileError if it is damaged."""
+    data = folder.files.get(name)
+    match = NAME.fullmatch(name.rpartition("/")[2])
+    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
+        raise CorruptFileError(f"{folder.files.path(name)} is damaged.")
+    return Checkpoint.from_bytes(data)
+
+
+def on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of tensors in the CPU's memory, as a checkpoint holds them."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's state as `<parameter>.<name>`: tensors alone, so that no pickle is needed."""
+    state = optimizer.state_dict()["state"]
+    flat = {f"{i}.{name}": value for i, found in state.items() for name, value in found.items()}
+    return on_host({name: value for name, value in flat.items() if isinstance(value, torch.Tensor)})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, torch.Tensor]) -> None:
+    """Restores the state, each tensor in its parameter's memory order: in another one the steps that follow
+    go through other, slower kernels, whose last bit need not be the same."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in flat.items():
+        number, _, field = name.partition(".")
+        like = parameters[int(number)]
+        ordered = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(number), {})[field] = ordered
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -30,8 +30,16 @@ VECTORS = "vectors.parquet"
 
 
 @torch.inference_mode()
-def embed(network: torch.nn.Module, pack: Pack, part: Part, view: TestView, device: torch.device) -> Float32:
-    """The L2-normalised outputs of a part's images, float32 [n, D], in the part's order.
+def embed(
+    network: torch.nn.Module,
+    pack: Pack,
+    part: Part,
+    view: TestView,
+    device: torch.device,
+    *,
+    normalize: bool = True,
+) -> Float32:
+    """The outputs of a part's images, float32 [n, D], in the part's order, L2-normalised unless told otherwise.
 
     Computed in float32 whatever precision the network trained in. Raises DivergedError if a vector is not
     finite. Source: DREML section 3.
@@ -41,7 +49,8 @@ def embed(network: torch.nn.Module, pack: Pack, part: Part, view: TestView, devi
     found = []
     for start in range(0, len(part.rows), BATCH):
         batch = augment.view_batch(pack, part.rows[start : start + BATCH], view)
-        found.append(F.normalize(network(to_float(batch)).float(), dim=1).cpu())
+        output = network(to_float(batch)).float()
+        found.append((F.normalize(output, dim=1) if normalize else output).cpu())
     vectors = torch.cat(found).numpy()
     if not np.isfinite(vectors).all():
         raise DivergedError("The network gives vectors that are not finite: its weights are not usable.")

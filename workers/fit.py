@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,10 @@ import numpy as np
 import torch
 
 from workers import augment, backbones
-from workers.checkpoint import Checkpoint
+from workers.bier_settings import BierSpec
+from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
 from workers.errors import DivergedError
+from workers.fetch import fetched_ahead
 from workers.losses import identity_proxy_loss
 from workers.model import MemberSpec
 from workers.partition import meta_classes
@@ -33,7 +34,7 @@ Save = Callable[[Checkpoint], None]
 REPORT_SECONDS = 0.5
 
 
-def prepare_device(spec: MemberSpec, device: torch.device) -> None:
+def prepare_device(spec: MemberSpec | BierSpec, device: torch.device) -> None:
     """Sets this process's threads and kernels as the spec asks. Call it once, before anything is computed."""
     torch.set_num_threads(spec.threads)
     if device.type == "cuda":
@@ -112,7 +113,7 @@ class _Member:
 
     def restore(self, state: Checkpoint) -> None:
         self.network.load_state_dict(state.model)
-        _load_optimizer(self.optimizer, state.optimizer)
+        load_optimizer(self.optimizer, state.optimizer)
         self.state = state
 
     def train_epoch(self, epoch: int, report: Report) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class _Member:
 
         Raises DivergedError if the last step broke the weights: its loss was taken before it.
         """
-        weights = _on_host(self.network.state_dict())
+        weights = on_host(self.network.state_dict())
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             steps = len(_batch_slices(len(self.rows), self.recipe.batch_size))
             what = f"a weight is no longer finite after step {steps} of epoch {row['epoch']}"
@@ -166,7 +167,7 @@ class _Member:
         self.state = Checkpoint(
             epoch=row["epoch"],
             model=weights,
-            optimizer=_flat_optimizer(self.optimizer),
+            optimizer=flat_optimizer(self.optimizer),
             best=self.state.best,
             history=[*self.state.history, row],
         )
@@ -188,16 +189,7 @@ class _Member:
                 images, labels = images.pin_memory(), labels.pin_memory()
             return _Batch(images, labels, draws[chosen])
 
-        if self.device.type != "cuda":  # the CPU that would fetch ahead is the one that computes
-            yield from map(make, slices)
-            return
-        with ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(make, slices[0])
-            for part in [*slices[1:], None]:
-                batch = following.result()
-                if part is not None:
-                    following = ahead.submit(make, part)
-                yield batch
+        return fetched_ahead(make, slices, self.device)
 
     def _progress(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> dict[str, Any]:
         left = (self.recipe.epochs - epoch) * len(self.rows) - step * self.recipe.batch_size
@@ -247,27 +239,3 @@ def _capped(part: Part, cap: int, names: tuple[int, int, int]) -> tuple[Int64, I
     rank = np.arange(len(by_class)) - starts[part.labels[by_class]]
     kept = np.sort(by_class[rank < cap])
     return part.rows[kept], part.labels[kept]
-
-
-def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's state as `<parameter>.<name>`: tensors alone, so that no pickle is needed."""
-    state = optimizer.state_dict()["state"]
-    flat = {f"{i}.{name}": value for i, found in state.items() for name, value in found.items()}
-    return _on_host({name: value for name, value in flat.items() if isinstance(value, torch.Tensor)})
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, torch.Tensor]) -> None:
-    """Restores the state, each tensor in its parameter's memory order: in another one the steps that follow
-    go through other, slower kernels, whose last bit need not be the same."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in flat.items():
-        number, _, field = name.partition(".")
-        like = parameters[int(number)]
-        ordered = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-        state.setdefault(int(number), {})[field] = ordered
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

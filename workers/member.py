@@ -1,7 +1,8 @@
-"""One member's whole life in one process: train what the store lacks, embed what is asked, commit.
+"""One model's whole life in one process: train what the store lacks, embed what is asked, commit.
 
 It needs a store, a device and nothing else: the fleet runs it in a Ray actor, and it runs as well in a bare
-process on a machine without Ray.
+process on a machine without Ray. Several processes train one BIER model together as a team; the leader alone
+writes, embeds and commits.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from workers import backbones
-from workers.checkpoint import newest_checkpoint, save_checkpoint
+from workers.bier import build_bier
+from workers.bier_fit import fit_bier, network_weights
+from workers.bier_settings import BierSpec
+from workers.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
 from workers.embed import embed, write_vectors
 from workers.errors import CorruptFileError, UsageError
 from workers.files import FileRecord
@@ -30,9 +34,11 @@ from workers.model import MemberSpec, TestView, embedding_digest
 from workers.parquet import read_table
 from workers.pixels import Pack, Part, cache_folder, open_pack
 from workers.store import Done, Folder, ModelFolder, Store, to_json
+from workers.team import ALONE, Team
 
 Report = Callable[[dict[str, Any]], None]
 Log = Callable[[str], None]
+ModelSpec = MemberSpec | BierSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +66,15 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class MemberTask:
-    """What a member is asked for: weights, and vectors computed with them."""
+    """What a member is asked for: weights, and vectors computed with them. BIER's model is a member by itself."""
 
-    spec: MemberSpec
+    spec: ModelSpec
     train: Images
     targets: tuple[Target, ...]
+    ranks: int = 1
+    "Processes that train it together; its weights do not depend on them."
+    checkpoint_steps: int = 500
+    "Where several train together: steps between two checkpoints."
 
     @property
     def key(self) -> str:
@@ -104,17 +114,19 @@ def run_member(
     *,
     report: Report = lambda progress: None,
     log: Log = lambda line: None,
+    team: Team = ALONE,
 ) -> None:
     """Brings everything that the task asks for into the store; a finished part is not done again.
 
-    Raises what `fit` and the store raise. A damaged file that it meets is forgotten and made again.
+    Raises what `fit`, `fit_bier` and the store raise. A damaged file that it meets is forgotten and made again.
     """
     prepare_device(task.spec, device)
     folder = store.model(task.key)
-    _forget_damaged(folder, log)
-    if missing(store, task)[0]:
-        _train(store, folder, task, attempt, device, report, log)
-    if not missing(store, task)[1]:
+    if team.leads:
+        _forget_damaged(folder, log)
+    if team.agree(missing(store, task)[0]):
+        _train(store, folder, task, attempt, device, report, log, team)
+    if not team.leads or not missing(store, task)[1]:
         return
     report({"state": "embedding"})
     try:
@@ -122,13 +134,13 @@ def run_member(
     except CorruptFileError as error:
         log(f"{error} Training it again.")
         folder.distrust()
-        _train(store, folder, task, attempt, device, report, log)
+        _train(store, folder, task, attempt, device, report, log)  # alone: the others have gone
         network = load_network(folder, task.spec)
     for target in missing(store, task)[1]:
         vectors_folder = folder.embedding(target.digest)
         _forget_damaged(vectors_folder, log)
         pack, part = open_images(store, target.images)
-        vectors = embed(network, pack, part, target.view, device)
+        vectors = embed(network, pack, part, target.view, device, normalize=not task.spec.learners)
         facts = {"key": task.key, "split": target.split, "view": dataclasses.asdict(target.view)}
         write_vectors(vectors_folder, vectors, {**facts, "images": target.images.digest})
         log(f"embedded {len(vectors)} images of {target.split}")
@@ -143,13 +155,18 @@ def open_images(store: Store, images: Images) -> tuple[Pack, Part]:
     return pack, part
 
 
-def load_network(folder: ModelFolder, spec: MemberSpec) -> torch.nn.Module:
+def load_network(folder: ModelFolder, spec: ModelSpec) -> torch.nn.Module:
     """A finished member's network, with its weights, on the CPU. Raises CorruptFileError if they are damaged."""
     done = folder.done()
     if done is None:
         raise UsageError(f"{folder.files.path(folder.name)} holds no finished model.")
     weights = load(folder.get(f"attempts/{done.facts['attempt']}/weights.safetensors", done))
-    network = backbones.build(spec.backbone, spec.D, 0, pretrained=spec.weights != "none")
+    pretrained = spec.weights != "none"
+    network: torch.nn.Module
+    if isinstance(spec, BierSpec):
+        network = build_bier(spec.backbone, spec.bier, 0, pretrained=pretrained)
+    else:
+        network = backbones.build(spec.backbone, spec.D, 0, pretrained=pretrained)
     network.load_state_dict(weights)
     return network
 
@@ -162,46 +179,42 @@ def _train(
     device: torch.device,
     report: Report,
     log: Log,
+    team: Team = ALONE,
 ) -> None:
     spec = task.spec
-    if not folder.files.exists(folder / "spec.json"):
+    if team.leads and not folder.files.exists(folder / "spec.json"):
         folder.files.put(folder / "spec.json", to_json({"key": spec.key, **dataclasses.asdict(spec)}))
     pack, part = open_images(store, task.train)
-    initial = None if spec.weights == "none" else _initial_weights(store, spec)
-    resume = newest_checkpoint(folder)
-    log(
-        f"member {spec.index}, key {spec.key}, attempt {attempt}, on {_device_name(device)} of {socket.gethostname()}"
-    )
-    log(
-        f"{len(part.rows)} images, {spec.classes} classes in {spec.D} meta-classes, {spec.backbone}, {spec.precision}"
-    )
-    if resume is not None:
-        log(f"resumed after epoch {resume.epoch}")
+    resume = _resume(folder, team)
+    _log_start(spec, attempt, part, device, team, resume, log)
 
-    def saved(checkpoint: Any) -> None:
+    def saved(checkpoint: Checkpoint) -> None:
         save_checkpoint(folder, attempt, checkpoint)
-        row = checkpoint.history[-1]
-        log(
-            "epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.3f}, {images_per_s:.0f} images/s".format(
-                **row
-            )
-        )
+        log(_stretch(checkpoint.history[-1]))
 
-    state = fit(spec, pack, part, device=device, initial=initial, resume=resume, save=saved, report=report)
+    how: dict[str, Any] = {"device": device, "resume": resume, "save": saved, "report": report}
+    how["initial"] = None if spec.weights == "none" else _initial_weights(store, spec)
+    if isinstance(spec, BierSpec):
+        state = fit_bier(spec, pack, part, team=team, **how)
+        weights = network_weights(state)
+    else:
+        state = fit(spec, pack, part, **how)
+        weights = trained_weights(spec, state)
+    if not team.leads:
+        return
+    rows = state.history
     facts = {
         "key": spec.key,
         "attempt": attempt,
         "resumed_after_epoch": resume.epoch if resume else 0,
-        "seconds": round(sum(row["seconds"] for row in state.history), 3),
-        "loss": state.history[-1]["loss"],
-        "images": len(part.rows),
-        "epochs": spec.recipe.epochs,
+        "seconds": round(sum(row["seconds"] for row in rows), 3),
+        "loss": rows[-1]["loss"],
+        "images": spec.shown(len(part.rows)) // spec.epochs,
+        "epochs": spec.epochs,
+        "ranks": team.size,
         **environment(device),
     }
-    files = {
-        "weights.safetensors": save(trained_weights(spec, state)),
-        "history.parquet": _history(state.history),
-    }
+    files = {"weights.safetensors": save(weights), "history.parquet": _history(rows)}
     for name, data in files.items():
         folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
     records = {f"attempts/{attempt}/{name}": FileRecord.of(data) for name, data in files.items()}
@@ -210,7 +223,47 @@ def _train(
     folder.sweep()
 
 
-def _initial_weights(store: Store, spec: MemberSpec) -> dict[str, torch.Tensor]:
+def _resume(folder: ModelFolder, team: Team) -> Checkpoint | None:
+    """The checkpoint to go on from, the same on every rank of a team."""
+    found = newest_whole(folder) if team.leads else None
+    name = team.agree(found[0] if found else None)
+    if name is None:
+        return None
+    return found[1] if found else read_checkpoint(folder, name)
+
+
+def _log_start(
+    spec: ModelSpec,
+    attempt: str,
+    part: Part,
+    device: torch.device,
+    team: Team,
+    resume: Checkpoint | None,
+    log: Log,
+) -> None:
+    where = f"{_device_name(device)} of {socket.gethostname()}" + (
+        f", {team.size} ranks" if team.size > 1 else ""
+    )
+    log(f"member {spec.index}, key {spec.key}, attempt {attempt}, on {where}")
+    what = (
+        f"classes, learners of {', '.join(map(str, spec.learners))}, {spec.bier.steps} steps"
+        if isinstance(spec, BierSpec)
+        else f"classes in {spec.D} meta-classes"
+    )
+    log(f"{len(part.rows)} images, {spec.classes} {what}, {spec.backbone}, {spec.precision}")
+    if resume is not None:
+        log(f"resumed after {'step' if isinstance(spec, BierSpec) else 'epoch'} {resume.epoch}")
+
+
+def _stretch(row: dict[str, Any]) -> str:
+    """A row of history as a line of the log."""
+    speed = f"{row['images_per_s']:.0f} images/s"
+    if "step" in row:
+        return f"step {row['step']}: loss {row['loss']:.4f}, {speed}"
+    return f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.3f}, {speed}"
+
+
+def _initial_weights(store: Store, spec: ModelSpec) -> dict[str, torch.Tensor]:
     name = store.weights(spec.weights)
     data = store.files.get(name)
     try:

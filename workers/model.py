@@ -104,7 +104,7 @@ class Recipe:
     warmup: float = 0.25
     "Share of the steps in which one-cycle rises to lr."
     resize: str = "squash:256"
-    "Training images: squash:N (to N x N) or short:N (short side to N, shape kept)."
+    "Training images: squash:N (to N x N), short:N (short side to N, shape kept), or white:N (long side, white bars)."
     crop: int = 256
     "Side of the random square crop, in pixels."
     pad: int = 10
@@ -140,13 +140,47 @@ class Recipe:
                 or (len(self.milestones) > 0 and all(0 <= m <= 1 for m in self.milestones)),
                 f"gamma = {self.gamma}: must be in 0..1": 0 < self.gamma <= 1,
                 f"warmup = {self.warmup}: must be in 0..1": 0 <= self.warmup < 1,
-                f"crop = {self.crop}: must be at least 8 pixels": self.crop >= 8,
-                f"pad = {self.pad}: must not be negative": self.pad >= 0,
-                f"rotate = {self.rotate}: must be in 0..180 degrees": 0 <= self.rotate <= 180,
-                **statistics_checks(self.mean, self.std),
+                **input_checks(self),
                 f"class_cap = {self.class_cap}: must not be negative": self.class_cap >= 0,
             }
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputRecipe:
+    """How training images reach a network, for the methods whose optimisation has settings of its own.
+
+    The fields mean what they mean in `Recipe`; every one is part of the key.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    resize: str = "squash:256"
+    "Training images: squash:N (to N x N), short:N (short side to N, shape kept), or white:N (long side, white bars)."
+    crop: int = 256
+    "Side of the random square crop, in pixels."
+    pad: int = 0
+    "Black border added on each side before the crop, in pixels."
+    flip: bool = True
+    "Random horizontal flip, where the data allow it."
+    rotate: float = 0.0
+    "Random rotation, up to this many degrees either way."
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        as_declared(self)
+        check(input_checks(self))
+
+
+def input_checks(recipe: Recipe | InputRecipe) -> dict[str, bool]:
+    """What must hold of a recipe's input, for `check`."""
+    return {
+        f"crop = {recipe.crop}: must be at least 8 pixels": recipe.crop >= 8,
+        f"pad = {recipe.pad}: must not be negative": recipe.pad >= 0,
+        f"rotate = {recipe.rotate}: must be in 0..180 degrees": 0 <= recipe.rotate <= 180,
+        **statistics_checks(recipe.mean, recipe.std),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +229,23 @@ class MemberSpec:
     def key(self) -> str:
         """The name of this member's weights in the store."""
         return content_key(self)
+
+    @property
+    def epochs(self) -> int:
+        return self.recipe.epochs
+
+    @property
+    def crop(self) -> int:
+        return self.recipe.crop
+
+    @property
+    def learners(self) -> tuple[int, ...]:
+        """Sizes of the learners whose raw vectors are stored; () as a member's vector is stored at unit length."""
+        return ()
+
+    def shown(self, images: int) -> int:
+        """How many images training shows to the network, of a training set of `images`."""
+        return images * self.recipe.epochs
 
 
 @dataclass(frozen=True, kw_only=True)

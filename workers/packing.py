@@ -197,7 +197,7 @@ def _commit(
 
 def estimated_bytes(split: Split, rule: ResizeRule) -> int:
     """About how large a pack will be; a kept shape is taken as 3:2."""
-    return int(len(split.items) * rule.side * rule.side * 3 * (1.0 if rule.mode == "squash" else 1.5))
+    return int(len(split.items) * rule.side * rule.side * 3 * (1.5 if rule.mode == "short" else 1.0))
 
 
 def _check_space(folder: Path, split: Split, rule: ResizeRule) -> None:

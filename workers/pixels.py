@@ -48,7 +48,8 @@ INDEX_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ResizeRule:
-    """squash:N makes an image N x N; short:N brings its short side to N and keeps its shape."""
+    """squash:N makes an image N x N; short:N brings its short side to N and keeps its shape; white:N brings its
+    long side to N and makes it square with white bars (the input of BIER's code)."""
 
     mode: str
     side: int
@@ -57,8 +58,8 @@ class ResizeRule:
     def parse(cls, text: str) -> ResizeRule:
         """Reads "squash:256" or "short:281". Raises ValueError with the forms that there are."""
         mode, _, side = text.partition(":")
-        if mode not in {"squash", "short"} or not side.isdecimal() or int(side) < 1:
-            raise ValueError(f"resize = {text!r}: must be squash:N or short:N, N in pixels")
+        if mode not in {"squash", "short", "white"} or not side.isdecimal() or int(side) < 1:
+            raise ValueError(f"resize = {text!r}: must be squash:N, short:N or white:N, N in pixels")
         return cls(mode, int(side))
 
     def apply(self, image: Image.Image) -> Image.Image:
@@ -66,6 +67,8 @@ class ResizeRule:
 
         Raises ValueError for a strip so narrow that its short side, brought to N, makes it gigantic.
         """
+        if self.mode == "white":
+            return self._on_white(image)
         width, height = image.size
         if self.mode == "squash":
             size = (self.side, self.side)
@@ -78,6 +81,15 @@ class ResizeRule:
                 f"its {width} x {height} pixels become {size[0]} x {size[1]} with {self.mode}:{self.side}"
             )
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+    def _on_white(self, image: Image.Image) -> Image.Image:
+        scale = self.side / max(image.size)
+        width, height = (max(1, round(length * scale)) for length in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        square = Image.new("RGB", (self.side, self.side), "white")
+        square.paste(image, ((self.side - width) // 2, (self.side - height) // 2))
+        return square
 
 
 def image_digest(pixels: Uint8) -> bytes:

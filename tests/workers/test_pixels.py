@@ -71,7 +71,9 @@ def test_a_strip_that_would_become_gigantic_is_refused_with_its_sizes() -> None:
     "text", ["", "256", "squash", "squash:", "squash:0", "short:-3", "short:2.5", "crop:256", "SQUASH:3"]
 )
 def test_a_rule_that_cannot_be_read_is_refused_with_the_forms_there_are(text: str) -> None:
-    with pytest.raises(ValueError, match=rf"resize = {re.escape(repr(text))}: must be squash:N or short:N"):
+    with pytest.raises(
+        ValueError, match=rf"resize = {re.escape(repr(text))}: must be squash:N, short:N or white:N"
+    ):
         ResizeRule.parse(text)
 
 

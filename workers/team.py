@@ -1,0 +1,64 @@
+"""The processes that train one model together: who leads, what they agree on, and when they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+A = TypeVar("A")
+
+
+def _nothing(facts: dict[str, Any]) -> None:
+    """What a process without company does at a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """One process's view of its group; by default it is alone.
+
+    The process group must exist already where `size` is above 1: Ray Train, torchrun or a test makes it.
+    """
+
+    rank: int = 0
+    size: int = 1
+    checkpoint_steps: int = 500
+    "Steps between two checkpoints of a model that all train together."
+    meet: Callable[[dict[str, Any]], None] = _nothing
+    "Called by every rank after each checkpoint, with the facts of the stretch before it."
+
+    @property
+    def leads(self) -> bool:
+        """Only the leader writes to the store."""
+        return self.rank == 0
+
+    def agree(self, value: A) -> A:
+        """The leader's value, on every rank: what each reads from the store for itself may differ."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """The mean of a tensor over the ranks."""
+        if self.size == 1:
+            return value
+        total = value.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def join(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The module with its gradients averaged over the ranks. Statistics and buffers are the module's business."""
+        if self.size == 1:
+            return module
+        devices = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+ALONE = Team()
