@@ -40,6 +40,7 @@ for command in (
     commands_run.resume,
     commands_run.gather,
     commands_run.evaluate,
+    commands_run.correlation,
 ):
     app.command()(command)
 app.add_typer(data, name="data")

@@ -1,4 +1,4 @@
-"""Commands on runs that exist: status, runs, logs, stop, resume, gather, evaluate."""
+"""Commands on runs that exist: status, runs, logs, stop, resume, gather, evaluate, correlation."""
 
 from __future__ import annotations
 
@@ -142,3 +142,28 @@ def evaluate(
         show_document(found)
     else:
         answer_table(found, found["message"])
+
+
+@guarded
+def correlation(
+    run: Run,
+    baseline: Annotated[
+        str | None, typer.Option(help="A run with the same learners, to give the reduction against.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    storage: Storage = "store",
+    as_json: AsJson = False,
+) -> None:
+    """How alike the learners of a BIER model are: a table and heat maps, from the store alone."""
+    from orchestrator.correlate import correlate
+
+    other = None if baseline is None else saved_request(baseline, storage)
+    found = correlate(saved_request(run, storage), other, split)
+    if as_json:
+        show_document(found)
+        return
+    show_rows(
+        found["rows"], title=f"Correlation on {found['images']} images of {split}; docs/bier.md defines it"
+    )
+    for name, path in found["paths"].items():
+        typer.echo(f"  {name:14} {path}")

@@ -278,7 +278,8 @@ def _answer(
 ) -> dict[str, Any]:
     """What `launch --json` prints."""
     done = set(metrics["identity"]["members"])
-    curve = metrics["splits"]["test"]["curve"]
+    test = metrics["splits"]["test"]
+    curve = test["curve"]
     return {
         "run": request.run,
         "state": metrics["state"],
@@ -291,6 +292,7 @@ def _answer(
         "metrics": {name: value for name, value in curve[-1].items() if name != "near_ties"},
         "curve": curve,
         "protocol": protocol_text(request.data),
+        **{name: test[name] for name in ("learners", "correlation") if name in test},
         "precision": plan.tasks[0].spec.precision,
         "weights": plan.tasks[0].spec.weights,
         "paths": paths,
@@ -303,7 +305,8 @@ def _end(emit: Emit, answer: dict[str, Any], failures: list[str]) -> int:
     models = answer["models"]
     done = models["asked"] - models["failed"]
     state = "done" if not models["failed"] else "partial"
-    message = f"{done} of {models['asked']} members ({models['trained']} trained, {models['reused']} reused)."
+    what = "model" if "learners" in answer else "members"
+    message = f"{done} of {models['asked']} {what} ({models['trained']} trained, {models['reused']} reused)."
     if failures:
         message += "\n" + "\n".join(failures)
     code = 0 if state == "done" else EXIT_PARTIAL

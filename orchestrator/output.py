@@ -45,12 +45,22 @@ def _cell(name: str, value: Any) -> str:
 
 def answer_table(answer: dict[str, Any], message: str) -> None:
     """The curve over L, then where everything is."""
-    from orchestrator.plots import recall_ks
+    from orchestrator.plots import percent, recall_ks
     from orchestrator.progress import print_curve
     from orchestrator.protocols import spread_text
 
     print_curve(out, answer["curve"], recall_ks(answer["curve"]))
     out.print()
+    if answer.get("learners"):
+        hidden = {"near_ties", "r_precision"}
+        rows = [{key: row[key] for key in row if key not in hidden} for row in answer["learners"]]
+        show_rows([_in_percent(row) for row in rows], title="Each learner alone, in percent")
+    if found := answer.get("correlation"):
+        alike = ", ".join(
+            f"{percent(found[name])} % {name.replace('_', ' ')}"
+            for name in ("between_learners", "between_dimensions")
+        )
+        out.print(Text(f"Correlation: {alike}.\n"), soft_wrap=True)
     out.print(Text(message), soft_wrap=True)
     for text in (answer.get("protocol"), spread_text(answer["curve"][-1])):
         if text:

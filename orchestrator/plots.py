@@ -79,10 +79,15 @@ def curve_svg(rows: Sequence[Row], title: str, inches: float = WIDE) -> bytes:
         return saved(_curve_figure(rows, title, inches), "svg")
 
 
-def loss_svg(losses: Mapping[int, Sequence[float | None]], inches: float = WIDE) -> bytes:
+def loss_svg(
+    losses: Mapping[int, Sequence[float | None]],
+    title: str = "Training loss, one line for each member",
+    unit: str = "epoch",
+    inches: float = WIDE,
+) -> bytes:
     """The mean loss of each member's epochs as an SVG; at least one epoch of one member is needed."""
     with our_style():
-        return saved(_loss_figure(losses, inches), "svg")
+        return saved(_loss_figure(losses, title, unit, inches), "svg")
 
 
 @contextmanager
@@ -161,8 +166,10 @@ def _curve_figure(rows: Sequence[Row], title: str, inches: float) -> Figure:
     return figure
 
 
-def _loss_figure(losses: Mapping[int, Sequence[float | None]], inches: float) -> Figure:
-    figure, axes = _empty_figure("Training loss, one line for each member", inches, right=0.4)
+def _loss_figure(
+    losses: Mapping[int, Sequence[float | None]], title: str, unit: str, inches: float
+) -> Figure:
+    figure, axes = _empty_figure(title, inches, right=0.4)
     alpha = max(0.25, min(1.0, 6 / len(losses)))
     for values in losses.values():
         points = [(i, v) for i, v in enumerate(values, 1) if v is not None and math.isfinite(v)]
@@ -170,8 +177,8 @@ def _loss_figure(losses: Mapping[int, Sequence[float | None]], inches: float) ->
             x, y = zip(*points, strict=True)
             dots = 4 if len(points) < 3 else 0
             axes.plot(x, y, "o-", color=RECALL_BLUES[1], linewidth=1.4, alpha=alpha, markersize=dots)
-    _count_axis(axes, max(len(values) for values in losses.values()), "epoch")
-    axes.set_ylabel("mean loss of the epoch")
+    _count_axis(axes, max(len(values) for values in losses.values()), unit)
+    axes.set_ylabel(f"mean loss of the {unit}" if unit == "epoch" else f"mean loss before the {unit}")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     return figure
 

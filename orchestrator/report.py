@@ -64,7 +64,13 @@ class ReportData:
     warnings: Sequence[str] = ()
     """Shown at the top: what a reader must know before trusting the numbers."""
     losses: Mapping[int, Sequence[float | None]] = field(default_factory=dict)
-    """Member index -> the mean loss of each of its epochs."""
+    """Member index -> the mean loss of each of its epochs; of BIER, of each stretch between checkpoints."""
+    learners: Sequence[Row] = ()
+    """BIER's learners alone: `learner`, `dimension` and scores."""
+    correlation: Mapping[str, Any] = field(default_factory=dict)
+    """`between_learners`, `between_dimensions`, `images`; see docs/bier.md."""
+    heat_map: bytes = b""
+    """PNG of the correlation of all dimensions."""
 
 
 class Figure(NamedTuple):
@@ -91,14 +97,17 @@ def render_report(data: ReportData) -> str:
     shown = thinned(data.curve)
     return env.get_template("report.html.j2").render(
         data=data,
-        figures=key_figures(data.curve, data.ks),
+        figures=key_figures(data.curve, data.ks, "all learners" if data.learners else ""),
         curve=curve_table(shown, data.ks),
         whole_curve=curve_table(data.curve, data.ks) if len(shown) < len(data.curve) else None,
         curve_text=_curve_in_words(data),
         curve_plot=_images(plots.curve_svg, data.curve, data.title or f"{data.dataset.name}, {data.name}")
-        if data.curve
+        if data.curve and not data.learners  # one point is no curve
         else None,
-        loss_plot=_images(plots.loss_svg, data.losses) if any(data.losses.values()) else None,
+        learners=_learner_table(data),
+        heat_map=base64.b64encode(data.heat_map).decode(),
+        one_model=bool(data.learners),
+        loss_plot=_loss_plot(data),
         members=[{**_EMPTY_MEMBER, **member} for member in data.members],
         summary=_summary(data.members),
         sparks=_sparks(data.losses),
@@ -110,13 +119,16 @@ _OPTIONAL = ("epochs", "final_loss", "seconds", "images_per_s", "device", "node"
 _EMPTY_MEMBER: dict[str, Any] = dict.fromkeys(_OPTIONAL)
 
 
-def key_figures(curve: Sequence[Row], ks: Sequence[int]) -> list[Figure]:
-    """The numbers at the top: recall at the last L and at L = 1, the gain, MAP@R and NMI."""
+def key_figures(curve: Sequence[Row], ks: Sequence[int], whole: str = "") -> list[Figure]:
+    """The numbers at the top: recall at the last L and at L = 1, the gain, MAP@R and NMI.
+
+    `whole` is what stands in for "at L = ..." where there is no ensemble.
+    """
     if not curve or not ks:
         return []
     first, last, k = curve[0], curve[-1], ks[0]
     here, before = last.get(f"recall_at_{k}"), first.get(f"recall_at_{k}")
-    at_last = f"at L = {last['L']}"
+    at_last = whole or f"at L = {last['L']}"
     found = [Figure(f"recall@{k}", percent(here), "%", at_last)]
     if len(curve) > 1 and here is not None and before is not None:
         found.append(Figure(f"recall@{k}", percent(before), "%", f"at L = {first['L']}"))
@@ -141,6 +153,26 @@ def _curve_in_words(data: ReportData) -> str:
     return f"Scores against ensemble size L from {data.curve[0]['L']} to {last['L']}. At L = {last['L']}: {values}."
 
 
+def _learner_table(data: ReportData) -> tuple[list[str], list[list[str]]]:
+    """Header and cells: each learner alone, and all of them combined."""
+    if not data.learners:
+        return [], []
+    names = {
+        **{f"recall_at_{k}": f"recall@{k}" if k == data.ks[0] else f"@{k}" for k in data.ks},
+        "map_at_r": "MAP@R",
+    }
+    whole = {
+        "learner": "combined",
+        "dimension": sum(row["dimension"] for row in data.learners),
+        **data.curve[-1],
+    }
+    cells = [
+        [f"{row['learner']} ({row['dimension']})", *(percent(row.get(name)) for name in names)]
+        for row in [*data.learners, whole]
+    ]
+    return ["learner (dimensions)", *names.values()], cells
+
+
 def _images(draw: Any, *what: Any) -> dict[str, str]:
     """A plot as two data URIs: for a page and for a phone's narrow one."""
     sizes = {"wide": plots.WIDE, "narrow": plots.NARROW}
@@ -148,6 +180,14 @@ def _images(draw: Any, *what: Any) -> dict[str, str]:
         name: "data:image/svg+xml;base64," + base64.b64encode(draw(*what, inches=inches)).decode()
         for name, inches in sizes.items()
     }
+
+
+def _loss_plot(data: ReportData) -> dict[str, str] | None:
+    if not any(data.losses.values()):
+        return None
+    if not data.learners:
+        return _images(plots.loss_svg, data.losses)
+    return _images(plots.loss_svg, data.losses, "Training loss", "checkpoint")
 
 
 def _summary(members: Sequence[Mapping[str, Any]]) -> str:

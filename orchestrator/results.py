@@ -15,10 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator import plots
+from orchestrator.correlate import heat_title, method_name
+from orchestrator.heatmap import heat_map
 from orchestrator.plan import Plan, Prepared
 from orchestrator.protocols import protocol_text, spread_text
 from orchestrator.report import DataSet, ReportData, render_report
 from orchestrator.spec import LaunchRequest, to_dict
+from orchestrator.vectors import member_vectors
+from workers.correlation import correlation
 from workers.member import read_history
 from workers.store import RunFolder, Store
 
@@ -48,10 +52,12 @@ def write_results(
         "curves.parquet": buffer.getvalue(),
         "plots/curve.png": plots.curve_png(curve, _title(request)),
         "plots/curve.svg": plots.curve_svg(curve, _title(request)),
-        "report.html": _report(
-            store, run, request, prepared, plan, outcomes, trained, metrics, gathered
-        ).encode(),
     }
+    heat = _heat_maps(store, request, plan, metrics)
+    files |= {f"plots/correlation-test.{kind}": data for kind, data in heat.items()}
+    files["report.html"] = _report(
+        store, run, request, prepared, plan, outcomes, trained, metrics, gathered, heat.get("png", b"")
+    ).encode()
     for name, data in files.items():
         store.files.put(run / name, data)
     paths = {split: found.folder for split, found in gathered.items()}
@@ -63,11 +69,16 @@ def write_results(
         "plot_svg": store.files.path(run / "plots/curve.svg"),
         "curves": store.files.path(run / "curves.parquet"),
         "metrics": store.files.path(run / "metrics.json"),
+        **{f"heat_{kind}": store.files.path(run / f"plots/correlation-test.{kind}") for kind in heat},
     }
 
 
 def _title(request: LaunchRequest) -> str:
     ensemble = request.ensemble
+    if request.bier is not None:
+        learners = "+".join(map(str, request.bier.sizes))
+        what = f"{method_name(request)} on {request.data.dataset}, {ensemble.backbone}"
+        return f"{what}, learners {learners}, seed {ensemble.seed}"
     return f"DREML on {request.data.dataset}, {ensemble.backbone}, D = {ensemble.D}, seed {ensemble.seed}"
 
 
@@ -105,6 +116,7 @@ def _report(
     trained: set[str],
     metrics: dict[str, Any],
     gathered: dict[str, Gathered],
+    heat: bytes,
 ) -> str:
     facts = prepared.facts
     splits = [
@@ -132,8 +144,20 @@ def _report(
             versions=_versions(store, plan),
             warnings=[*prepared.warnings, *metrics["warnings"]],
             losses=_losses(store, plan),
+            learners=test.get("learners", ()),
+            correlation=test.get("correlation") or {},
+            heat_map=heat,
         )
     )
+
+
+def _heat_maps(store: Store, request: LaunchRequest, plan: Plan, metrics: dict[str, Any]) -> dict[str, bytes]:
+    """The learners' correlation on the test images as pictures, by kind; none for a model without learners."""
+    if request.bier is None or not metrics["splits"]["test"].get("correlation"):
+        return {}
+    target = next(target for target in plan.tasks[0].targets if target.split == "test")
+    raw = member_vectors(store, plan.tasks[0].key, target.digest)
+    return heat_map(correlation(raw, request.bier.sizes).table, request.bier.sizes, heat_title(request))
 
 
 def reading_examples(folder: str) -> dict[str, str]:
@@ -156,6 +180,8 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
         found.append(
             "NMI: faiss k-means with as many clusters as test classes, 5 starts of 100 iterations, arithmetic."
         )
+    if request.bier is not None:
+        found.append(f"Learners at unit length, combined as {request.combine}: docs/bier.md.")
     if len(request.ensemble.weights) and request.ensemble.weights == "none":
         found.append("Networks start from random weights, not from ImageNet as in the paper.")
     return found
