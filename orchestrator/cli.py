@@ -10,7 +10,14 @@ import os
 
 import typer
 
-from orchestrator import commands_cluster, commands_data, commands_launch, commands_run, commands_search
+from orchestrator import (
+    commands_baseline,
+    commands_cluster,
+    commands_data,
+    commands_launch,
+    commands_run,
+    commands_search,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +28,7 @@ app = typer.Typer(
 launch = typer.Typer(no_args_is_help=True, help="Train, gather, evaluate and report an ensemble.")
 launch.command("dreml")(commands_launch.launch_dreml)
 launch.command("bier")(commands_launch.launch_bier)
+launch.command("baseline")(commands_baseline.launch_baseline)
 cluster = typer.Typer(no_args_is_help=True, help="The local Ray head: up, down, status.")
 cluster.command("up")(commands_cluster.cluster_up)
 cluster.command("down")(commands_cluster.cluster_down)

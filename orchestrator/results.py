@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.fleet import Outcome
     from orchestrator.gather import Gathered
 
+BASELINES = {"triplet": "Triplet", "npairs": "N-pairs", "proxynca": "Proxy-NCA"}
+
 
 def write_results(
     store: Store,
@@ -79,6 +81,9 @@ def _title(request: LaunchRequest) -> str:
         learners = "+".join(map(str, request.bier.sizes))
         what = f"{method_name(request)} on {request.data.dataset}, {ensemble.backbone}"
         return f"{what}, learners {learners}, seed {ensemble.seed}"
+    if request.baseline is not None:
+        what = f"{BASELINES[request.baseline.loss]} on {request.data.dataset}, {ensemble.backbone}"
+        return f"{what}, {ensemble.D} dimensions, seed {ensemble.seed}"
     return f"DREML on {request.data.dataset}, {ensemble.backbone}, D = {ensemble.D}, seed {ensemble.seed}"
 
 
@@ -182,6 +187,11 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
         )
     if request.bier is not None:
         found.append(f"Learners at unit length, combined as {request.combine}: docs/bier.md.")
+    if request.baseline is not None:
+        found.append(
+            f"{BASELINES[request.baseline.loss]}: the loss is pytorch-metric-learning's, the input DREML's, the "
+            "optimiser ours: docs/baselines.md."
+        )
     if len(request.ensemble.weights) and request.ensemble.weights == "none":
         found.append("Networks start from random weights, not from ImageNet as in the paper.")
     return found

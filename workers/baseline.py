@@ -7,7 +7,6 @@ interrupted.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from workers import augment, backbones
-from workers.baseline_settings import BaselineSettings, BaselineSpec
+from workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
 from workers.bier_batches import LabelBatches
 from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
 from workers.errors import DivergedError, UsageError
@@ -26,17 +25,6 @@ from workers.fetch import fetched_ahead
 from workers.fit import REPORT_SECONDS, Report, Save
 from workers.pixels import Pack, Part
 from workers.rng import Float64, torch_seed
-
-LIBRARY = "pytorch_metric_learning"
-MISSING = (
-    "The losses of the baselines are pytorch-metric-learning's, which is not installed: "
-    "pip install 'muster[baselines]'."
-)
-
-
-def library_problem() -> str | None:
-    """What to do where pytorch-metric-learning is missing; None if it is there. Imports nothing."""
-    return MISSING if importlib.util.find_spec(LIBRARY) is None else None
 
 
 class MetricLoss(nn.Module):

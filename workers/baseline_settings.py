@@ -6,6 +6,7 @@ refused when it differs from its default: otherwise the same weights would have 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,6 +23,17 @@ OWN = {
     "scale": ("proxynca", SCALE),
     "proxy_lr": ("proxynca", PROXY_LR),
 }
+
+LIBRARY = "pytorch_metric_learning"
+MISSING = (
+    "The losses of the baselines are pytorch-metric-learning's, which is not installed: "
+    "pip install 'muster[baselines]'."
+)
+
+
+def library_problem() -> str | None:
+    """What to do where pytorch-metric-learning is missing; None if it is there. Imports nothing."""
+    return MISSING if importlib.util.find_spec(LIBRARY) is None else None
 
 
 @dataclass(frozen=True, kw_only=True)
