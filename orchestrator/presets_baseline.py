@@ -14,9 +14,9 @@ from workers.datasets import Traits
 from workers.model import InputRecipe
 
 Settings = dict[str, Any]
-#: P x K by loss; npairs takes one pair of each label. 128 images each, as in DREML.
-BATCHES = {"npairs": {"labels": 64, "images": 2}}
-#: conv4 starts from random weights, so all of it learns at one rate; proxies are few and need no more.
+#: Images in a batch, in DREML's presets and for `glyphs`; npairs takes one pair of each label, the others 4 images.
+BATCH, GLYPHS_BATCH = 128, 64
+#: conv4 starts from random weights, so all of it learns at one rate.
 GLYPHS = {"epochs": 12, "lr": 1e-3, "embedding_lr": 1.0, "anneal_epochs": 9}
 
 
@@ -24,7 +24,9 @@ def settings(preset: str, traits: Traits, side: int, given: Settings) -> tuple[S
     """Baseline settings, input recipe and test view of a preset, for pictures of `side` px; `given` over them."""
     recipe, view = presets.settings(preset, traits, side, None)
     known = {field.name for field in dataclasses.fields(InputRecipe)}
-    found = {**BATCHES.get(str(given.get("loss")), {}), **(GLYPHS if preset == "glyphs" else {}), **given}
+    images = 2 if given.get("loss") == "npairs" else 4
+    batch = {"labels": (GLYPHS_BATCH if preset == "glyphs" else BATCH) // images, "images": images}
+    found = {**batch, **(GLYPHS if preset == "glyphs" else {}), **given}
     if preset == "glyphs" and found.get("loss") == "proxynca":
         found.setdefault("proxy_lr", 10.0)
     if found.get("anneal_epochs") == 0 and "anneal_factor" not in given:
