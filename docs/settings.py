@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from orchestrator.spec import SECTIONS
+from orchestrator.spec import ALL_SECTIONS, SECTIONS
 
 TARGET = Path(__file__).with_name("settings.md")
 HEAD = """# Settings
@@ -41,7 +41,8 @@ def field_docs(kind: Any) -> dict[str, str]:
 def page() -> str:
     """The page, as Markdown."""
     parts = [HEAD]
-    for section, kind in SECTIONS.items():
+    own = {section: kind for section, kind in ALL_SECTIONS.items() if section not in SECTIONS}
+    for section, kind in {**SECTIONS, **own}.items():
         docs = field_docs(kind)
         parts.append(
             f"\n## [{section}]\n\n{inspect.getdoc(kind)}\n\n| key | default | |\n| --- | --- | --- |\n"

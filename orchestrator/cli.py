@@ -11,6 +11,7 @@ import os
 import typer
 
 from orchestrator import (
+    commands_baseline,
     commands_cluster,
     commands_data,
     commands_launch,
@@ -28,6 +29,7 @@ app = typer.Typer(
 launch = typer.Typer(no_args_is_help=True, help="Train, gather, evaluate and report an ensemble.")
 launch.command("dreml")(commands_launch.launch_dreml)
 launch.command("bier")(commands_launch.launch_bier)
+launch.command("baseline")(commands_baseline.launch_baseline)
 cluster = typer.Typer(no_args_is_help=True, help="The local Ray head: up, down, status.")
 cluster.command("up")(commands_cluster.cluster_up)
 cluster.command("down")(commands_cluster.cluster_down)

@@ -94,10 +94,17 @@ def data_pack(
     if as_json:
         show_document(found)
         return
-    show_rows([{k: v for k, v in row.items() if k != "bad"} for row in found["packs"]], title="")
+    show_rows([_pack_row(row) for row in found["packs"]], title="")
     for row in found["packs"]:
         for image in row["bad"]:
             tell(f"left out: {image['image_id']}: {image['cause']}")
+
+
+def _pack_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A pack in 80 columns."""
+    shown = {k: v for k, v in row.items() if k not in {"bad", "bytes", "images_per_s"}}
+    speed = "-" if row["images_per_s"] is None else f"{row['images_per_s']:,.0f}"
+    return {**shown, "pack": row["pack"][:12], "MB": f"{row['bytes'] / 1e6:,.1f}", "images/s": speed}
 
 
 def _print_description(one: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def launch_dreml(
         "recipe.normalize_logits": normalize_logits or None,
         "resources.parallel": parallel, "resources.gpus_per_member": gpus_per_member,
     }  # fmt: skip
-    _go(load(config, flags, set_ or []), address, detach, dry_run, as_json)
+    go(load(config, flags, set_ or []), address, detach, dry_run, as_json)
 
 
 @guarded
@@ -122,7 +122,7 @@ def launch_bier(
         "bier.steps": steps, "ensemble.batch_norm": batch_norm, "resources.ranks": ranks,
         "resources.checkpoint_steps": checkpoint_steps,
     }  # fmt: skip
-    _go(load(config, flags, set_ or []), address, detach, dry_run, as_json)
+    go(load(config, flags, set_ or []), address, detach, dry_run, as_json)
 
 
 def _sizes(text: str | None) -> Any:
@@ -133,7 +133,7 @@ def _sizes(text: str | None) -> Any:
     return tuple(int(part) if part.lstrip("-").isdecimal() else part for part in parts)
 
 
-def _go(request: Any, address: str | None, detach: bool, dry_run: bool, as_json: bool) -> None:
+def go(request: Any, address: str | None, detach: bool, dry_run: bool, as_json: bool) -> None:
     request = placed(request, address)
     if dry_run:
         show_preview(request, address, as_json)

@@ -129,13 +129,18 @@ def evaluate(
     recall_at: Annotated[str | None, typer.Option(help="K of recall@K, e.g. 1,10,100.")] = None,
     eval_memory: Annotated[str, typer.Option(help="Memory of its blocks.")] = "1GB",
     nmi: Annotated[bool, typer.Option(help="Compute NMI too.")] = True,
+    vehicleid_protocol: Annotated[
+        str | None, typer.Option(help="vehicleid's: self or reid. (default: the run's)")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help="Random galleries of reid. (default: 10)")] = None,
     storage: Storage = "store",
     as_json: AsJson = False,
 ) -> None:
     """Scores a run's finished members again, from the store alone: no cluster is needed."""
-    from orchestrator.rescore import rescore
+    from orchestrator.rescore import rescore, with_protocol
 
-    found = rescore(saved_request(run, storage), split, recall_at, eval_memory, nmi)
+    request = with_protocol(saved_request(run, storage), vehicleid_protocol, repeats)
+    found = rescore(request, split, recall_at, eval_memory, nmi)
     if as_json:
         show_document(found)
     else:

@@ -16,6 +16,7 @@ from orchestrator.gather import Gathered, gather
 from orchestrator.launch import Emit, recall_at
 from orchestrator.outlook import Outlook
 from orchestrator.plan import Plan, metrics_identity
+from orchestrator.protocols import draws_of
 from orchestrator.spec import LaunchRequest, parse_bytes
 from workers.errors import MusterError
 from workers.member import MemberTask
@@ -82,8 +83,8 @@ class Driver:
         """The scores of every split, from the run folder if they are those of these members."""
         members = self._members(outcomes)
         keys = [task.key for task in members]
-        ks, nmi = recall_at(self.request), self.request.resources.nmi
-        identity = metrics_identity(self.plan, keys, ks, nmi)
+        ks, nmi, draws = recall_at(self.request), self.request.resources.nmi, draws_of(self.request.data)
+        identity = metrics_identity(self.plan, keys, ks, nmi, draws)
         found = self.store.run(self.request.run).read("metrics.json")
         if found is None or found["identity"] != identity:
             memory = parse_bytes(self.request.resources.eval_memory)
@@ -96,6 +97,7 @@ class Driver:
                     memory=memory,
                     nmi=nmi,
                     combination=self.plan.combination,
+                    draws=draws,
                 )
                 for target in self.plan.tasks[0].targets
             }

@@ -9,17 +9,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orchestrator.learners import learner_scores, score_row
+from orchestrator.protocols import mean_curve
 from orchestrator.vectors import Combination, member_vectors
 from workers.errors import CorruptFileError
 from workers.member import MemberTask, Target
 from workers.pixels import read_index
-from workers.protocol import Protocol
+from workers.protocol import Protocol, one_of_each_class
 from workers.store import Store
+
+if TYPE_CHECKING:
+    from workers.ranking import PrefixScore
 
 MOST_THREADS = 8
 NMI_SEED = 0
@@ -36,11 +40,12 @@ def evaluate_on_ray(
     memory: int,
     nmi: bool,
     combination: Combination | None = None,
+    draws: int = 0,
 ) -> dict[str, Any]:
     """The curve over L of a split's members, in index order: `curve` (a row for each L), `near_ties` and `lone`.
 
-    A model with learners has one row, and what `learner_scores` finds of them. Shares are in 0..1. Raises
-    DamagedMember.
+    A model with learners has one row, and what `learner_scores` finds of them. With `draws` above 0 the scores are
+    means over so many random galleries. Shares are in 0..1. Raises DamagedMember.
     """
     keys = [task.key for task in members]
     import ray
@@ -49,7 +54,7 @@ def evaluate_on_ray(
     threads = min(MOST_THREADS, cores)
     score: Any = ray.remote(num_cpus=threads, max_retries=3)(prefix_scores)
     cluster: Any = ray.remote(num_cpus=1, max_retries=3)(prefix_nmi)
-    scores = score.remote(store.root, target, keys, list(ks), memory, threads, combination)
+    scores = score.remote(store.root, target, keys, list(ks), memory, threads, combination, draws)
     # The largest first: it takes the longest.
     sizes = sorted(nmi_schedule(len(keys)), reverse=True) if nmi else []
     clusterings = {size: cluster.remote(store.root, target, keys[:size], combination) for size in sizes}
@@ -66,12 +71,13 @@ def evaluate_here(
     memory: int,
     nmi: bool,
     combination: Combination | None = None,
+    draws: int = 0,
 ) -> dict[str, Any]:
     """The same in this process, with all its cores: no cluster is needed. Raises DamagedMember."""
     import torch
 
     threads = torch.get_num_threads()
-    found = prefix_scores(store.root, target, keys, list(ks), memory, threads, combination)
+    found = prefix_scores(store.root, target, keys, list(ks), memory, threads, combination, draws)
     sizes = nmi_schedule(len(keys)) if nmi else []
     return _with_nmi(
         found, {size: prefix_nmi(store.root, target, keys[:size], combination) for size in sizes}
@@ -109,6 +115,7 @@ def prefix_scores(
     memory: int,
     threads: int,
     combination: Combination | None = None,
+    draws: int = 0,
 ) -> dict[str, Any]:
     """Recall@K, MAP@R and R-precision of every prefix, with so many threads. Raises DamagedMember."""
     import torch
@@ -117,17 +124,23 @@ def prefix_scores(
 
     torch.set_num_threads(threads)
     store = Store(root)
-    protocol = protocol_of(store, target)
+    own = protocol_of(store, target)
+    protocols = [one_of_each_class(own.labels, draw) for draw in range(draws)] or [own]
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
         vectors = all_vectors(store, target, keys, memory, Path(scratch), combination)
-        scores = prefix_curve(vectors, protocol, ks, map_at_r=True, memory=memory)
-    curve = [{"L": score.members, **score_row(score), "near_ties": score.near_ties} for score in scores]
-    lone = {"queries": protocol.lone_queries, "classes": list(protocol.lone_classes)}
-    found = {"curve": curve, "near_ties": scores[-1].near_ties, "queries": scores[-1].queries, "lone": lone}
+        scored = [prefix_curve(vectors, one, ks, map_at_r=True, memory=memory) for one in protocols]
+    curve = mean_curve([[_row(score) for score in scores] for scores in scored])
+    lone = {"queries": protocols[0].lone_queries, "classes": list(protocols[0].lone_classes)}
+    queries = scored[0][-1].queries  # as many in each draw
+    found = {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": queries, "lone": lone}
     if combination is None:
         return found
     raw = member_vectors(store, keys[0], target.digest)
-    return {**found, **learner_scores(raw, combination.sizes, protocol, ks, memory)}
+    return {**found, **learner_scores(raw, combination.sizes, protocols[0], ks, memory)}
+
+
+def _row(score: PrefixScore) -> dict[str, Any]:
+    return {"L": score.members, **score_row(score), "near_ties": score.near_ties}
 
 
 def all_vectors(

@@ -20,6 +20,7 @@ from orchestrator.plan import (
     prepare,
     store_weights,
 )
+from orchestrator.protocols import draws_of, protocol_text
 from orchestrator.spec import LaunchRequest, open_data, parse_request, to_dict
 from workers.errors import MusterError, UsageError
 from workers.model import Precision
@@ -180,7 +181,8 @@ def from_store(request: LaunchRequest, emit: Emit) -> bool:
 def _current(request: LaunchRequest, store: Store, plan: Plan, metrics: dict[str, Any]) -> bool:
     """Are the run's scores and shards those of all its members, as they are now?"""
     keys = [task.key for task in plan.tasks]
-    wanted = metrics_identity(plan, keys, recall_at(request), request.resources.nmi)
+    draws = draws_of(request.data)
+    wanted = metrics_identity(plan, keys, recall_at(request), request.resources.nmi, draws)
     scored = metrics["identity"]
     # Splits that were gathered beside the ones asked for do no harm.
     mine = {split: digest for split, digest in scored["embeddings"].items() if split in wanted["embeddings"]}
@@ -289,6 +291,7 @@ def _answer(
         },
         "metrics": {name: value for name, value in curve[-1].items() if name != "near_ties"},
         "curve": curve,
+        "protocol": protocol_text(request.data),
         **{name: test[name] for name in ("learners", "correlation") if name in test},
         "precision": plan.tasks[0].spec.precision,
         "weights": plan.tasks[0].spec.weights,

@@ -23,7 +23,10 @@ def parse(kind: Any, values: Settings, section: str, problems: list[str]) -> Any
     except ValidationError as error:
         problems += complaints(error, section, kind)
         wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
-        if wrong:  # ranges are checked only when all types are right: tell them in the same message
+        required = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+        # Ranges are checked only when all types are right: tell them in the same message. Without a required key
+        # nothing more can be told.
+        if wrong and not wrong & required:
             parse(kind, {key: value for key, value in values.items() if key not in wrong}, section, problems)
         return None
 

@@ -47,6 +47,7 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     """The curve over L, then where everything is."""
     from orchestrator.plots import percent, recall_ks
     from orchestrator.progress import print_curve
+    from orchestrator.protocols import spread_text
 
     print_curve(out, answer["curve"], recall_ks(answer["curve"]))
     out.print()
@@ -61,6 +62,9 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
         )
         out.print(Text(f"Correlation: {alike}.\n"), soft_wrap=True)
     out.print(Text(message), soft_wrap=True)
+    for text in (answer.get("protocol"), spread_text(answer["curve"][-1])):
+        if text:
+            out.print(Text(text[0].upper() + text[1:].rstrip(".") + "."), soft_wrap=True)
     for name, path in answer.get("paths", {}).items():
         out.print(Text(f"  {name.replace('_', ' '):10} {path}"), soft_wrap=True)
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from orchestrator.output import err
@@ -29,12 +37,17 @@ def packing_bars() -> Iterator[Callable[[str, int, int], None]]:
         _Speed(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as bars:
-        tasks = {}
+    bars = Progress(*columns, console=err)
+    tasks: dict[str, TaskID] = {}
 
-        def show(split: str, done: int, total: int) -> None:
-            if split not in tasks:
-                tasks[split] = bars.add_task(split, total=total)
-            bars.update(tasks[split], completed=done)
+    def show(split: str, done: int, total: int) -> None:
+        if split not in tasks:
+            bars.start()
+            tasks[split] = bars.add_task(split, total=total)
+        bars.update(tasks[split], completed=done)
 
+    try:
         yield show
+    finally:
+        if tasks:  # without any, stopping would print an empty line
+            bars.stop()

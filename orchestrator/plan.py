@@ -18,6 +18,7 @@ import numpy as np
 from orchestrator.spec import LaunchRequest, open_data
 from orchestrator.vectors import Combination
 from workers import packing
+from workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
 from workers.bier_settings import BierSpec
 from workers.datasets import DataSet, Split
 from workers.errors import BadImagesError, UsageError
@@ -120,12 +121,23 @@ def class_problems(request: LaunchRequest, classes: int) -> list[str]:
             request.bier.check_batch(classes, request.resources.ranks)
         except ValueError as error:
             return [f"bier.{part}." for part in str(error).split("; ")]
+    elif request.baseline is not None:
+        return _baseline_problems(request.baseline, classes)
     elif classes < request.ensemble.D:
         return [
             f"D = {request.ensemble.D}: there are {classes} training classes, and a meta-class needs at least one of "
             f"them: take D in 2..{classes}."
         ]
     return []
+
+
+def _baseline_problems(settings: BaselineSettings, classes: int) -> list[str]:
+    found = [problem] if (problem := library_problem()) else []
+    if settings.labels > classes:
+        found.append(
+            f"baseline.labels = {settings.labels}: there are only {classes} training classes. Give --P {classes}."
+        )
+    return found
 
 
 def prepare(
@@ -271,6 +283,8 @@ def member_tasks(
     specs: list[ModelSpec]
     if request.bier is not None:
         specs = [BierSpec(bier=request.bier, batch_norm=ensemble.batch_norm, **common)]
+    elif request.baseline is not None:
+        specs = [BaselineSpec(baseline=request.baseline, **common)]
     else:
         specs = [MemberSpec(D=ensemble.D, index=i, **common) for i in range(1, ensemble.L + 1)]
     how = {"ranks": request.resources.ranks, "checkpoint_steps": request.resources.checkpoint_steps}
@@ -296,10 +310,14 @@ def combination_of(request: LaunchRequest) -> Combination | None:
     return None if request.bier is None else Combination(request.bier.sizes, request.combine)
 
 
-def metrics_identity(plan: Plan, done: Sequence[str], ks: Sequence[int], nmi: bool) -> dict[str, Any]:
+def metrics_identity(
+    plan: Plan, done: Sequence[str], ks: Sequence[int], nmi: bool, draws: int = 0
+) -> dict[str, Any]:
     """What the curve depends on: it is computed again only if this changes."""
     digests = {target.split: target.digest for target in plan.tasks[0].targets}
     found = {"members": list(done), "embeddings": digests, "ks": list(ks), "nmi": nmi, "version": 1}
+    if draws:
+        found["draws"] = draws
     return found if plan.combination is None else {**found, "combine": plan.combination.how}
 
 

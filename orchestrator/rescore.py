@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.evaluate import evaluate_here
 from orchestrator.launch import recall_at as usual_recall_at
 from orchestrator.plan import make_plan, prepare
+from orchestrator.protocols import draws_of, protocol_text
 from orchestrator.spec import LaunchRequest, parse_bytes
 from workers.errors import UsageError
 from workers.store import Store
+
+
+def with_protocol(request: LaunchRequest, protocol: str | None, repeats: int | None) -> LaunchRequest:
+    """The request, to be scored with another protocol (None: its own). Raises UsageError."""
+    given = {"vehicleid_protocol": protocol, "repeats": repeats}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        return request
+    if request.data.dataset != "vehicleid":
+        raise UsageError(
+            f"--vehicleid-protocol, --repeats: the data set of {request.run} is {request.data.dataset}."
+        )
+    if protocol not in {None, "self", "reid"}:
+        raise UsageError(f"--vehicleid-protocol {protocol}: there are self, reid.")
+    if protocol == "self":
+        changes.setdefault("repeats", 10)
+    try:
+        return replace(request, name=request.run, data=replace(request.data, **changes))
+    except ValueError as error:
+        raise UsageError(f"--{error}.") from error
 
 
 def rescore(
@@ -47,13 +69,14 @@ def rescore(
         )
     found = evaluate_here(
         store, targets[split], keys, ks,
-        memory=parse_bytes(memory), nmi=nmi, combination=plan.combination,
+        memory=parse_bytes(memory), nmi=nmi, combination=plan.combination, draws=draws_of(request.data),
     )  # fmt: skip
     state = "done" if len(keys) == len(plan.tasks) else f"partial {len(keys)} of {len(plan.tasks)}"
     return {
         "run": request.run,
         "split": split,
         "state": state,
+        "protocol": protocol_text(request.data),
         "members": keys,
         "metrics": found["curve"][-1],
         "message": f"{split}: {found['queries']} queries, {len(keys)} of {len(plan.tasks)} members.",

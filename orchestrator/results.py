@@ -18,8 +18,9 @@ from orchestrator import plots
 from orchestrator.correlate import heat_title, method_name
 from orchestrator.heatmap import heat_map
 from orchestrator.plan import Plan, Prepared
+from orchestrator.protocols import protocol_text, spread_text
 from orchestrator.report import DataSet, ReportData, render_report
-from orchestrator.spec import LaunchRequest, open_data, to_dict
+from orchestrator.spec import LaunchRequest, to_dict
 from orchestrator.vectors import member_vectors
 from workers.correlation import correlation
 from workers.member import read_history
@@ -28,6 +29,8 @@ from workers.store import RunFolder, Store
 if TYPE_CHECKING:
     from orchestrator.fleet import Outcome
     from orchestrator.gather import Gathered
+
+BASELINES = {"triplet": "Triplet", "npairs": "N-pairs", "proxynca": "Proxy-NCA"}
 
 
 def write_results(
@@ -78,6 +81,9 @@ def _title(request: LaunchRequest) -> str:
         learners = "+".join(map(str, request.bier.sizes))
         what = f"{method_name(request)} on {request.data.dataset}, {ensemble.backbone}"
         return f"{what}, learners {learners}, seed {ensemble.seed}"
+    if request.baseline is not None:
+        what = f"{BASELINES[request.baseline.loss]} on {request.data.dataset}, {ensemble.backbone}"
+        return f"{what}, {ensemble.D} dimensions, seed {ensemble.seed}"
     return f"DREML on {request.data.dataset}, {ensemble.backbone}, D = {ensemble.D}, seed {ensemble.seed}"
 
 
@@ -170,7 +176,8 @@ def reading_examples(folder: str) -> dict[str, str]:
 def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
     test = metrics["splits"]["test"]
     found = [
-        f"{test['queries']} queries: {open_data(request.data).traits.protocol}; shares in per cent.",
+        f"{test['queries']} queries: {protocol_text(request.data)}; shares in per cent.",
+        *filter(None, [spread_text(test["curve"][-1])]),
         "A wrong image exactly as similar as the right one counts as nearer.",
         "MAP@R and R-precision as in Musgrave et al. 2020.",
     ]
@@ -180,6 +187,11 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
         )
     if request.bier is not None:
         found.append(f"Learners at unit length, combined as {request.combine}: docs/bier.md.")
+    if request.baseline is not None:
+        found.append(
+            f"{BASELINES[request.baseline.loss]}: the loss is pytorch-metric-learning's, the input DREML's, the "
+            "optimiser ours: docs/baselines.md."
+        )
     if len(request.ensemble.weights) and request.ensemble.weights == "none":
         found.append("Networks start from random weights, not from ImageNet as in the paper.")
     return found

@@ -226,6 +226,11 @@ def _choice_problems(given: Mapping[str, Any]) -> dict[str, str]:
 def _problems(search: SearchSettings, base: LaunchRequest | None) -> list[str]:
     found = []
     if base is not None:
+        if base.data.vehicleid_protocol != "self":
+            found.append(
+                "data.vehicleid_protocol: a search compares trials by self-query. Score what it recommends: muster "
+                "evaluate RUN --vehicleid-protocol reid."
+            )
         known = metrics_of(base)
         if search.metric not in known:
             found.append(f"--metric {search.metric}: there are {', '.join(known)}.")

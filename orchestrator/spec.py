@@ -18,9 +18,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator import presets, presets_bier
+from orchestrator import presets, presets_baseline, presets_bier
 from orchestrator.loading import Settings, assign, complaints, merge_file, parse, put
 from workers import datasets
+from workers.baseline_settings import OWN, BaselineLoss, BaselineSettings
 from workers.bier_settings import BierSettings
 from workers.correlation import Combine
 from workers.datasets import Traits
@@ -28,7 +29,7 @@ from workers.errors import UsageError
 from workers.model import InputRecipe, Recipe, TestView, check
 from workers.pixels import ResizeRule
 
-Method = Literal["dreml", "bier"]
+Method = Literal["dreml", "bier", "baseline"]
 STRICT: dict[str, str] = {"extra": "forbid"}
 
 
@@ -52,10 +53,18 @@ class DataRequest:
     "Go on with a copy of a published data set that is not as published; the report says so."
     test_list: Literal["small", "medium", "large"] = "small"
     "Which of vehicleid's test lists is the test split."
+    vehicleid_protocol: Literal["self", "reid"] = "self"
+    "self: each image asks all others, as in DREML; reid: each looks for its vehicle among one random image of each."
+    repeats: int = 10
+    "Random galleries of vehicleid_protocol = reid; scores are their means."
 
     def __post_init__(self) -> None:
         check(
             {
+                f"repeats = {self.repeats}: a spread needs at least 2": self.repeats >= 2,
+                f"repeats = {self.repeats} has no effect without vehicleid_protocol = reid": self.repeats
+                == 10
+                or self.vehicleid_protocol == "reid",
                 f"train_classes = {self.train_classes}: must not be negative": self.train_classes >= 0,
                 f"val_classes = {self.val_classes}: must not be negative": self.val_classes >= 0,
             }
@@ -149,6 +158,8 @@ class LaunchRequest:
     resources: Resources
     bier: BierSettings | None = None
     "Of method bier."
+    baseline: BaselineSettings | None = None
+    "Of method baseline."
     combine: Combine = "share"
     "How BIER's learners are combined at test time; the model does not depend on it."
     name: str = ""
@@ -167,8 +178,8 @@ class LaunchRequest:
         if self.name:
             return self.name
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:6]
-        shape = f"{self.ensemble.D}d" if self.bier else f"D{self.ensemble.D}-L{self.ensemble.L}"
-        return f"{self.method}-{self.data.dataset}-{shape}-{digest}"
+        shape = f"D{self.ensemble.D}-L{self.ensemble.L}" if self.method == "dreml" else f"{self.ensemble.D}d"
+        return f"{self.baseline.loss if self.baseline else self.method}-{self.data.dataset}-{shape}-{digest}"
 
 
 #: A bare key of `--set` that several have is the first one's.
@@ -180,6 +191,9 @@ SECTIONS: dict[str, Any] = {
     "resources": Resources,
 }
 BIER_SECTIONS: dict[str, Any] = {"bier": BierSettings, **SECTIONS, "recipe": InputRecipe}
+BASELINE_SECTIONS: dict[str, Any] = {"baseline": BaselineSettings, **SECTIONS, "recipe": InputRecipe}
+METHOD_SECTIONS = {"dreml": SECTIONS, "bier": BIER_SECTIONS, "baseline": BASELINE_SECTIONS}
+ALL_SECTIONS = {**BASELINE_SECTIONS, **BIER_SECTIONS}
 #: The smallest picture of the networks that are asked for most, in pixels.
 COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32, "bvlc_googlenet": 32}
 TOP = ("method", "preset", "image_size", "combine", "name", "storage")
@@ -190,12 +204,12 @@ def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) 
 
     Raises UsageError with all mistakes that can be told without reading the data.
     """
-    settings: Settings = {section: {} for section in BIER_SECTIONS}
-    problems = merge_file(settings, config, BIER_SECTIONS, TOP) if config else []
+    settings: Settings = {section: {} for section in ALL_SECTIONS}
+    problems = merge_file(settings, config, ALL_SECTIONS, TOP) if config else []
     for name, value in flags.items():
         if value is not None:
             put(settings, name, value)
-    sections = BIER_SECTIONS if settings.get("method") == "bier" else SECTIONS
+    sections = METHOD_SECTIONS.get(str(settings.get("method")), SECTIONS)
     for assignment in assignments:
         problems += assign(settings, assignment, sections, TOP)
     return _build(settings, problems)
@@ -243,8 +257,10 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
     data = parse(DataRequest, settings["data"], "data", problems)
     if dataset != "vehicleid" and settings["data"].get("test_list", "small") != "small":
         problems.append(f"data.test_list: only vehicleid has test lists, and the data set is {dataset}.")
+    if dataset != "vehicleid" and settings["data"].get("vehicleid_protocol", "self") != "self":
+        problems.append(f"data.vehicleid_protocol: it is vehicleid's, and the data set is {dataset}.")
     traits = _traits(dataset, settings["data"].get("root"), problems)
-    make = _bier_parts if method == "bier" else _dreml_parts
+    make = {"dreml": _dreml_parts, "bier": _bier_parts, "baseline": _baseline_parts}[method]
     parsed = {"method": method, "data": data, **make(settings, dataset, traits, problems)}
     parsed["view"] = parse(TestView, parsed["view"], "view", problems)
     parsed["resources"] = parse(Resources, settings["resources"], "resources", problems)
@@ -264,11 +280,7 @@ def _dreml_parts(settings: Settings, dataset: str, traits: Traits, problems: lis
     """What is DREML's of a request."""
     if dataset == "glyphs":
         settings["ensemble"] = {"D": 100, "backbone": "conv4", **settings["ensemble"]}
-    for section, key, default in (("ensemble", "batch_norm", "batch"), ("resources", "ranks", 1)):
-        if settings[section].get(key, default) != default:
-            problems.append(f"{section}.{key}: only bier has it; a member of DREML trains by itself.")
-    if settings["bier"] or settings.get("combine"):
-        problems.append("[bier] and combine: the method is dreml; use muster launch bier.")
+    _refuse_foreign(settings, "dreml", {}, problems)
     recipe, view = _with_preset(settings, dataset, traits, problems)
     return {
         "preset": settings.get("preset") or presets.preset_for(dataset),
@@ -284,6 +296,8 @@ def _bier_parts(settings: Settings, dataset: str, traits: Traits, problems: list
     if preset not in presets_bier.PRESETS:
         problems.append(f"preset = {preset!r}: there are {', '.join(presets_bier.PRESETS)}.")
         preset = "authors"
+    if settings["baseline"]:
+        problems.append("baseline: the method is bier.")
     wrong = [key for key in ("D", "L") if key in settings["ensemble"]]
     problems += [
         f"ensemble.{key}: BIER is one model; the sizes of its learners are bier.sizes." for key in wrong
@@ -313,6 +327,45 @@ def _bier_parts(settings: Settings, dataset: str, traits: Traits, problems: list
     }
 
 
+def _baseline_parts(settings: Settings, dataset: str, traits: Traits, problems: list[str]) -> Settings:
+    """What is a compared method's of a request: one model, whose dimension is its own."""
+    _refuse_foreign(
+        settings, "baseline", {"D": "its dimension is baseline.dim", "L": "it is one model"}, problems
+    )
+    settings["ensemble"].setdefault("backbone", "conv4" if dataset == "glyphs" else EnsembleRequest.backbone)
+    preset, side = _preset(settings, dataset, problems), _picture_side(settings, dataset, problems)
+    given, recipe, view = presets_baseline.settings(preset, traits, side, settings["baseline"])
+    losses = get_args(BaselineLoss)
+    if given.get("loss") not in losses:
+        said = f" = {given['loss']!r}: there are" if "loss" in given else ": give --loss, one of"
+        problems.append(f"baseline.loss{said} {', '.join(losses)}.")
+        given = {
+            "loss": "triplet",
+            **{k: v for k, v in given.items() if k not in {"loss", *OWN}},
+        }  # stands in
+    baseline = parse(BaselineSettings, given, "baseline", problems)
+    kept = {key: value for key, value in settings["ensemble"].items() if key not in {"D", "L"}}
+    shape = {"D": baseline.dim if baseline else 2, "L": 1}
+    return {
+        "preset": preset,
+        "ensemble": parse(EnsembleRequest, {**kept, **shape}, "ensemble", problems),
+        "recipe": parse(InputRecipe, {**recipe, **settings["recipe"]}, "recipe", problems),
+        "view": {**view, **settings["view"]},
+        "baseline": baseline,
+    }
+
+
+def _refuse_foreign(settings: Settings, method: str, causes: Mapping[str, str], problems: list[str]) -> None:
+    """Says which settings are another method's: sections, and keys of [ensemble] with the cause."""
+    problems += [f"ensemble.{key}: {cause}." for key, cause in causes.items() if key in settings["ensemble"]]
+    for section, key, default in (("ensemble", "batch_norm", "batch"), ("resources", "ranks", 1)):
+        if settings[section].get(key, default) != default:
+            problems.append(f"{section}.{key}: only bier has it; one process trains a {method} model.")
+    foreign = [name for name in ("bier", "baseline") if name != method and settings[name]]
+    foreign += ["combine"] if settings.get("combine") else []
+    problems += [f"{name}: the method is {method}." for name in foreign]
+
+
 def _traits(dataset: str, root: Any, problems: list[str]) -> Traits:
     try:
         return datasets.open_data_set(dataset, root).traits
@@ -324,14 +377,18 @@ def _traits(dataset: str, root: Any, problems: list[str]) -> Traits:
 def _with_preset(
     settings: Settings, dataset: str, traits: Traits, problems: list[str]
 ) -> tuple[Settings, Settings]:
-    preset = settings.get("preset") or presets.preset_for(dataset)
-    if preset not in presets.PRESETS:
-        problems.append(f"preset = {preset!r}: there are {', '.join(presets.PRESETS)}.")
-        preset = "paper"
-    side = _picture_side(settings, dataset, problems)
+    preset, side = _preset(settings, dataset, problems), _picture_side(settings, dataset, problems)
     epochs = settings["recipe"].get("epochs")
     recipe, view = presets.settings(preset, traits, side, epochs if isinstance(epochs, int) else None)
     return {**recipe, **settings["recipe"]}, {**view, **settings["view"]}
+
+
+def _preset(settings: Settings, dataset: str, problems: list[str]) -> str:
+    preset = settings.get("preset") or presets.preset_for(dataset)
+    if preset not in presets.PRESETS:
+        problems.append(f"preset = {preset!r}: there are {', '.join(presets.PRESETS)}.")
+        return "paper"
+    return str(preset)
 
 
 def _picture_side(settings: Settings, dataset: str, problems: list[str]) -> int:

@@ -8,6 +8,7 @@ member, epoch, sample) alone, so it does not matter which batch or process the s
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -61,22 +62,37 @@ class ToFloat:
 
     def __init__(self, mean: Triple, std: Triple, device: torch.device) -> None:
         self.device = device
-        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
-        self.scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
+        self.mean = torch.tensor(mean, device=device) * 255
+        self.scale = 1 / (torch.tensor(std, device=device) * 255)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """uint8 [n, side, side, 3] -> float32 [n, 3, side, side], in channels-last memory."""
-        pixels = batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return (pixels.float() - self.mean) * self.scale
+        n, height, width, _ = batch.shape
+        # A row of pixels at a time and in place: three numbers at a time took a CPU three times as long.
+        rows = batch.to(self.device, non_blocking=True).reshape(n, height, 3 * width).float()
+        rows.sub_(self.mean.repeat(width)).mul_(self.scale.repeat(width))
+        return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
 def distort(batch: torch.Tensor, recipe: Recipe | InputRecipe, draws: Float64) -> torch.Tensor:
-    """Mirrors and rotates a float batch [n, 3, side, side] as the recipe says; `draws` float64 [n, 4]."""
+    """Mirrors and rotates a float batch [n, 3, side, side] as the recipe says; `draws` float64 [n, 4].
+
+    On a CPU it is mirrored in place.
+    """
     if recipe.flip:
-        mirrored = torch.from_numpy(draws[:, FLIP] < 0.5).to(batch.device)
-        batch = torch.where(mirrored.view(-1, 1, 1, 1), batch.flip(3), batch)
+        batch = _mirrored(batch, draws[:, FLIP] < 0.5)
     if recipe.rotate > 0:
         batch = _rotated(batch, np.deg2rad(recipe.rotate * (2 * draws[:, ANGLE] - 1)))
+    return batch
+
+
+def _mirrored(batch: torch.Tensor, chosen: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """The batch with the chosen images mirrored."""
+    if batch.device.type != "cpu":
+        which = torch.from_numpy(chosen).to(batch.device)
+        return torch.where(which.view(-1, 1, 1, 1), batch.flip(3), batch)
+    for image in np.flatnonzero(chosen).tolist():  # touches no more memory than it must
+        batch[image] = batch[image].flip(2)
     return batch
 
 

@@ -1,4 +1,4 @@
-"""BIER's batches: P labels x K images, a pure function of (seed, step).
+"""Batches of P labels x K images, BIER's and the baselines': a pure function of (seed, step).
 
 Owns which images a step sees and in what order; reads no pixels and keeps no state that matters (a cache of
 the current epoch of labels is all). So a run that was killed and resumed, or that is spread over other
@@ -8,11 +8,23 @@ ranks, sees what an undisturbed one would.
 from __future__ import annotations
 
 from math import gcd
+from typing import Protocol
 
 import numpy as np
 
-from workers.bier_settings import BierSettings
 from workers.rng import Float64, Int64, permutation, uniforms
+
+
+class BatchShape(Protocol):
+    """P x K: `BierSettings`, or another method's settings."""
+
+    @property
+    def labels(self) -> int: ...
+
+    @property
+    def images(self) -> int: ...
+
+    def check_batch(self, classes: int, world_size: int) -> None: ...
 
 
 class LabelBatches:
@@ -23,7 +35,7 @@ class LabelBatches:
     it are moved back in the new epoch. Source: authors' code (a shuffled queue of labels).
     """
 
-    def __init__(self, labels: Int64, settings: BierSettings, seed: int, world_size: int = 1) -> None:
+    def __init__(self, labels: Int64, settings: BatchShape, seed: int, world_size: int = 1) -> None:
         """`labels`: int64 [n], the class of each training image, any numbers.
 
         Raises ValueError, naming all mistakes, if P is above the number of classes or the batch does not

@@ -19,6 +19,7 @@ from workers import augment
 from workers.errors import CorruptFileError, DivergedError
 from workers.files import FileRecord
 from workers.model import TestView
+from workers.parquet import read_table
 from workers.pixels import Pack, Part
 from workers.store import Done, Folder
 
@@ -78,7 +79,7 @@ def read_vectors(folder: Folder, start: int = 0, stop: int | None = None) -> Flo
     done = folder.done()
     if done is None:
         raise CorruptFileError(f"{folder.files.path(folder.name)} holds no finished vectors.")
-    column = pq.read_table(io.BytesIO(folder.get(VECTORS, done)))["vector"].combine_chunks()
+    column = read_table(folder.get(VECTORS, done))["vector"].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
     vectors: Float32 = flat.reshape(len(column), -1)
     return vectors[start:stop]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from workers import augment, backbones
+from workers.baseline_settings import BaselineSpec
 from workers.bier_settings import BierSpec
 from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
 from workers.errors import DivergedError
@@ -34,7 +35,7 @@ Save = Callable[[Checkpoint], None]
 REPORT_SECONDS = 0.5
 
 
-def prepare_device(spec: MemberSpec | BierSpec, device: torch.device) -> None:
+def prepare_device(spec: MemberSpec | BierSpec | BaselineSpec, device: torch.device) -> None:
     """Sets this process's threads and kernels as the spec asks. Call it once, before anything is computed."""
     torch.set_num_threads(spec.threads)
     if device.type == "cuda":

@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from workers import backbones
+from workers.baseline import fit_baseline
+from workers.baseline_settings import BaselineSpec
 from workers.bier import build_bier
 from workers.bier_fit import fit_bier, network_weights
 from workers.bier_settings import BierSpec
@@ -31,13 +33,14 @@ from workers.errors import CorruptFileError, UsageError
 from workers.files import FileRecord
 from workers.fit import fit, prepare_device, trained_weights
 from workers.model import MemberSpec, TestView, embedding_digest
+from workers.parquet import read_table
 from workers.pixels import Pack, Part, cache_folder, open_pack
 from workers.store import Done, Folder, ModelFolder, Store, to_json
 from workers.team import ALONE, Team
 
 Report = Callable[[dict[str, Any]], None]
 Log = Callable[[str], None]
-ModelSpec = MemberSpec | BierSpec
+ModelSpec = MemberSpec | BierSpec | BaselineSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,8 @@ def run_member(
 ) -> None:
     """Brings everything that the task asks for into the store; a finished part is not done again.
 
-    Raises what `fit`, `fit_bier` and the store raise. A damaged file that it meets is forgotten and made again.
+    Raises what `fit`, `fit_bier`, `fit_baseline` and the store raise. A damaged file that it meets is forgotten and
+    made again.
     """
     prepare_device(task.spec, device)
     folder = store.model(task.key)
@@ -196,6 +200,9 @@ def _train(
     if isinstance(spec, BierSpec):
         state = fit_bier(spec, pack, part, team=team, **how)
         weights = network_weights(state)
+    elif isinstance(spec, BaselineSpec):
+        state = fit_baseline(spec, pack, part, **how)
+        weights = network_weights(state)
     else:
         state = fit(spec, pack, part, **how)
         weights = trained_weights(spec, state)
@@ -244,14 +251,18 @@ def _log_start(
         f", {team.size} ranks" if team.size > 1 else ""
     )
     log(f"member {spec.index}, key {spec.key}, attempt {attempt}, on {where}")
-    what = (
-        f"classes, learners of {', '.join(map(str, spec.learners))}, {spec.bier.steps} steps"
-        if isinstance(spec, BierSpec)
-        else f"classes in {spec.D} meta-classes"
-    )
-    log(f"{len(part.rows)} images, {spec.classes} {what}, {spec.backbone}, {spec.precision}")
+    log(f"{len(part.rows)} images, {spec.classes} {_task(spec)}, {spec.backbone}, {spec.precision}")
     if resume is not None:
         log(f"resumed after {'step' if isinstance(spec, BierSpec) else 'epoch'} {resume.epoch}")
+
+
+def _task(spec: ModelSpec) -> str:
+    """What is learned of the classes."""
+    if isinstance(spec, BierSpec):
+        return f"classes, learners of {', '.join(map(str, spec.learners))}, {spec.bier.steps} steps"
+    if isinstance(spec, BaselineSpec):
+        return f"classes, {spec.baseline.loss} in {spec.D} dimensions"
+    return f"classes in {spec.D} meta-classes"
 
 
 def _stretch(row: dict[str, Any]) -> str:
@@ -259,7 +270,8 @@ def _stretch(row: dict[str, Any]) -> str:
     speed = f"{row['images_per_s']:.0f} images/s"
     if "step" in row:
         return f"step {row['step']}: loss {row['loss']:.4f}, {speed}"
-    return f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.3f}, {speed}"
+    accuracy = f"accuracy {row['accuracy']:.3f}, " if "accuracy" in row else ""
+    return f"epoch {row['epoch']}: loss {row['loss']:.4f}, {accuracy}{speed}"
 
 
 def _initial_weights(store: Store, spec: ModelSpec) -> dict[str, torch.Tensor]:
@@ -286,7 +298,7 @@ def _history(rows: list[dict[str, Any]]) -> bytes:
 def read_history(folder: ModelFolder, done: Done) -> list[dict[str, Any]]:
     """A finished model's rows of history, one for each epoch."""
     data = folder.get(f"attempts/{done.facts['attempt']}/history.parquet", done)
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    rows: list[dict[str, Any]] = read_table(data).to_pylist()
     return rows
 
 

@@ -8,7 +8,6 @@ pack checks every image. This module never augments; it hands out uint8 crops (`
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from workers.errors import CorruptFileError, StoreError, UsageError
 from workers.files import FileRecord
+from workers.parquet import read_table
 from workers.store import Folder
 
 Uint8 = npt.NDArray[np.uint8]
@@ -210,7 +209,7 @@ def read_index(folder: Folder, digest: str) -> PackIndex | None:
     done = folder.done()
     if done is None:
         return None
-    table = pq.read_table(io.BytesIO(folder.get("index.parquet", done)))
+    table = read_table(folder.get("index.parquet", done))
     facts = done.facts
     return PackIndex(digest, facts["split"], facts["resize"], facts["class_names"], table)
 

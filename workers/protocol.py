@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from workers.errors import UsageError
+from workers.rng import uniforms
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,3 +94,14 @@ def leave_one_out(labels: np.ndarray) -> Protocol:
     """Every image asks all others: the protocol of CUB, Cars, SOP and VehicleID in DREML section 4.2."""
     rows = np.arange(np.size(labels))
     return Protocol(labels, rows, rows)
+
+
+def one_of_each_class(labels: np.ndarray, draw: int) -> Protocol:
+    """One random image of each class is the gallery, and the others are looked for in it: re-identification.
+
+    A function of the labels and of `draw` alone, so that all models are asked the same. A class of one image is in
+    the gallery and asks nothing. Source: the protocol of the VehicleID data set, as in fast-reid and TransReID.
+    """
+    order = np.lexsort((uniforms(("reid-gallery", draw), np.size(labels))[:, 0], labels))
+    first = np.diff(np.asarray(labels)[order], prepend=-1) != 0
+    return Protocol(labels, np.sort(order[~first]), np.sort(order[first]))

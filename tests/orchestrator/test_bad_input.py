@@ -35,6 +35,7 @@ def refused(muster_without_cluster: Muster, tmp_path: Path):
         (["--D", 1], ["D = 1", "at least 2"]),
         (["--D", 201], ["D = 201", "200 training classes", "2..200"]),
         (["--L", 0], ["L = 0", "at least 1"]),
+        (["--set", "epochs=x"], ["recipe.epochs = 'x'", "a valid integer"]),
         (["--dataset", "glyph"], ["no data set 'glyph'", "glyphs, folder"]),
         (["--backbone", "resnet19"], ["no backbone 'resnet19'", "resnet18"]),
         (["--dataset", "folder"], ["--data-root"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,3 +161,72 @@ def test_only_vehicleid_has_test_lists(muster_without_cluster: Muster, birds: Pa
         "launch", "dreml", "--dataset", "cub200", "--data-root", birds, "--set", "test_list=large", code=2
     )
     assert "only vehicleid has test lists" in ran.err
+
+
+@pytest.fixture(scope="module")
+def vehicles(muster: Muster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A store with a run on VehicleID's large list, scored by re-identification, and the run's answer."""
+    home = tmp_path_factory.mktemp("vehicles")
+    copies.vehicleid(home / "data")
+    answer = muster(
+        "launch", "dreml", "--dataset", "vehicleid", "--data-root", home / "data", "--allow-counts",
+        "--backbone", "conv4", "--image-size", 32, "--D", 3, "--L", 2, "--epochs", 1, "--name", "cars",
+        "--set", "test_list=large", "--set", "vehicleid_protocol=reid", "--set", "repeats=4",
+        "--storage", home / "store", "--json",
+    ).document  # fmt: skip
+    return home / "store", answer
+
+
+def test_vehicles_are_identified_again_on_request_with_mean_and_spread(vehicles: tuple[Path, Any]) -> None:
+    _, answer = vehicles
+    assert answer["protocol"].startswith("re-identification: one random image of each vehicle is the gallery")
+    assert answer["protocol"].endswith("means of 4 draws")
+    assert set(answer["metrics"]) >= {"recall_at_1_spread", "recall_at_5_spread"}
+    # 4 vehicles of 3 images: 8 ask in each of 4 draws, so a mean is a multiple of 1/32.
+    shares = [row["recall_at_1"] * 32 for row in answer["curve"]]
+    assert shares == pytest.approx([round(share) for share in shares])
+    assert answer["metrics"]["recall_at_5"] == 1  # the gallery has 4 images
+    report = Path(answer["paths"]["report"]).read_text()
+    assert "8 queries: re-identification" in report
+    assert "the spread is the draws&#39; standard deviation" in report
+
+
+def test_the_other_protocol_scores_the_same_vectors(muster: Muster, vehicles: tuple[Path, Any]) -> None:
+    store, answer = vehicles
+
+    def scored(*flags: object) -> Any:
+        return muster("evaluate", "cars", "--storage", store, *flags, "--json").document
+
+    mine, other = scored(), scored("--vehicleid-protocol", "self")
+    assert [row["recall_at_1"] for row in mine["curve"]] == [row["recall_at_1"] for row in answer["curve"]]
+    assert mine["protocol"] == answer["protocol"]
+    assert other["protocol"] == "test images ask all the others (leave-one-out)"
+    assert other["queries"] == 12
+    assert "recall_at_1_spread" not in other["metrics"]
+    assert other["members"] == mine["members"]
+    assert scored("--repeats", 2)["protocol"].endswith("means of 2 draws")
+    said = muster("evaluate", "cars", "--storage", store).out
+    assert "Re-identification: one random image" in said
+    assert "(spread " in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--vehicleid-protocol", "both"], "there are self, reid"),
+        (["--repeats", 1], "--repeats = 1: a spread needs at least 2"),
+        (["--vehicleid-protocol", "self", "--repeats", 3], "no effect without vehicleid_protocol = reid"),
+    ],
+)
+def test_a_wrong_protocol_is_named(
+    muster: Muster, vehicles: tuple[Path, Any], flags: list[object], said: str
+) -> None:
+    assert said in muster("evaluate", "cars", "--storage", vehicles[0], *flags, code=2).err
+
+
+def test_only_vehicleid_has_two_protocols(muster_without_cluster: Muster, birds: Path) -> None:
+    ran = muster_without_cluster(
+        "launch", "dreml", "--dataset", "cub200", "--data-root", birds, "--set", "vehicleid_protocol=reid",
+        code=2,
+    )  # fmt: skip
+    assert "vehicleid_protocol: it is vehicleid's" in ran.err

@@ -102,6 +102,18 @@ def test_to_float_is_torchvisions_normalize() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_to_float_gives_the_bits_of_the_plain_formula() -> None:
+    """However it is computed: these bits are part of every trained weight."""
+    crops = torch.from_numpy(centre_crops(PACK, ROWS, 17))
+    mean, std = (0.4707, 0.4601, 0.4549), (0.2767, 0.2760, 0.2850)
+    offset = torch.tensor(mean).view(1, 3, 1, 1) * 255
+    scale = 1 / (torch.tensor(std).view(1, 3, 1, 1) * 255)
+    wanted = (crops.permute(0, 3, 1, 2).float() - offset) * scale
+    found = ToFloat(mean, std, CPU)(crops)
+    assert torch.equal(found, wanted)
+    assert found.stride() == wanted.stride()
+
+
 def float_batch(count: int = 6, side: int = 16) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal((count, 3, side, side))).float()
 
@@ -109,7 +121,7 @@ def float_batch(count: int = 6, side: int = 16) -> torch.Tensor:
 def test_the_lower_half_of_draws_mirrors() -> None:
     batch, draws = float_batch(), np.full((6, 4), 0.9)
     draws[[1, 4], FLIP] = 0.1
-    found = distort(batch, small_recipe(flip=True), draws)
+    found = distort(batch.clone(), small_recipe(flip=True), draws)
     for number in range(6):
         wanted = TF.hflip(batch[number]) if number in {1, 4} else batch[number]
         assert torch.equal(found[number], wanted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,11 @@ class Entry:
     where: str
     "File and line, for messages."
     role: str = ""
+
+    @property
+    def file(self) -> str:
+        """The annotation file that names it."""
+        return re.split(r":\d+$|, row \d+$", self.where)[0]
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,10 @@ class Published(ABC):
         ]
         if not found:
             return []
+        files = dict.fromkeys(entry.file for entries in parts.values() for entry in entries)
         text = f"{self.home} is not {self.traits.title} as published: {'; '.join(found)}"
-        return [f"{text} (counts as in {self.about.counts_source}). {self.about.note}".strip()]
+        source = f"counts as in {self.about.counts_source}; listed in {', '.join(files) or 'no file'}"
+        return [f"{text} ({source}). {self.about.note}".strip()]
 
     def tree_found(self) -> list[dict[str, str]]:
         """What is there of the layout that fits best: a row for each path expected, then what is beside them."""

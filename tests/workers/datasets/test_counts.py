@@ -57,6 +57,15 @@ def test_inshop_has_52712_images_of_7982_items() -> None:  # Liu et al., CVPR 20
     assert counts["train"].classes + counts["query"].classes == 7982
 
 
+LISTED_IN = {
+    "cub200": "images.txt",
+    "cars196": "cars_annos.mat",
+    "sop": "Ebay_train.txt, Ebay_test.txt",
+    "inshop": "Eval/list_eval_partition.txt",
+    "vehicleid": "train_test_split/train_list.txt, train_test_split/test_list_800.txt",
+}
+
+
 @pytest.mark.parametrize("name", copies.COPIES)
 def test_a_copy_that_is_not_as_published_is_refused_with_both_counts(name: str, tmp_path: Path) -> None:
     root = copies.COPIES[name](tmp_path)
@@ -72,6 +81,7 @@ def test_a_copy_that_is_not_as_published_is_refused_with_both_counts(name: str, 
     for _, part, images, classes, _ in parts:
         assert f"{part.removesuffix(' small')} has " in said
         assert f"instead of {images:,} of {classes:,}" in said
+    assert f"listed in {LISTED_IN[name]}" in said
 
 
 @pytest.mark.parametrize("name", copies.COPIES)
