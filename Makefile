@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
-# Whole clusters of several nodes, object stores, searches; .ci/run runs them too.
+# Whole clusters of several nodes, object stores, searches: run it before a release.
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
 
