@@ -109,7 +109,11 @@ def test_the_same_command_again_trains_nothing_and_asks_no_cluster(
     assert "(0 trained, 4 reused)" in ran.out
     assert "DREML (R,12,48)" in ran.out
     assert "REHEARSAL" in ran.out
-    lines = [line for line in ran.out.splitlines() if " published " in line or " measured " in line]
+    lines = [
+        line
+        for line in ran.out.splitlines()
+        if " published [" in line or line.strip().startswith("measured ")
+    ]
     assert len(lines) == 6
     assert all(len(line) <= 80 for line in lines)
     again = muster_without_cluster(*rehearsal(copies_root, store), "--json").document
