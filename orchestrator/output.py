@@ -108,6 +108,9 @@ def reproduce_table(answer: dict[str, Any], message: str) -> None:
         if target["kind"] == "figure":
             for line in target["files"] or [target["trouble"]]:
                 out.print(Text(f"  {line}"), soft_wrap=True)
+            for sheet in target.get("sheets", []):
+                out.print(Text(f"{sheet['dataset']}: {' '.join(sheet['finding'])}"))
+                out.print(Text(sheet["note"], style="yellow"), end="\n" if sheet["note"] else "")
             continue
         for block in table_files.blocks(target):
             _paper_table(block)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import table_files
 from orchestrator.asks import Got
 from orchestrator.events import Event, event
+from orchestrator.figures.sheet import captions
 from orchestrator.launch import EXIT_PARTIAL
 from orchestrator.reproduce_plan import Draft, plan_asks, prepare_asks
 from orchestrator.reproduce_spec import ReproduceOptions
@@ -49,6 +50,7 @@ def answer_of(
             "failed" if trouble else f"partial: {len(partial)} ensembles lack members" if partial else "done"
         )
         names = drawn.get(target.name, [])
+        sheets = captions(store, names[0].rpartition("/")[0]) if names else []
         targets.append(
             {
                 "target": target.name,
@@ -57,6 +59,7 @@ def answer_of(
                 "state": state,
                 "files": [store.files.path(name) for name in names],
                 "names": names,
+                "sheets": sheets,
                 "trouble": trouble,
             }
         )
