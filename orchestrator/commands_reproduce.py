@@ -34,6 +34,9 @@ def reproduce(
     allow_counts: Annotated[
         bool, typer.Option("--allow-counts", help="Go on with copies that are not as published.")
     ] = False,
+    vehicleid_protocol: Annotated[
+        str, typer.Option(help="self (each image asks all others), or reid: ten random galleries.")
+    ] = "self",
     parallel: Annotated[int | None, typer.Option(help="Members at once. (default: as many as fit)")] = None,
     gpus_per_member: Annotated[
         float | None, typer.Option(help="A member's share of a GPU, e.g. 0.25.")
@@ -58,6 +61,7 @@ def reproduce(
     }  # fmt: skip
     options = load_options(
         target, names=datasets, rows=rows, seeds=seeds, scale=scale, resources=resources,
+        vehicleid_protocol=vehicleid_protocol,
         data_root=data_root, weights=tuple(weights or ()), allow_counts=allow_counts, name=name, storage=storage,
     )  # fmt: skip
     options = placed_options(options, address)

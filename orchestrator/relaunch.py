@@ -33,7 +33,7 @@ def launch_command(request: LaunchRequest) -> str:
         "ensemble.L": request.ensemble.L,
         "ensemble.backbone": request.ensemble.backbone,
         "recipe.epochs": getattr(request.recipe, "epochs", None),
-        "baseline.loss": getattr(getattr(request, "baseline", None), "loss", None),
+        "baseline.loss": request.baseline.loss if request.baseline else None,
     }
     alone = request.method != "dreml"  # one model: its dimension follows from its own settings
     if alone:

@@ -11,6 +11,7 @@ from orchestrator.asks import Got
 from orchestrator.evaluate import evaluate_on_ray
 from orchestrator.launch import MENDINGS, recall_at
 from orchestrator.plan import Plan, combination_of, metrics_identity
+from orchestrator.protocols import draws_of
 from orchestrator.reproduce_plan import Work
 from orchestrator.spec import parse_bytes
 from orchestrator.vectors import DamagedMember
@@ -68,9 +69,8 @@ def _identity(got: Got) -> dict[str, Any]:
     test = MemberTask(spec=got.asked[0].spec, train=got.asked[0].train, targets=(got.target("test"),))
     request = got.ask.request
     plan = Plan((test,), (), (), None, "", combination_of(request))
-    return metrics_identity(
-        plan, [task.key for task in got.members], recall_at(request), request.resources.nmi
-    )
+    keys, draws = [task.key for task in got.members], draws_of(request.data)
+    return metrics_identity(plan, keys, recall_at(request), request.resources.nmi, draws)
 
 
 def _digest(identity: dict[str, Any]) -> str:
@@ -92,6 +92,7 @@ def _scored(
                 memory=memory,
                 nmi=identity["nmi"],
                 combination=combination_of(request),
+                draws=draws_of(request.data),
             )
         except DamagedMember as error:
             mend(error)

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 from orchestrator.asks import Ask
 from orchestrator.spec import STRICT, LaunchRequest, Resources, load
 from workers import datasets
+from workers.baseline_settings import BaselineSettings
 from workers.bier_settings import BierSettings
 from workers.datasets import PUBLISHED
 from workers.datasets.published import Count
@@ -56,6 +57,8 @@ class ReproduceOptions:
     "Initial weights: none or imagenet, and BACKBONE=FILE; without any, imagenet, but none in a rehearsal or on glyphs."
     allow_counts: bool = False
     "Go on with copies that are not as published; a rehearsal always does."
+    vehicleid_protocol: Literal["self", "reid"] = "self"
+    "How VehicleID is scored: self-query as DREML's authors did, or re-identification, which they did not."
     resources: Resources = dataclasses.field(default_factory=Resources)
     name: str = ""
     storage: str = "store"
@@ -120,6 +123,7 @@ def launch_request(
         "data.dataset": dataset,
         "data.root": root_of(options.data_root, dataset),
         "data.allow_counts": dataset in PUBLISHED and (options.scale < 1 or options.allow_counts),
+        "data.vehicleid_protocol": options.vehicleid_protocol if dataset == "vehicleid" else None,
         "ensemble.seed": seed,
         "storage": options.storage,
         **flags,
@@ -158,8 +162,8 @@ def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:
     if whole.bier is not None:
         share = here.images * left / here.classes / full.images
         return {**flags, **_cut_bier(scale * min(1.0, share), whole.bier, left)}
-    if (baseline := getattr(whole, "baseline", None)) is not None:
-        return {**flags, **_cut_baseline(scale, baseline, left)}
+    if whole.baseline is not None:
+        return {**flags, **_cut_baseline(scale, whole.baseline, left)}
     # A network with an output for each of the classes that it was cut to keeps that.
     single = whole.data.train_classes == whole.ensemble.D
     flags["ensemble.D"] = left if single else max(2, min(whole.ensemble.D, left // 2))
@@ -187,7 +191,7 @@ def _cut_bier(share: float, whole: BierSettings, classes: int) -> dict[str, Any]
     return flags
 
 
-def _cut_baseline(scale: float, whole: Any, classes: int) -> dict[str, Any]:
+def _cut_baseline(scale: float, whole: BaselineSettings, classes: int) -> dict[str, Any]:
     """A compared method has epochs, and batches of labels as BIER has."""
     flags: dict[str, Any] = {
         "baseline.epochs": max(round(whole.epochs * scale), LEAST_EPOCHS),

@@ -10,11 +10,13 @@ from typing import Any
 
 from orchestrator import published
 from orchestrator.asks import Got
+from orchestrator.protocols import draws_of, protocol_text
 from orchestrator.relaunch import launch_command
 from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.spec import LaunchRequest, open_data
+from orchestrator.spec import LaunchRequest
 from orchestrator.tables import Place, Row, Table, Want, places
 from workers import datasets
+from workers.baseline_settings import BaselineSettings
 from workers.bier_settings import BierSettings
 from workers.model import Recipe
 from workers.store import Store
@@ -94,7 +96,7 @@ def _facts(measured: Sequence[Got], store: Store) -> Answer:
         "precision": ", ".join(sorted(specs)),
         "device": ", ".join(sorted({str(facts["device"]) for facts in records.values()})),
         "device_hours": sum(float(facts["seconds"]) for facts in records.values()) / 3600,
-        "protocol": open_data(request.data).traits.protocol,
+        "protocol": protocol_text(request.data),
         "command": launch_command(request),
     }
 
@@ -112,8 +114,9 @@ def recipe_in_words(request: LaunchRequest) -> str:
     ]
     if request.bier is not None:
         return ", ".join([*start, *_bier_in_words(request.bier), f"combined by {request.combine}", *input_])
-    if not isinstance(recipe, Recipe):
-        return ", ".join([*start, *_baseline_in_words(getattr(request, "baseline", None)), *input_])
+    if request.baseline is not None:
+        return ", ".join([*start, *_baseline_in_words(request.baseline), *input_])
+    assert isinstance(recipe, Recipe)  # DREML's
     schedule = {
         "step": f"times {recipe.gamma:g} every {recipe.step_epochs} epochs",
         "milestones": f"times {recipe.gamma:g} at {', '.join(f'{share:g}' for share in recipe.milestones)}",
@@ -141,7 +144,7 @@ def _bier_in_words(bier: BierSettings) -> list[str]:
     ]
 
 
-def _baseline_in_words(baseline: Any) -> list[str]:
+def _baseline_in_words(baseline: BaselineSettings) -> list[str]:
     return [
         f"{baseline.loss} loss",
         f"{baseline.dim} dimensions",
@@ -153,6 +156,8 @@ def _baseline_in_words(baseline: Any) -> list[str]:
 def _cells(table: Table, row: Row, place: Place, measured: Sequence[Got]) -> list[Answer]:
     """A cell for each metric: published with its source, measured mean and spread, difference in points."""
     found = []
+    # Another protocol than the paper's gives other numbers, not a difference.
+    comparable = not any(draws_of(one.ask.request.data) for one in measured)
     for metric in table.metrics(place, recall_at(place)):
         printed = published.cell(table.name, row.name, place.name, metric)
         values = [100 * value for one in measured if (value := _score(one, metric)) is not None]
@@ -164,7 +169,7 @@ def _cells(table: Table, row: Row, place: Place, measured: Sequence[Got]) -> lis
                 "source": str(printed.source) if printed else None,
                 "measured": mean,
                 "spread": statistics.stdev(values) if len(values) > 1 else None,
-                "difference": mean - printed.value if printed and mean is not None else None,
+                "difference": mean - printed.value if printed and mean is not None and comparable else None,
                 "by_seed": values,
             }
         )

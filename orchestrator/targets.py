@@ -108,6 +108,8 @@ def load_options(
     if seeds < 1:
         problems.append(f"--seeds {seeds}: must be at least 1.")
     problems += _weights_problems(rest["weights"])
+    if rest["vehicleid_protocol"] not in {"self", "reid"}:
+        problems.append(f"--vehicleid-protocol {rest['vehicleid_protocol']}: there are self and reid.")
     try:
         given = {**resources, "method": "bier", "name": rest["name"], "storage": rest["storage"]}
         shared = load(None, given, [])  # its own checks: nothing else of it is used

@@ -188,6 +188,16 @@ def test_members_that_rows_share_are_trained_once(muster: Muster, copies_root: P
         (f"vehicleid-{size}", "2 of 2") for size in ("small", "medium", "large")
     ]
     assert all(row["complete"] for row in rows)
+    before = finished(tmp_path)
+    other = muster(
+        "reproduce", "dreml-table3", "--data-root", copies_root, "--storage", tmp_path, "--scale", 0.1,
+        "--rows", "dreml-r", "--vehicleid-protocol", "reid", "--json", timeout=580,
+    ).document  # fmt: skip
+    assert finished(tmp_path) == before
+    for row in other["targets"][0]["rows"]:
+        assert "re-identification" in row["protocol"]
+        assert row["cells"][0]["measured"] is not None
+        assert row["cells"][0]["difference"] is None
 
 
 @pytest.mark.long
@@ -195,13 +205,13 @@ def test_the_whole_of_table_1_on_small_copies_and_again(
     muster: Muster, copies_root: Path, tmp_path: Path
 ) -> None:
     command = ["reproduce", "dreml-table1", "--data-root", copies_root, "--scale", 0.1, "--storage", tmp_path]
-    first = muster(*command, "--json", code=None, timeout=580).document
-    dreml = [row for row in first["targets"][0]["rows"] if row["method"] in {"dreml", "bier"}]
-    assert len(dreml) == 6
-    assert all(row["complete"] for row in dreml)
-    assert {row["members"] for row in dreml} == {"5 of 5", "1 of 1"}
+    first = muster(*command, "--json", timeout=580).document
+    assert first["state"] == "done"
+    rows = [row for row in first["targets"][0]["rows"] if row["method"]]
+    assert len(rows) == 12
+    assert {row["members"] for row in rows} == {"5 of 5", "1 of 1"}
     before = finished(tmp_path)
-    again = muster(*command, "--json", code=None).document
+    again = muster(*command, "--json").document
     assert again["models"]["trained"] == 0
     assert finished(tmp_path) == before
 
@@ -285,6 +295,7 @@ def refused(muster_without_cluster: Muster, tmp_path: Path) -> Callable[..., Ran
         (["dreml-table1", "--scale", "nan"], ["--scale nan", "above 0, at most 1"]),
         (["dreml-table1", "--seeds", 0], ["--seeds 0", "at least 1"]),
         (["dreml-table1", "--weights", "my.pth"], ["--weights my.pth", "BACKBONE=FILE"]),
+        (["dreml-table3", "--vehicleid-protocol", "other"], ["--vehicleid-protocol other", "self and reid"]),
         (["dreml-table1"], ["--data-root is missing", "cub200, cars196"]),
         (["all"], ["--data-root is missing"]),
         (["dreml-table1", "--data-root", "/nowhere"], ["no data at /nowhere: no copy of cub200", "cars196"]),

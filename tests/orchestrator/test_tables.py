@@ -139,7 +139,14 @@ def test_a_data_root_holds_copies_under_their_names_or_is_one(tmp_path: Path) ->
 
 
 def asked(target: str, names: str | None = None, rows: str | None = None, **rest: Any) -> ReproduceOptions:
-    shared = {"data_root": "/copies", "weights": (), "allow_counts": False, "name": None, "storage": None}
+    shared = {
+        "data_root": "/copies",
+        "weights": (),
+        "vehicleid_protocol": "self",
+        "allow_counts": False,
+        "name": None,
+        "storage": None,
+    }
     return load_options(
         target, names=names, rows=rows, seeds=1, scale=1.0, resources={}, **{**shared, **rest}
     )  # fmt: skip
