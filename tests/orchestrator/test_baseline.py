@@ -40,7 +40,7 @@ def test_a_baseline_is_trained_gathered_scored_and_reported(trained: tuple[Path,
     assert [row["L"] for row in answer["curve"]] == [1]
     assert 0 < answer["metrics"]["recall_at_1"] <= 1
     assert answer["metrics"]["nmi"] > 0
-    table = pq.read_table(answer["paths"]["gathered"])
+    table = pq.read_table(next(Path(answer["paths"]["gathered"]).glob("*.parquet")))
     vectors = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
     assert vectors.shape == (96, 8)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
