@@ -32,7 +32,10 @@ class Trials:
 
 def trial_name(event: Event, digits: int = 1) -> str:
     """`trial 2  D=25  lr=0.01`."""
-    settings = (f"{key}={value}" for key, value in event["settings"].items())
+    settings = (
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"  # Optuna's have 17 digits
+        for key, value in event["settings"].items()
+    )
     return "  ".join([f"trial {event['number']:>{digits}}", *settings])
 
 

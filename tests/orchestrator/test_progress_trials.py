@@ -70,11 +70,12 @@ def test_many_trials_leave_room_for_the_members(width: int) -> None:
     with Progress(console, clock=Clock()) as progress:
         searching(progress, tuple(range(12, 62)))
         for number in range(1, 51):
-            news = trial(number, number, 3, 0.5, settings={"lr": 0.0123, "backbone": "resnet18"})
+            news = trial(number, number, 3, 0.5, settings={"lr": 0.0123456789012345, "backbone": "resnet18"})
             progress.handle(news)
         lines = drawn(progress, width)
         progress.handle(trial(50, 61, 3, state="failed", message="member 4 (key abc): " + "words " * 40))
     assert "and 42 more trials" in lines[9]
+    assert width < 80 or "lr=0.01235 " in lines[1]
     assert sum("member" in line for line in lines) == 2
     assert widest("\n".join(lines)) <= width
     assert widest(printed(console)) <= width
