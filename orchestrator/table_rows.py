@@ -33,7 +33,9 @@ def table_answer(
     for place in places(options.datasets):
         for row in table.chosen_rows(options):
             mine = [want for want in wants if want.row is row and want.place == place]
-            rows.append(_row(table, row, place, mine, got, store))
+            found = _row(table, row, place, mine, got, store)
+            if mine or any(cell["source"] for cell in found["cells"]):  # else it says nothing there
+                rows.append(found)
     return {
         "target": table.name,
         "kind": "table",

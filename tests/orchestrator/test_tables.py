@@ -209,6 +209,13 @@ def test_cells_are_mean_and_spread_over_seeds_in_per_cent(tmp_path: Path) -> Non
     assert block["notes"] == ["DREML (R,12,48): partial: 100 of 144 members"]
 
 
+def test_a_row_with_nothing_published_or_trained_on_a_data_set_is_left_out_there(tmp_path: Path) -> None:
+    chosen = options(datasets=("cub200", "glyphs"))
+    rows = table_answer(chosen, TABLES["dreml-table1"], {}, Store(str(tmp_path)))["rows"]
+    named = {place: [row["row"] for row in rows if row["place"] == place] for place in ("cub200", "glyphs")}
+    assert set(named["cub200"]) - set(named["glyphs"]) == {"hdc", "dreml-i"}
+
+
 def test_a_method_that_this_version_lacks_is_a_row_that_says_so(tmp_path: Path) -> None:
     table = TABLES["dreml-table1"]
     chosen = options(datasets=("glyphs",), rows=("hdc",))
