@@ -19,8 +19,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.input_checks import backbone_problems, resize_problems
 from orchestrator.search_space import Axis, Value, draws, grid, parse_axes
-from orchestrator.spec import STRICT, LaunchRequest, backbone_problems, load, resize_problems
+from orchestrator.spec import STRICT, LaunchRequest, load
 from workers import datasets
 from workers.errors import UsageError
 

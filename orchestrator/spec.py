@@ -8,7 +8,6 @@ preset, file, flags, `--set`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator import presets, presets_baseline, presets_bier
+from orchestrator.input_checks import backbone_problems, resize_problems
 from orchestrator.loading import Settings, assign, complaints, merge_file, parse, put
 from workers import datasets
 from workers.baseline_settings import OWN, BaselineLoss, BaselineSettings
@@ -27,7 +27,6 @@ from workers.correlation import Combine
 from workers.datasets import Traits
 from workers.errors import UsageError
 from workers.model import InputRecipe, Recipe, TestView, check
-from workers.pixels import ResizeRule
 
 Method = Literal["dreml", "bier", "baseline"]
 STRICT: dict[str, str] = {"extra": "forbid"}
@@ -194,8 +193,6 @@ BIER_SECTIONS: dict[str, Any] = {"bier": BierSettings, **SECTIONS, "recipe": Inp
 BASELINE_SECTIONS: dict[str, Any] = {"baseline": BaselineSettings, **SECTIONS, "recipe": InputRecipe}
 METHOD_SECTIONS = {"dreml": SECTIONS, "bier": BIER_SECTIONS, "baseline": BASELINE_SECTIONS}
 ALL_SECTIONS = {**BASELINE_SECTIONS, **BIER_SECTIONS}
-#: The smallest picture of the networks that are asked for most, in pixels.
-COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32, "bvlc_googlenet": 32}
 TOP = ("method", "preset", "image_size", "combine", "name", "storage")
 
 
@@ -397,36 +394,3 @@ def _picture_side(settings: Settings, dataset: str, problems: list[str]) -> int:
         problems.append(f"image_size = {side}: must be a whole number of pixels, at least 8.")
         return presets.picture_side(dataset)
     return side
-
-
-def resize_problems(parsed: Settings) -> list[str]:
-    """What is wrong with the resize rules of a parsed recipe and test view."""
-    problems = []
-    for section in ("recipe", "view"):
-        if parsed[section] is not None:
-            try:
-                ResizeRule.parse(parsed[section].resize)
-            except ValueError as error:
-                problems.append(f"{section}.{error}.")
-    return problems
-
-
-def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
-    """Whether the network exists and takes pictures of these sides, in pixels."""
-    if backbone in COMMON_BACKBONES:  # the list of all of them is torchvision's, and slow to import
-        least = COMMON_BACKBONES[backbone]
-        small = [crop for crop in crops if crop < least]
-        return [
-            f"{backbone} needs pictures of at least {least} px and gets {crop}: give --image-size {least}."
-            for crop in small
-        ]
-    from workers import backbones
-
-    if backbone not in backbones.names():
-        near = difflib.get_close_matches(str(backbone), backbones.names(), 3)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "Try conv4, resnet18 or googlenet."
-        return [f"There is no backbone {backbone!r}. {hint}"]
-    causes = {crop: backbones.refusal(backbone, crop) for crop in sorted(crops)}
-    return [
-        f"{backbone} can't take pictures of {crop} px: {cause}." for crop, cause in causes.items() if cause
-    ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,11 +19,11 @@ from workers import augment, backbones
 from workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
 from workers.bier_batches import LabelBatches
 from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
-from workers.errors import DivergedError, UsageError
-from workers.fetch import fetched_ahead
+from workers.errors import DivergedError, UsageError, loss_before
+from workers.fetch import Batch, fetched_ahead, host_batch
 from workers.fit import REPORT_SECONDS, Report, Save
 from workers.pixels import Pack, Part
-from workers.rng import Float64, torch_seed
+from workers.rng import torch_seed
 
 
 class MetricLoss(nn.Module):
@@ -134,16 +133,6 @@ def fit_baseline(
     return model.state
 
 
-@dataclass
-class _Batch:
-    images: torch.Tensor
-    "uint8 [n, crop, crop, 3], on the host."
-    labels: torch.Tensor
-    "Classes, int64 [n]."
-    draws: Float64
-    "float64 [n, 4]."
-
-
 class _Model:
     """A network in training: model, optimiser, data, and what it takes to go on from here."""
 
@@ -206,7 +195,7 @@ class _Model:
             history=[*self.state.history, row],
         )
 
-    def _step(self, batch: _Batch, epoch: int, step: int) -> torch.Tensor:
+    def _step(self, batch: Batch, epoch: int, step: int) -> torch.Tensor:
         torch.manual_seed(torch_seed(("step", *self.names, epoch, step)))  # dropout, where a network has it
         images = augment.distort(self.to_float(batch.images), self.recipe, batch.draws)
         labels = batch.labels.to(self.device, non_blocking=True)
@@ -220,15 +209,12 @@ class _Model:
         self.optimizer.step()
         return loss
 
-    def _batches(self, steps: range) -> Iterator[_Batch]:
-        def make(at: int) -> _Batch:
+    def _batches(self, steps: range) -> Iterator[Batch]:
+        def make(at: int) -> Batch:
             chosen = self.batches.batch(at)
             draws = augment.epoch_draws(self.names, at, self.batches.size)
             crops = augment.random_crops(self.pack, self.part.rows[chosen], self.recipe, draws)
-            images, labels = torch.from_numpy(crops), torch.from_numpy(self.part.labels[chosen])
-            if self.device.type == "cuda":
-                images, labels = images.pin_memory(), labels.pin_memory()
-            return _Batch(images, labels, draws)
+            return host_batch(crops, self.part.labels[chosen], draws, self.device)
 
         return fetched_ahead(make, steps, self.device)
 
@@ -247,9 +233,8 @@ class _Model:
     def _check(self, sound: bool, what: str, epoch: int) -> None:
         if sound:
             return
-        finite = math.isfinite(self.finite)
-        seen = f"the last finite loss seen was {self.finite:.4g}" if finite else "no loss before was finite"
         raise DivergedError(
             f"Baseline {self.settings.loss}: {what} of epoch {epoch + 1}, at a learning rate of "
-            f"{self.settings.rate(epoch):.3g}; {seen}. Lower the rate: --set baseline.lr={self.settings.lr / 3:.2g}."
+            f"{self.settings.rate(epoch):.3g}; {loss_before(self.finite)}. "
+            f"Lower the rate: --set baseline.lr={self.settings.lr / 3:.2g}."
         )

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workers.model import TRAINING_VERSION, InputRecipe, Precision, as_declared, check, content_key
+from workers.model import TRAINING_VERSION, InputRecipe, Precision, SingleModel, as_declared, check
 
 BaselineLoss = Literal["triplet", "npairs", "proxynca"]
 
@@ -134,7 +134,7 @@ class BaselineSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSpec:
+class BaselineSpec(SingleModel):
     """One baseline model: all that determines its weights, and nothing else."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -164,16 +164,6 @@ class BaselineSpec:
         check({f"threads = {self.threads}: must be at least 1": self.threads >= 1})
 
     @property
-    def key(self) -> str:
-        """The name of this model's weights in the store."""
-        return content_key(self)
-
-    @property
-    def index(self) -> int:
-        """It stands where an ensemble's only member would."""
-        return 1
-
-    @property
     def D(self) -> int:  # noqa: N802  (as a member's field is called)
         """The embedding's dimension."""
         return self.baseline.dim
@@ -181,10 +171,6 @@ class BaselineSpec:
     @property
     def epochs(self) -> int:
         return self.baseline.epochs
-
-    @property
-    def crop(self) -> int:
-        return self.recipe.crop
 
     @property
     def learners(self) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from workers.bier import BierStep, StepLoss, build_bier, parameter_groups
 from workers.bier_batches import LabelBatches
 from workers.bier_settings import BierSpec
 from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
-from workers.errors import DivergedError
-from workers.fetch import fetched_ahead
+from workers.errors import DivergedError, loss_before
+from workers.fetch import Batch, fetched_ahead, host_batch
 from workers.fit import REPORT_SECONDS, Report, Save
 from workers.pixels import Pack, Part
 from workers.team import ALONE, Team
@@ -67,16 +66,6 @@ def network_weights(state: Checkpoint) -> dict[str, torch.Tensor]:
     return {
         name.removeprefix(NETWORK): tensor for name, tensor in state.model.items() if name.startswith(NETWORK)
     }
-
-
-@dataclass
-class _Batch:
-    images: torch.Tensor
-    "This rank's, uint8 [n, crop, crop, 3], on the host."
-    labels: torch.Tensor
-    "Classes, int64 [n]."
-    draws: Any
-    "float64 [n, 4]."
 
 
 class _Model:
@@ -162,7 +151,7 @@ class _Model:
             history=[*self.state.history, row],
         )
 
-    def _train_step(self, at: int, batch: _Batch) -> StepLoss:
+    def _train_step(self, at: int, batch: Batch) -> StepLoss:
         images = augment.distort(self.to_float(batch.images), self.recipe, batch.draws)
         labels = batch.labels.to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
@@ -174,19 +163,14 @@ class _Model:
         self.optimizer.step()
         return loss
 
-    def _batches(self, steps: range) -> Iterator[_Batch]:
+    def _batches(self, steps: range) -> Iterator[Batch]:
         names, mine = ("bier", self.spec.seed), self.batches.positions(self.team.rank)
 
-        def make(at: int) -> _Batch:
+        def make(at: int) -> Batch:
             chosen = self.batches.share(at, self.team.rank)
             draws = augment.epoch_draws(names, at, self.batches.size)[mine]
-            images = torch.from_numpy(
-                augment.random_crops(self.pack, self.part.rows[chosen], self.recipe, draws)
-            )
-            labels = torch.from_numpy(self.part.labels[chosen])
-            if self.device.type == "cuda":
-                images, labels = images.pin_memory(), labels.pin_memory()
-            return _Batch(images, labels, draws)
+            crops = augment.random_crops(self.pack, self.part.rows[chosen], self.recipe, draws)
+            return host_batch(crops, self.part.labels[chosen], draws, self.device)
 
         return fetched_ahead(make, steps, self.device)
 
@@ -207,12 +191,8 @@ class _Model:
     def _check(self, sound: bool, what: str, at: int) -> None:
         if sound:
             return
-        seen = (
-            f"the last finite loss seen was {self.finite:.4g}"
-            if math.isfinite(self.finite)
-            else "no loss before was finite"
-        )
         raise DivergedError(
-            f"BIER: {what}, at a learning rate of {self._rate(at):.3g}; {seen}. The last good checkpoint is kept. "
+            f"BIER: {what}, at a learning rate of {self._rate(at):.3g}; {loss_before(self.finite)}. "
+            "The last good checkpoint is kept. "
             f"Lower the rate: --set bier.lr={self.settings.lr / 3:.2g}."
         )

@@ -16,9 +16,9 @@ from workers.model import (
     TRAINING_VERSION,
     InputRecipe,
     Precision,
+    SingleModel,
     as_declared,
     check,
-    content_key,
 )
 
 Variant = Literal["shrinkage", "eta"]
@@ -155,7 +155,7 @@ class BierSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BierSpec:
+class BierSpec(SingleModel):
     """One BIER model: all that determines its weights, and nothing else. The number of ranks does not: N ranks
     compute what one does on the same global batch, up to rounding; it is recorded."""
 
@@ -193,16 +193,6 @@ class BierSpec:
         )
 
     @property
-    def key(self) -> str:
-        """The name of this model's weights in the store."""
-        return content_key(self)
-
-    @property
-    def index(self) -> int:
-        """It stands where an ensemble's only member would."""
-        return 1
-
-    @property
     def D(self) -> int:  # noqa: N802  (as a member's field is called)
         """The embedding's dimension."""
         return self.bier.dimensions
@@ -211,10 +201,6 @@ class BierSpec:
     def epochs(self) -> int:
         """Its steps are one stretch: labels pass in epochs of their own, images in none."""
         return 1
-
-    @property
-    def crop(self) -> int:
-        return self.recipe.crop
 
     @property
     def learners(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ The command line prints a `MusterError` as its message alone, without a tracebac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,3 +51,10 @@ class CorruptFileError(StoreError):
 
 class DivergedError(MusterError):
     """The loss became NaN or infinite. Training again would do the same: it is not retried."""
+
+
+def loss_before(last: float) -> str:
+    """What is known of the loss before it diverged, for the message; `last` is NaN where none was finite."""
+    if math.isfinite(last):
+        return f"the last finite loss seen was {last:.4g}"
+    return "no loss before was finite"

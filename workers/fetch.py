@@ -1,15 +1,40 @@
-"""Making the next batch while the device computes: the one place where training has a second thread."""
+"""A training batch on the host, and making the next one while the device computes: the one place where training
+has a second thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
+from workers.pixels import Int64, Uint8
+from workers.rng import Float64
+
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images on their way to the device."""
+
+    images: torch.Tensor
+    "uint8 [n, crop, crop, 3], on the host."
+    labels: torch.Tensor
+    "Classes or meta-classes, int64 [n]."
+    draws: Float64
+    "Each image's randomness, float64 [n, 4]."
+
+
+def host_batch(crops: Uint8, labels: Int64, draws: Float64, device: torch.device) -> Batch:
+    """A batch of arrays; in pinned memory where a GPU will fetch it."""
+    images, classes = torch.from_numpy(crops), torch.from_numpy(labels)
+    if device.type == "cuda":
+        images, classes = images.pin_memory(), classes.pin_memory()
+    return Batch(images, classes, draws)
 
 
 def fetched_ahead(make: Callable[[A], B], items: Iterable[A], device: torch.device) -> Iterator[B]:

@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ from workers import augment, backbones
 from workers.baseline_settings import BaselineSpec
 from workers.bier_settings import BierSpec
 from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
-from workers.errors import DivergedError
-from workers.fetch import fetched_ahead
+from workers.errors import DivergedError, loss_before
+from workers.fetch import Batch, fetched_ahead, host_batch
 from workers.losses import identity_proxy_loss
 from workers.model import MemberSpec
 from workers.partition import meta_classes
@@ -80,16 +79,6 @@ def trained_weights(spec: MemberSpec, state: Checkpoint) -> dict[str, torch.Tens
     return state.best if spec.recipe.select == "best-train" and state.best else state.model
 
 
-@dataclass
-class _Batch:
-    images: torch.Tensor
-    "uint8 [n, crop, crop, 3], on the host."
-    labels: torch.Tensor
-    "Meta-classes, int64 [n]."
-    draws: np.ndarray
-    "float64 [n, 4]."
-
-
 class _Member:
     """A network in training: model, optimiser, data, and what it takes to go on from here."""
 
@@ -141,7 +130,7 @@ class _Member:
         speed = {"images_per_s": round(seen / seconds, 2), "seconds": round(seconds, 3)}
         return {"epoch": epoch + 1, "loss": mean_loss, "accuracy": float(right) / seen, "lr": rate, **speed}
 
-    def _step(self, batch: _Batch, rate: float, where: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _step(self, batch: Batch, rate: float, where: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(torch_seed(("step", *self.names, *where)))  # dropout, where a network has it
         images = augment.distort(self.to_float(batch.images), self.recipe, batch.draws)
         labels = batch.labels.to(self.device, non_blocking=True)
@@ -177,18 +166,14 @@ class _Member:
             if not earlier or row["accuracy"] > max(earlier):
                 self.state.best = {name: tensor.clone() for name, tensor in self.state.model.items()}
 
-    def _batches(self, epoch: int, slices: list[slice]) -> Iterator[_Batch]:
+    def _batches(self, epoch: int, slices: list[slice]) -> Iterator[Batch]:
         order = permutation(("order", *self.names), len(self.rows), epoch=epoch)
         draws = augment.epoch_draws(self.names, epoch, len(self.rows))
 
-        def make(part: slice) -> _Batch:
+        def make(part: slice) -> Batch:
             chosen = order[part]
             crops: Uint8 = augment.random_crops(self.pack, self.rows[chosen], self.recipe, draws[chosen])
-            labels = torch.from_numpy(self.metas[self.labels[chosen]])
-            images = torch.from_numpy(crops)
-            if self.device.type == "cuda":
-                images, labels = images.pin_memory(), labels.pin_memory()
-            return _Batch(images, labels, draws[chosen])
+            return host_batch(crops, self.metas[self.labels[chosen]], draws[chosen], self.device)
 
         return fetched_ahead(make, slices, self.device)
 
@@ -210,13 +195,8 @@ class _Member:
             raise self._diverged(what, rate, last)
 
     def _diverged(self, what: str, rate: float, last: float) -> DivergedError:
-        seen = (
-            f"the last finite loss seen was {last:.4g}"
-            if math.isfinite(last)
-            else "no loss before was finite"
-        )
         return DivergedError(
-            f"Member {self.spec.index}: {what}, at a learning rate of {rate:.3g}; {seen}. "
+            f"Member {self.spec.index}: {what}, at a learning rate of {rate:.3g}; {loss_before(last)}. "
             f"Lower the rate: --set lr={self.recipe.lr / 3:.2g}."
         )
 

@@ -173,6 +173,26 @@ class InputRecipe:
         check(input_checks(self))
 
 
+class SingleModel:
+    """What the specs of methods that train one model, and no ensemble, have in common."""
+
+    recipe: InputRecipe
+
+    @property
+    def key(self) -> str:
+        """The name of this model's weights in the store."""
+        return content_key(self)
+
+    @property
+    def index(self) -> int:
+        """It stands where an ensemble's only member would."""
+        return 1
+
+    @property
+    def crop(self) -> int:
+        return self.recipe.crop
+
+
 def input_checks(recipe: Recipe | InputRecipe) -> dict[str, bool]:
     """What must hold of a recipe's input, for `check`."""
     return {
