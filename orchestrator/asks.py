@@ -9,7 +9,7 @@ from orchestrator.spec import LaunchRequest
 
 if TYPE_CHECKING:  # they bring torch, which a command line has no time for
     from orchestrator.plan import Prepared
-    from workers.member import MemberTask, Target
+    from workers.task import MemberTask, Target
 
 
 @dataclass(frozen=True, kw_only=True)

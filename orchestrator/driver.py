@@ -19,8 +19,8 @@ from orchestrator.plan import Plan, metrics_identity
 from orchestrator.protocols import draws_of
 from orchestrator.spec import LaunchRequest, parse_bytes
 from workers.errors import MusterError
-from workers.member import MemberTask
 from workers.store import Store
+from workers.task import MemberTask
 
 #: Between two `ensemble` events while nothing but time passes.
 TELL_SECONDS = 2.0

@@ -17,10 +17,10 @@ from orchestrator.learners import learner_scores, score_row
 from orchestrator.protocols import mean_curve
 from orchestrator.vectors import Combination, member_vectors
 from workers.errors import CorruptFileError
-from workers.member import MemberTask, Target
 from workers.pixels import read_index
 from workers.protocol import Protocol, one_of_each_class
 from workers.store import Store
+from workers.task import MemberTask, Target
 
 if TYPE_CHECKING:
     from workers.ranking import PrefixScore

@@ -24,9 +24,8 @@ from orchestrator.ddp import RanksActor
 from orchestrator.events import Event, event
 from orchestrator.failures import Failure, judge
 from orchestrator.member_actor import MemberActor
-from workers.checkpoint import newest_epoch
-from workers.member import MemberTask, missing
 from workers.store import Store, new_attempt_id
+from workers.task import MemberTask, missing
 
 NAMESPACE = "muster"
 #: Attempts in a row that made no new checkpoint, after which a member is given up.
@@ -289,7 +288,7 @@ class Fleet:
     async def _watch(self, work: _Work, actor: Any) -> None:
         """Waits for a member's end and decides what follows from it."""
         folder = self.store.model(work.task.key)
-        before = await asyncio.to_thread(newest_epoch, folder)
+        before = await asyncio.to_thread(folder.newest_epoch)
         failure: Failure | None = None
         mine = ray.get_runtime_context().current_actor
         try:
@@ -302,7 +301,7 @@ class Fleet:
         await asyncio.to_thread(_kill, actor)
         obituary = ""
         if failure is not None:
-            after = await asyncio.to_thread(newest_epoch, folder)
+            after = await asyncio.to_thread(folder.newest_epoch)
             self._judge(work, failure, progressed=after > before)
             obituary = await asyncio.to_thread(self._obituary, work, failure)
         cost = await asyncio.to_thread(seconds_of, folder, work.attempt)

@@ -22,9 +22,9 @@ import ray
 from orchestrator.vectors import Combination, member_vectors
 from workers.errors import CorruptFileError
 from workers.files import FileRecord
-from workers.member import MemberTask, Target
 from workers.pixels import read_index
 from workers.store import Store, to_json
+from workers.task import MemberTask, Target
 
 SCHEMA_VERSION = 1
 #: Rows of a shard are chosen so that its vectors take about this much.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workers.correlation import combine, correlation
 from workers.protocol import Protocol
-from workers.ranking import PrefixScore
+
+if TYPE_CHECKING:
+    from workers.ranking import PrefixScore
 
 #: Fewer learners or images than these have no correlation.
 LEAST_LEARNERS, LEAST_IMAGES = 2, 3

@@ -22,11 +22,11 @@ from workers.baseline_settings import BaselineSettings, BaselineSpec, library_pr
 from workers.bier_settings import BierSpec
 from workers.datasets import DataSet, Split
 from workers.errors import BadImagesError, UsageError
-from workers.member import Images, MemberTask, ModelSpec, Target, missing
 from workers.model import MemberSpec, Precision
 from workers.pixels import PackIndex
 from workers.rng import permutation
 from workers.store import Done, Store
+from workers.task import Images, MemberTask, ModelSpec, Target, missing
 
 #: Called with (split, images done, images in all).
 PackProgress = Callable[[str, int, int], None]

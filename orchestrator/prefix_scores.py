@@ -15,11 +15,11 @@ import torch
 from orchestrator.evaluate import protocol_of
 from orchestrator.search_plan import SearchPlan
 from orchestrator.vectors import member_vectors
-from workers.member import MemberTask
 from workers.protocol import Protocol
 from workers.ranking import PrefixScore, bytes_per_query
 from workers.retrieval import PrefixScorer, prefix_curve
 from workers.store import Store
+from workers.task import MemberTask
 
 Row = dict[str, Any]
 #: A scorer works through the queries in blocks; with room for fewer at once it would crawl.

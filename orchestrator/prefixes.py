@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.fleet import Outcome
     from orchestrator.prefix_scores import Running
     from orchestrator.search_plan import SearchPlan
-    from workers.member import MemberTask
+    from workers.task import MemberTask
 
 MENDINGS = 3
 Row = dict[str, Any]

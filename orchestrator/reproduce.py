@@ -46,9 +46,9 @@ from orchestrator.spec import LaunchRequest
 from orchestrator.targets import Figure
 from orchestrator.vectors import DamagedMember
 from workers.errors import MusterError
-from workers.member import MemberTask
 from workers.model import Precision
 from workers.store import RunFolder, Store
+from workers.task import MemberTask
 
 #: Between two `ensemble` events while nothing but time passes.
 TELL_SECONDS = 2.0

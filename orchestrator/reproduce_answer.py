@@ -19,9 +19,9 @@ from orchestrator.spec import LaunchRequest
 from orchestrator.table_rows import table_answer
 from orchestrator.tables import Table
 from workers.errors import UsageError
-from workers.member import missing
 from workers.model import Precision
 from workers.store import RunFolder, Store
+from workers.task import missing
 
 if TYPE_CHECKING:
     from orchestrator.fleet import Outcome

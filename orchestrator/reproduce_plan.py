@@ -19,9 +19,9 @@ from orchestrator.spec import LaunchRequest, open_data
 from orchestrator.targets import Figure, Target, each_target, parse_options
 from workers.datasets import Published
 from workers.errors import MusterError, UsageError
-from workers.member import MemberTask, missing
 from workers.model import Precision
 from workers.store import RunFolder, Store
+from workers.task import MemberTask, missing
 
 
 @dataclass

@@ -21,9 +21,9 @@ from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import LaunchRequest
 from orchestrator.tables import Table
 from orchestrator.targets import ALL
-from workers.member import missing
 from workers.model import Precision
 from workers.store import Store
+from workers.task import missing
 
 Row = dict[str, Any]
 

@@ -16,8 +16,8 @@ from orchestrator.reproduce_plan import Work
 from orchestrator.spec import parse_bytes
 from orchestrator.vectors import DamagedMember
 from workers.errors import MusterError
-from workers.member import MemberTask
 from workers.store import RunFolder, Store
+from workers.task import MemberTask
 
 if TYPE_CHECKING:
     from orchestrator.fleet import Outcome

@@ -23,8 +23,8 @@ from orchestrator.report import DataSet, ReportData, render_report
 from orchestrator.spec import LaunchRequest, to_dict
 from orchestrator.vectors import member_vectors
 from workers.correlation import correlation
-from workers.member import read_history
 from workers.store import RunFolder, Store
+from workers.task import read_history
 
 if TYPE_CHECKING:
     from orchestrator.fleet import Outcome

@@ -21,8 +21,8 @@ from orchestrator.relaunch import launch_command
 from orchestrator.search_plan import SearchCost, SearchPlan
 from orchestrator.search_record import Record, Row, TrialRecord
 from orchestrator.search_spec import SearchRequest
-from workers.member import missing
 from workers.store import RunFolder, Store, to_json
+from workers.task import missing
 
 #: A smaller ensemble is recommended if it is at most so far below the best one, as a share.
 TOLERANCE = 0.005

@@ -14,9 +14,9 @@ from orchestrator.launch import differences, refuse_other_kind
 from orchestrator.plan import Prepared, check_listing, expected_seconds, member_tasks, prepare
 from orchestrator.search_spec import SearchRequest, parse_search
 from workers.errors import UsageError
-from workers.member import MemberTask, Target, missing
 from workers.model import Precision
 from workers.store import RunFolder, Store
+from workers.task import MemberTask, Target, missing
 
 PackProgress = Callable[[str, int, int], None]
 

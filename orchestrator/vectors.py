@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.correlation import Combine, combine
-from workers.embed import read_vectors
 from workers.errors import CorruptFileError
 from workers.store import Store
+from workers.vectors import read_vectors
 
 
 class DamagedMember(CorruptFileError):  # noqa: N818  (names the member, and crosses process borders)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +16,8 @@ import torch
 from safetensors.torch import load, save
 
 from workers.errors import CorruptFileError, StoreError
-from workers.store import ModelFolder
+from workers.store import CheckpointFile, ModelFolder
 
-NAME = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
 #: An attempt keeps this many of its own: a damaged one leaves the one before.
 KEPT = 2
 
@@ -58,28 +56,13 @@ class Checkpoint:
 def save_checkpoint(folder: ModelFolder, attempt: str, checkpoint: Checkpoint) -> None:
     """Puts a checkpoint into the attempt's folder and drops this attempt's older ones."""
     data = checkpoint.to_bytes()
-    digest = hashlib.sha256(data).hexdigest()[:16]
-    folder.files.put(f"{folder.attempt(attempt)}/epoch-{checkpoint.epoch:03d}-{digest}.safetensors", data)
-    for _, name, _ in _of_attempt(folder, attempt)[KEPT:]:
-        folder.files.delete(name)
+    folder.files.put(folder.checkpoint(attempt, checkpoint.epoch, _digest(data)), data)
+    for old in folder.checkpoints(attempt)[KEPT:]:
+        folder.files.delete(old.name)
 
 
-def _of_attempt(folder: ModelFolder, attempt: str) -> list[tuple[int, str, str]]:
-    """(epoch, file, digest) of an attempt's checkpoints, the newest epoch first."""
-    path = folder.attempt(attempt)
-    matches = [match for name in folder.files.names(path) if (match := NAME.fullmatch(name))]
-    return sorted(((int(m[1]), f"{path}/{m[0]}", m[2]) for m in matches), reverse=True)
-
-
-def _found(folder: ModelFolder) -> list[tuple[int, str, str]]:
-    """(epoch, file, digest) of every checkpoint of any attempt, the newest epoch first."""
-    attempts = folder.files.names(folder.attempts)
-    return sorted((one for attempt in attempts for one in _of_attempt(folder, attempt)), reverse=True)
-
-
-def newest_epoch(folder: ModelFolder) -> int:
-    """How many epochs any attempt has finished and saved; 0 if none."""
-    return max((epoch for epoch, _, _ in _found(folder)), default=0)
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def newest_checkpoint(folder: ModelFolder) -> Checkpoint | None:
@@ -90,9 +73,9 @@ def newest_checkpoint(folder: ModelFolder) -> Checkpoint | None:
 
 def newest_whole(folder: ModelFolder) -> tuple[str, Checkpoint] | None:
     """The same with the name of its file, by which `read_checkpoint` finds this very one on another rank."""
-    for _, name, _ in _found(folder):
+    for found in folder.checkpoints():
         try:
-            return name, read_checkpoint(folder, name)
+            return found.name, read_checkpoint(folder, found.name)
         except (StoreError, CorruptFileError):
             continue  # swept by another attempt that has just finished, or unreadable: an older one will do
     return None
@@ -101,8 +84,8 @@ def newest_whole(folder: ModelFolder) -> tuple[str, Checkpoint] | None:
 def read_checkpoint(folder: ModelFolder, name: str) -> Checkpoint:
     """A checkpoint by its file's name. Raises StoreError if it is gone, CorruptFileError if it is damaged."""
     data = folder.files.get(name)
-    match = NAME.fullmatch(name.rpartition("/")[2])
-    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
+    named = CheckpointFile.parse(name)
+    if named is None or _digest(data) != named.digest:
         raise CorruptFileError(f"{folder.files.path(name)} is damaged.")
     return Checkpoint.from_bytes(data)
 

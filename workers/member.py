@@ -12,7 +12,6 @@ import io
 import platform
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -28,75 +27,18 @@ from workers.bier import build_bier
 from workers.bier_fit import fit_bier, network_weights
 from workers.bier_settings import BierSpec
 from workers.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
-from workers.embed import embed, write_vectors
+from workers.embed import embed
 from workers.errors import CorruptFileError, UsageError
 from workers.files import FileRecord
 from workers.fit import fit, prepare_device, trained_weights
-from workers.model import MemberSpec, TestView, embedding_digest
-from workers.parquet import read_table
 from workers.pixels import Pack, Part, cache_folder, open_pack
 from workers.store import Done, Folder, ModelFolder, Store, to_json
+from workers.task import Images, MemberTask, ModelSpec, missing
 from workers.team import ALONE, Team
+from workers.vectors import write_vectors
 
 Report = Callable[[dict[str, Any]], None]
 Log = Callable[[str], None]
-ModelSpec = MemberSpec | BierSpec | BaselineSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """Some classes of a pack, in the order of their labels; the digest is of what they must hold."""
-
-    pack: str
-    class_ids: tuple[int, ...] | None
-    "None: all classes."
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Vectors that are wanted: of which images, under which view."""
-
-    split: str
-    images: Images
-    view: TestView
-
-    @property
-    def digest(self) -> str:
-        return embedding_digest(self.images.digest, self.view)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemberTask:
-    """What a member is asked for: weights, and vectors computed with them. BIER's model is a member by itself."""
-
-    spec: ModelSpec
-    train: Images
-    targets: tuple[Target, ...]
-    ranks: int = 1
-    "Processes that train it together; its weights do not depend on them."
-    checkpoint_steps: int = 500
-    "Where several train together: steps between two checkpoints."
-
-    @property
-    def key(self) -> str:
-        return self.spec.key
-
-
-def missing(store: Store, task: MemberTask) -> tuple[bool, list[Target]]:
-    """Whether the weights are missing, and which of the wanted vectors are. Reads commit records only; a
-    damaged one counts as missing."""
-    folder = store.model(task.key)
-    if not _finished(folder):
-        return True, list(task.targets)
-    return False, [target for target in task.targets if not _finished(folder.embedding(target.digest))]
-
-
-def _finished(folder: Folder) -> bool:
-    try:
-        return folder.done() is not None
-    except CorruptFileError:
-        return False
 
 
 def _forget_damaged(folder: Folder, log: Log) -> None:
@@ -293,13 +235,6 @@ def _history(rows: list[dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
     return buffer.getvalue()
-
-
-def read_history(folder: ModelFolder, done: Done) -> list[dict[str, Any]]:
-    """A finished model's rows of history, one for each epoch."""
-    data = folder.get(f"attempts/{done.facts['attempt']}/history.parquet", done)
-    rows: list[dict[str, Any]] = read_table(data).to_pylist()
-    return rows
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -17,13 +17,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from workers.errors import CorruptFileError
 from workers.files import FileRecord, Files
+
+_CHECKPOINT = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,23 @@ class Folder:
         return self.files.get(self / name, done.files[name])
 
 
+class CheckpointFile(NamedTuple):
+    """A checkpoint by its name, which tells how far it is and, once it is read, whether it is whole."""
+
+    epoch: int
+    "Epochs finished; of BIER, steps."
+    name: str
+    "In the store."
+    digest: str
+    "The first 16 hex digits of its content's SHA-256."
+
+    @classmethod
+    def parse(cls, name: str) -> CheckpointFile | None:
+        """From a name in the store; None for another file's."""
+        match = _CHECKPOINT.fullmatch(name.rpartition("/")[2])
+        return match and cls(int(match[1]), name, match[2])
+
+
 @dataclass(frozen=True)
 class ModelFolder(Folder):
     """One model's folder."""
@@ -96,6 +116,22 @@ class ModelFolder(Folder):
 
     def attempt(self, attempt_id: str) -> str:
         return self / f"attempts/{attempt_id}"
+
+    def checkpoint(self, attempt_id: str, epoch: int, digest: str) -> str:
+        """The name of an attempt's checkpoint."""
+        return f"{self.attempt(attempt_id)}/epoch-{epoch:03d}-{digest}.safetensors"
+
+    def checkpoints(self, attempt_id: str | None = None) -> list[CheckpointFile]:
+        """Those of one attempt, or of all: the newest epoch first."""
+        attempts = [attempt_id] if attempt_id else self.files.names(self.attempts)
+        names = [
+            f"{self.attempt(one)}/{name}" for one in attempts for name in self.files.names(self.attempt(one))
+        ]
+        return sorted((found for name in names if (found := CheckpointFile.parse(name))), reverse=True)
+
+    def newest_epoch(self) -> int:
+        """How many epochs any attempt has finished and saved; 0 if none."""
+        return max((found.epoch for found in self.checkpoints()), default=0)
 
     def distrust(self) -> None:
         """Forgets the weights, and first the vectors: they belong to the weights they were computed with."""

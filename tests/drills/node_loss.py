@@ -21,7 +21,6 @@ from orchestrator.driver import Driver
 from orchestrator.events import Event
 from orchestrator.plan import make_plan, prepare
 from orchestrator.spec import load
-from workers.checkpoint import newest_epoch
 from workers.store import Store
 
 MEMORY = 80 * 2**20
@@ -60,7 +59,11 @@ class Drill:
         self.events.append(item)
         nodes = {e["key"]: e["node_id"] for e in self.events if e["event"] == "member" and "node_id" in e}
         first = self.plan.tasks[0].key
-        if self.pending and len(nodes) == len(self.plan.tasks) and newest_epoch(self.store.model(first)) >= 2:
+        if (
+            self.pending
+            and len(nodes) == len(self.plan.tasks)
+            and self.store.model(first).newest_epoch() >= 2
+        ):
             strike, self.pending = self.pending, None
             strike(nodes[first])
 

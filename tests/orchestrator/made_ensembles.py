@@ -13,8 +13,8 @@ from orchestrator.asks import Ask, Got
 from orchestrator.evaluate import evaluate_here
 from orchestrator.plan import member_tasks, prepare
 from orchestrator.spec import load
-from workers.embed import write_vectors
 from workers.store import Store
+from workers.vectors import write_vectors
 
 
 def made_ensemble(
@@ -58,7 +58,7 @@ def labels_of(store: Store, got: Got, split: str) -> np.ndarray:
 
 def concatenation(store: Store, got: Got, split: str, members: int) -> np.ndarray:
     """float64 [n, members * D]: what the paper compares, put together plainly from the files."""
-    from workers.embed import read_vectors
+    from workers.vectors import read_vectors
 
     digest = got.target(split).digest
     parts: Sequence[np.ndarray] = [

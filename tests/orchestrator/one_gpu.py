@@ -19,8 +19,8 @@ from orchestrator.search import hunt
 from orchestrator.search_plan import SearchPlan, prepare_all, schedule_of
 from orchestrator.search_record import Record
 from orchestrator.search_spec import load_search
-from workers.embed import write_vectors
 from workers.store import Done, Store
+from workers.vectors import write_vectors
 
 TRIALS = 50
 

@@ -9,15 +9,11 @@ import numpy as np
 
 from tests.workers.samples import CPU, VIEW, small_recipe, small_spec
 from workers.datasets import ImageFolder
-from workers.embed import read_vectors
-from workers.member import (
-    Images,
-    MemberTask,
-    Target,
-    run_member,
-)
+from workers.member import run_member
 from workers.packing import build_pack
 from workers.store import Store
+from workers.task import Images, MemberTask, Target
+from workers.vectors import read_vectors
 
 
 def task_for(store: Store, images: Path, **changes: Any) -> MemberTask:

@@ -18,12 +18,13 @@ from workers.baseline import MetricLoss, fit_baseline
 from workers.baseline_settings import BaselineSettings, BaselineSpec
 from workers.bier_fit import network_weights
 from workers.checkpoint import Checkpoint
-from workers.embed import embed, read_vectors
+from workers.embed import embed
 from workers.errors import DivergedError
 from workers.member import load_network, open_images
 from workers.model import InputRecipe
 from workers.pixels import Part, read_index
 from workers.store import Store
+from workers.vectors import read_vectors
 
 PACK = synthetic_pack()
 PART = PACK.index.part()

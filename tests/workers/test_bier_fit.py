@@ -16,11 +16,11 @@ from tests.workers.members import result, run, same_result, task_for
 from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack
 from workers.bier_fit import fit_bier, network_weights
 from workers.bier_settings import BierSettings, BierSpec
-from workers.checkpoint import Checkpoint, newest_epoch
+from workers.checkpoint import Checkpoint
 from workers.errors import DivergedError
-from workers.member import MemberTask
 from workers.model import InputRecipe
 from workers.store import Store
+from workers.task import MemberTask
 from workers.team import Team
 
 PACK = synthetic_pack(classes=6, each=5)
@@ -156,7 +156,7 @@ def test_a_killed_model_goes_on_from_the_newest_checkpoint_of_any_attempt(store:
 
     with pytest.raises(KilledError):
         run_member(store, task, "first", CPU, report=dies, team=Team(checkpoint_steps=EVERY))
-    assert newest_epoch(folder) == 8
+    assert folder.newest_epoch() == 8
     log = run(store, task, "second")
     assert any("resumed after step 8" in line for line in log)
     same_result(store, task, *undisturbed)

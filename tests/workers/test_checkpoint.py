@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.workers.samples import same_tensors
-from workers.checkpoint import KEPT, Checkpoint, newest_checkpoint, newest_epoch, save_checkpoint
+from workers.checkpoint import KEPT, Checkpoint, newest_checkpoint, save_checkpoint
 from workers.store import ModelFolder, Store
 
 
@@ -58,12 +58,12 @@ def test_bytes_hold_everything(best: bool) -> None:
 
 def test_the_newest_of_any_attempt_is_taken(folder: ModelFolder) -> None:
     assert newest_checkpoint(folder) is None
-    assert newest_epoch(folder) == 0
+    assert folder.newest_epoch() == 0
     save_checkpoint(folder, "20300101T000000-aaa", checkpoint(4))
     save_checkpoint(folder, "20310101T000000-bbb", checkpoint(2))
     found = newest_checkpoint(folder)
     assert found is not None
-    assert found.epoch == newest_epoch(folder) == 4
+    assert found.epoch == folder.newest_epoch() == 4
     assert same_tensors(found.model, checkpoint(4).model)
 
 
@@ -82,7 +82,7 @@ def test_the_last_ones_are_kept_past_epoch_999(folder: ModelFolder) -> None:
         state.epoch = epoch
         save_checkpoint(folder, "one", state)
     assert names(folder, "one") == ["epoch-1000", "epoch-1001"]
-    assert newest_epoch(folder) == 1001
+    assert folder.newest_epoch() == 1001
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "empty"])
@@ -106,7 +106,7 @@ def test_other_files_of_an_attempt_are_no_checkpoints(folder: ModelFolder) -> No
         "epoch-009-0123456789abcdef.safetensors.tmp",
     ):
         folder.files.put(f"{folder.attempt('one')}/{name}", b"x")
-    assert newest_epoch(folder) == 1
+    assert folder.newest_epoch() == 1
     found = newest_checkpoint(folder)
     assert found is not None
     assert found.epoch == 1

@@ -13,13 +13,10 @@ import pytest
 from tests.workers.members import result, run, same_result, snapshot, task_for
 from tests.workers.samples import VIEW
 from workers import member as member_module
-from workers.checkpoint import newest_checkpoint, newest_epoch
-from workers.embed import read_vectors
-from workers.member import (
-    missing,
-    read_history,
-)
+from workers.checkpoint import newest_checkpoint
 from workers.store import Store, to_json
+from workers.task import missing, read_history
+from workers.vectors import read_vectors
 
 
 def test_a_member_is_trained_and_embedded_in_every_kind_of_store(root: str, images: Path) -> None:
@@ -106,7 +103,7 @@ def test_a_killed_attempt_is_resumed_to_the_same_bytes(
     monkeypatch.undo()
     folder = store.model(task.key)
     assert folder.done() is None
-    assert newest_epoch(folder) == epochs
+    assert folder.newest_epoch() == epochs
     log = run(store, task, "two")
     assert f"resumed after epoch {epochs}" in log
     same_result(store, task, *result(calm, task))

@@ -14,17 +14,12 @@ from safetensors.torch import save
 from tests.workers.members import damage, result, run, same_result, snapshot, task_for, weights_of
 from tests.workers.samples import CPU, small_spec, synthetic_pack
 from workers.backbones import build, state_digest
-from workers.embed import read_vectors, write_vectors
 from workers.errors import CorruptFileError, StoreError, UsageError
 from workers.files import FileRecord
-from workers.member import (
-    MemberTask,
-    load_network,
-    missing,
-    open_images,
-    run_member,
-)
+from workers.member import load_network, open_images, run_member
 from workers.store import Done, Store
+from workers.task import MemberTask, missing
+from workers.vectors import read_vectors, write_vectors
 
 
 def lose_vectors(store: Store, task: MemberTask) -> None:

@@ -1,0 +1,82 @@
+"""What a model is asked for, and what the store has of it.
+
+Nothing here computes, and torch is not loaded: plans, the fleet and reports read commit records and never a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workers.baseline_settings import BaselineSpec
+from workers.bier_settings import BierSpec
+from workers.errors import CorruptFileError
+from workers.model import MemberSpec, TestView, embedding_digest
+from workers.parquet import read_table
+from workers.store import Done, Folder, ModelFolder, Store
+
+ModelSpec = MemberSpec | BierSpec | BaselineSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Some classes of a pack, in the order of their labels; the digest is of what they must hold."""
+
+    pack: str
+    class_ids: tuple[int, ...] | None
+    "None: all classes."
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Vectors that are wanted: of which images, under which view."""
+
+    split: str
+    images: Images
+    view: TestView
+
+    @property
+    def digest(self) -> str:
+        return embedding_digest(self.images.digest, self.view)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberTask:
+    """What a member is asked for: weights, and vectors computed with them. BIER's model is a member by itself."""
+
+    spec: ModelSpec
+    train: Images
+    targets: tuple[Target, ...]
+    ranks: int = 1
+    "Processes that train it together; its weights do not depend on them."
+    checkpoint_steps: int = 500
+    "Where several train together: steps between two checkpoints."
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
+
+
+def missing(store: Store, task: MemberTask) -> tuple[bool, list[Target]]:
+    """Whether the weights are missing, and which of the wanted vectors are. Reads commit records only; a
+    damaged one counts as missing."""
+    folder = store.model(task.key)
+    if not finished(folder):
+        return True, list(task.targets)
+    return False, [target for target in task.targets if not finished(folder.embedding(target.digest))]
+
+
+def finished(folder: Folder) -> bool:
+    """Whether it has a commit record that can be read."""
+    try:
+        return folder.done() is not None
+    except CorruptFileError:
+        return False
+
+
+def read_history(folder: ModelFolder, done: Done) -> list[dict[str, Any]]:
+    """A finished model's rows of history, one for each epoch."""
+    data = folder.get(f"attempts/{done.facts['attempt']}/history.parquet", done)
+    rows: list[dict[str, Any]] = read_table(data).to_pylist()
+    return rows
