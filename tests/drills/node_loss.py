@@ -1,4 +1,5 @@
-"""A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members.
+"""A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members, and
+at last one in the middle of a search.
 
 Writes what came of it as JSON. Run by test_node_loss.py in a process of its own: it starts and ends a whole
 cluster, and the raylets of that cluster write to its standard output whenever they like.
@@ -20,7 +21,10 @@ from ray.cluster_utils import Cluster
 from orchestrator.driver import Driver
 from orchestrator.events import Event
 from orchestrator.plan import make_plan, prepare
+from orchestrator.search import search
+from orchestrator.search_spec import load_search
 from orchestrator.spec import load
+from tests.orchestrator.searches import DS, WINDOW
 from workers.store import Store
 
 MEMORY = 80 * 2**20
@@ -68,6 +72,35 @@ class Drill:
             strike(nodes[first])
 
 
+class SearchDrill:
+    """A search during which something is done to the cluster once some members are there."""
+
+    def __init__(self, images: str, storage: Path, name: str, strike_at: int) -> None:
+        flags = {
+            "data.dataset": "folder", "data.root": images, "data.val_classes": 4, "image_size": 16,
+            "ensemble.backbone": "conv4", "ensemble.L": 5, "recipe.epochs": 1, "storage": str(storage), "name": name,
+        }  # fmt: skip
+        steering = {"window": WINDOW, "reduction": 3}
+        settings = ["batch_size=16", "lr=0.002"]
+        self.request = load_search(None, flags, settings, {"D": ",".join(map(str, DS))}, steering)
+        self.strike_at, self.events = strike_at, list[Event]()
+
+    def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
+        """Searches; `strike` gets the node of the member that was reported last."""
+        self.strike: Callable[[str], None] | None = strike
+        code = search(self.request, self.watch, f"fleet-{self.request.run}")
+        return {"code": code, "answer": self.events[-1]["answer"]}
+
+    def watch(self, item: Event) -> None:
+        self.events.append(item)
+        members = [found for found in self.events if found["event"] == "member"]
+        nodes = [found["node_id"] for found in members if "node_id" in found]
+        done = sum(found["state"] == "done" for found in members)
+        if self.strike and done >= self.strike_at:
+            strike, self.strike = self.strike, None
+            strike(nodes[-1])
+
+
 def kill_the_member(_: str) -> None:
     mine = psutil.Process().children(recursive=True)
     for process in mine:
@@ -85,11 +118,15 @@ def main() -> None:
 
     def kill_the_node(node_id: str) -> None:
         victim = next(node for node in nodes if node.node_id == node_id)
+        nodes.remove(victim)
         cluster.remove_node(victim, allow_graceful=False)
 
     killed = Drill(images, storage, "killed", members=1, seed=5).run(kill_the_member)
     lost = Drill(images, storage, "lossy", members=2, seed=0).run(kill_the_node)
-    answer.write_text(json.dumps({"killed": killed, "lost": lost}))
+    nodes.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+    cluster.wait_for_nodes()
+    sought = SearchDrill(images, storage.parent / "sought", "sought", strike_at=4).run(kill_the_node)
+    answer.write_text(json.dumps({"killed": killed, "lost": lost, "sought": sought}))
     ray.shutdown()
     cluster.shutdown()
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli import Muster
 from tests.drills.test_kills import weights
+from tests.orchestrator.searches import outcome, small_search
 
 pytestmark = pytest.mark.long  # see pyproject.toml
 
@@ -25,7 +26,7 @@ def drilled(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     env.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, "-m", "tests.drills.node_loss", shapes, home / "store", home / "answer.json"],
-        env=env, capture_output=True, text=True, timeout=300, check=False,
+        env=env, capture_output=True, text=True, timeout=420, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return home / "store", json.loads((home / "answer.json").read_text())
@@ -57,3 +58,16 @@ def test_weights_do_not_depend_on_which_nodes_died(
     calm = weights(tmp_path)
     assert len(calm) == 3
     assert weights(drilled[0]) == calm
+
+
+def test_a_search_that_lost_a_node_ends_where_an_undisturbed_one_does(
+    drilled: tuple[Path, dict[str, Any]], muster: Muster, shapes: Path, tmp_path: Path
+) -> None:
+    found = drilled[1]["sought"]
+    assert found["code"] == 0
+    calm = muster(*small_search(shapes), "--storage", tmp_path, "--name", "calm", "--json").document
+    assert outcome(found["answer"]) == outcome(calm)
+    ours, theirs = weights(drilled[0].parent / "sought"), weights(tmp_path)
+    both = ours.keys() & theirs.keys()  # beyond the prefixes either may hold members that were in flight
+    assert len(both) >= sum(row["L"] for row in calm["trials"])
+    assert {key: ours[key] for key in both} == {key: theirs[key] for key in both}

@@ -10,8 +10,18 @@ import pytest
 
 #: Processes that must stay light, by the modules they run.
 LIGHT = {
-    "command line": ["orchestrator.cli", "orchestrator.attach", "orchestrator.preview", "orchestrator.results"],
-    "driver of a launch": ["orchestrator.job", "orchestrator.launch", "orchestrator.driver", "orchestrator.report"],
+    "command line": [
+        "orchestrator.cli",
+        "orchestrator.attach",
+        "orchestrator.preview",
+        "orchestrator.results",
+    ],
+    "driver of a launch": [
+        "orchestrator.job",
+        "orchestrator.launch",
+        "orchestrator.driver",
+        "orchestrator.report",
+    ],
     "driver of a search": ["orchestrator.search", "orchestrator.search_answer"],
     "driver of a reproduction": ["orchestrator.reproduce", "orchestrator.reproduce_answer"],
     "fleet": ["orchestrator.fleet"],
@@ -22,6 +32,8 @@ LIGHT = {
 
 @pytest.mark.parametrize("modules", LIGHT.values(), ids=LIGHT)
 def test_a_process_that_computes_nothing_loads_no_torch(modules: list[str]) -> None:
-    code = f"import sys, {', '.join(modules)}; print([n for n in ('torch', 'matplotlib') if n in sys.modules])"
+    code = (
+        f"import sys, {', '.join(modules)}; print([n for n in ('torch', 'matplotlib') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
