@@ -47,9 +47,8 @@ class Driver:
         asked = self.fleet.ensure.remote(list(self.plan.tasks))
         while True:
             ready, _ = ray.wait([asked], timeout=0)
-            self._pass_events()
+            self._pass_events(wait=not ready)
             if ready:
-                self._pass_events()
                 outcomes: list[Outcome] = ray.get(asked)
                 return outcomes
 
@@ -122,8 +121,8 @@ class Driver:
             raise MusterError(f"No member was trained, so there is nothing to gather.\n{causes}")
         return [task for task in self.plan.tasks if task.key in done]
 
-    def _pass_events(self) -> None:
-        life, last, events = ray.get(self.fleet.poll.remote(*self.seen))
+    def _pass_events(self, *, wait: bool) -> None:
+        life, last, events = ray.get(self.fleet.poll.remote(*self.seen, wait))
         self.seen = (life, last)
         changed = False
         for item in events:

@@ -150,9 +150,9 @@ class Fleet:
             work.node = progress.get("node_id", work.node)
             self._member(work, progress.pop("state", "training"), **progress)
 
-    async def poll(self, life: str, since: int) -> tuple[str, int, list[Event]]:
-        """Events after `since` of this `life` of the fleet, waiting a moment if there are none."""
-        for _ in range(5):
+    async def poll(self, life: str, since: int, wait: bool = True) -> tuple[str, int, list[Event]]:
+        """Events after `since` of this `life` of the fleet; with `wait`, waits a moment if there are none."""
+        for _ in range(5 if wait else 0):
             if life != self.life or self.first_event + len(self.events) > since:
                 break
             await asyncio.sleep(0.1)

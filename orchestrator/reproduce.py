@@ -186,7 +186,7 @@ class Crew:
             if waiting:
                 _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
             over = not waiting
-            self._pass_events()
+            self._pass_events(wait=not over)
             if over:
                 return {outcome.key: outcome for found in ray.get(asked) for outcome in found}
 
@@ -200,8 +200,8 @@ class Crew:
         if outcome.state not in {"done", "reused"}:
             raise MusterError(outcome.message)
 
-    def _pass_events(self) -> None:
-        life, last, events = ray.get(self.fleet.poll.remote(*self.seen))
+    def _pass_events(self, *, wait: bool) -> None:
+        life, last, events = ray.get(self.fleet.poll.remote(*self.seen, wait))
         self.seen = (life, last)
         changed = False
         for item in events:

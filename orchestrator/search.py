@@ -168,7 +168,7 @@ def _events_of(fleet: Any, emit: Emit, outlook: Outlook) -> Iterator[None]:
         told = 0.0
         while True:
             last = over.is_set()
-            life, number, events = ray.get(fleet.poll.remote(*seen))
+            life, number, events = ray.get(fleet.poll.remote(*seen, not last))
             seen = (life, number)
             changed = False
             for item in events:
