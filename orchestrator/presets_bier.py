@@ -45,7 +45,7 @@ def authors_short(traits: Traits, side: int) -> Preset:
 
 def glyphs(traits: Traits, side: int) -> Preset:
     """Ours, for the embedded set: a small network that starts from random weights."""
-    bier = {"labels": 32, "images": 4, "steps": 800, "lr": 1e-3, "learner_lr": 1.0, "anneal_every": 300}
+    bier = {"labels": 32, "images": 4, "steps": 600, "lr": 1e-3, "learner_lr": 1.0, "anneal_every": 200}
     recipe = {"resize": f"squash:{side}", "crop": side, "pad": 1}
     return Preset(bier, recipe, {"resize": f"squash:{side}", "crop": side})
 
