@@ -14,6 +14,7 @@ import os
 import platform
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class LocalHead:
     temp_dir: str
     token_path: str
     ray_version: str
+    python: str  # the interpreter that it runs on, and starts workers with
     started: float  # seconds since the epoch
 
     @property
@@ -121,6 +123,7 @@ def _start_once(resources: launch.Resources, deadline: float) -> LocalHead:
         temp_dir=str(home),
         token_path=str(token_path),
         ray_version=launch.ray_version(),
+        python=sys.executable,
         started=time.time(),
     )
     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.events import Event, from_line
 from orchestrator.job import ATTEMPT, REQUEST
-from workers.errors import MusterError
+from workers.errors import MusterError, UsageError
 from workers.store import new_attempt_id
 
 if TYPE_CHECKING:
@@ -36,19 +36,18 @@ class Cluster:
     """A cluster that jobs can be submitted to."""
 
     jobs: Jobs
+    python: str
+    "The interpreter of its nodes."
     local: bool
     started: bool
     "Did this command start it? Then it ends with the command's job, unless somebody else uses it."
     kept: bool = False
 
-    def python(self) -> str:
-        """The interpreter of the cluster's nodes: ours on this machine."""
-        return sys.executable if self.local else "python"
-
     def modules(self) -> list[Path] | None:
-        """Our own code, to travel with the job; a local head runs on this very installation."""
+        """Our own code, to travel with the job; None where the nodes run on this very installation."""
         root = Path(__file__).resolve().parent.parent
-        return None if self.local else [root / name for name in ("orchestrator", "workers", "cluster")]
+        here = self.python == sys.executable
+        return None if here else [root / name for name in ("orchestrator", "workers", "cluster")]
 
 
 @contextlib.contextmanager
@@ -61,14 +60,19 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
     from cluster.jobs import connect
 
     if address is not None and address != "auto":
-        yield Cluster(connect(address), local=False, started=False)
+        yield Cluster(connect(address), "python", local=False, started=False)
         return
     head = local.find()
     started = head is None
     if head is None:
         tell("Starting a local Ray head on loopback.")
         head = local.start(num_cpus=cpus)
-    cluster = Cluster(connect("auto"), local=True, started=started)
+    if not Path(head.python).exists():
+        raise UsageError(
+            f"The local Ray head was started with {head.python}, which is gone: it can start no process any more. "
+            "End it with `muster cluster down`, then try again."
+        )
+    cluster = Cluster(connect("auto"), head.python, local=True, started=started)
     try:
         yield cluster
     except KeyboardInterrupt:
@@ -88,7 +92,7 @@ def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "lau
         REQUEST: json.dumps(dataclasses.asdict(request)),
         ATTEMPT: attempt,
     }
-    command = " ".join(["exec", cluster.python(), "-m", "orchestrator.job", verb, *splits])
+    command = " ".join(["exec", cluster.python, "-m", "orchestrator.job", verb, *splits])
     return cluster.jobs.submit(command, attempt, environment, cluster.modules(), {"run": request.run})
 
 
@@ -167,7 +171,7 @@ def stop(cluster: Cluster, run: str, *, now: bool) -> str:
     if now:
         cluster.jobs.stop(attempt)
         return f"{run} was ended; finished epochs are kept. Go on with: muster resume {run}"
-    command = f"exec {cluster.python()} -m orchestrator.job stop {attempt}"
+    command = f"exec {cluster.python} -m orchestrator.job stop {attempt}"
     helper = f"stop-{attempt}-{new_attempt_id()}"
     cluster.jobs.submit(command, helper, job_settings(), cluster.modules(), {"stops": run})
     ends = [

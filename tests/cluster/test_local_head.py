@@ -217,6 +217,7 @@ def write_record(state: Path, home: Path, *, pid: int, born: str) -> Path:
         temp_dir=str(home),
         token_path=str(home / "token"),
         ray_version="2.60.0",
+        python=sys.executable,
         started=0.0,
     )
     record.write_text(json.dumps(asdict(head)))
