@@ -224,14 +224,15 @@ def saved_run(run: str, storage: str) -> AnyRequest:
 
     store = Store(whole_path(storage))
     run_status(store, run)  # says which runs there are
-    saved = store.run(run).read("run.json")
+    folder = store.run(run)
+    saved, where = folder.read("run.json"), folder.place("run.json")
     if saved.get("kind") == "reproduce":
         from orchestrator.targets import parse_options
 
-        return dataclasses.replace(parse_options(saved), name=run, storage=store.root)
+        return dataclasses.replace(parse_options(saved, where), name=run, storage=store.root)
     if saved.get("kind") == "search":
-        search = parse_search(saved)
+        search = parse_search(saved, where)
         return dataclasses.replace(
             search, base=dataclasses.replace(search.base, name=run, storage=store.root)
         )
-    return dataclasses.replace(parse_request(saved), name=run, storage=store.root)
+    return dataclasses.replace(parse_request(saved, where), name=run, storage=store.root)

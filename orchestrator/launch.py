@@ -53,7 +53,7 @@ def check_name(request: LaunchRequest, store: Store) -> RunFolder:
     saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "launch")
     if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_request(saved).identity(), request.identity())
+        changed = differences(parse_request(saved, run.place("run.json")).identity(), request.identity())
         if changed:
             raise UsageError(
                 f"There is a run {request.run} in {store.root}, and it was asked for otherwise: "
@@ -160,10 +160,14 @@ def from_store(request: LaunchRequest, emit: Emit) -> bool:
     store = Store(request.storage)
     if request.ensemble.weights != "none":
         return False  # their content must be read first
-    saved = store.run(request.run).read("run.json")
+    run = store.run(request.run)
+    saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "launch")
-    answer, metrics = (store.run(request.run).read(name) for name in ("answer.json", "metrics.json"))
-    if not (saved and answer and metrics) or differences(parse_request(saved).identity(), request.identity()):
+    answer = run.read("answer.json", "precision", "paths")
+    metrics = run.read("metrics.json", "identity", "splits")
+    if not (saved and answer and metrics):
+        return False
+    if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
         return False
     prepared = prepare(request, store, None)
     if prepared is None:

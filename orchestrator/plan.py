@@ -343,9 +343,14 @@ def _alike(store: Store, key: str, spec: ModelSpec) -> bool:
     found = store.files.find(store.model(key) / "spec.json")
     if found is None:
         return False
-    other = json.loads(found)
     same = ("method", "backbone", "train_digest", "precision", "threads")
-    return all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
+    try:
+        other = json.loads(found)
+        return (
+            all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
+        )
+    except (ValueError, KeyError, TypeError):  # damaged: there are others to measure by
+        return False
 
 
 def _measured_on(done: Done) -> str:

@@ -93,7 +93,7 @@ def check_run_name(options: ReproduceOptions, store: Store) -> RunFolder:
     saved = run.read("run.json")
     refuse_other_kind(saved, options.run, "reproduce")
     if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_options(saved).identity(), options.identity())
+        changed = differences(parse_options(saved, run.place("run.json")).identity(), options.identity())
         if changed:
             raise UsageError(
                 f"There is a reproduction {options.run} in {store.root}, and it was asked for otherwise: "

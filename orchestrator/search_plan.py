@@ -102,7 +102,7 @@ def check_search_name(request: SearchRequest, store: Store) -> RunFolder:
     saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "search")
     if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_search(saved).identity(), request.identity())
+        changed = differences(parse_search(saved, run.place("run.json")).identity(), request.identity())
         if changed:
             raise UsageError(
                 f"There is a search {request.run} in {store.root}, and it was asked for otherwise: "

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import itertools
 import math
+import sys
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -138,15 +139,15 @@ def _value(kind: type, text: str) -> Value:
         return text
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or an integer of thousands of digits
         value = None
     names = {int: "a whole number", float: "a number", bool: "true or false"}
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, int | float):
         raise ValueError(f"{text!r} is not {names[kind]}")
+    if not abs(value) <= sys.float_info.max:  # an integer may be larger than any other number
+        raise ValueError(f"{text!r} is not finite")
     if kind is int and value != int(value):
         raise ValueError(f"{text!r} is not {names[kind]}")
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not finite")
     return kind(value)
 
 

@@ -17,9 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from orchestrator.input_checks import backbone_problems, resize_problems
+from orchestrator.loading import parse_saved, replaced
 from orchestrator.search_space import Axis, Value, draws, grid, parse_axes
 from orchestrator.spec import STRICT, LaunchRequest, load
 from workers import datasets
@@ -110,14 +109,11 @@ class SearchRequest:
         ensemble = {key: value for key, value in settings.items() if key in {"D", "backbone"}}
         recipe = {key: value for key, value in settings.items() if key not in ensemble}
         base = self.base
-        try:
-            found = dataclasses.replace(
-                base,
-                ensemble=dataclasses.replace(base.ensemble, L=L or base.ensemble.L, **ensemble),  # type: ignore[arg-type]
-                recipe=dataclasses.replace(base.recipe, **recipe),  # type: ignore[arg-type]
-            )
-        except ValueError as error:
-            raise UsageError([f"{part}." for part in str(error).split("; ")]) from error
+        found = dataclasses.replace(
+            base,
+            ensemble=replaced(base.ensemble, {"L": L or base.ensemble.L, **ensemble}),
+            recipe=replaced(base.recipe, recipe),
+        )
         problems = backbone_problems(found.ensemble.backbone, {found.recipe.crop, found.view.crop})
         problems += resize_problems({"recipe": found.recipe, "view": found.view})
         if problems:
@@ -167,12 +163,10 @@ def load_search(
     return named(SearchRequest(base=base, search=settings))
 
 
-def parse_search(saved: Mapping[str, Any]) -> SearchRequest:
-    """A request from the JSON that a run's folder keeps."""
-    try:
-        return TypeAdapter(SearchRequest).validate_python(dict(saved))
-    except ValidationError as error:
-        raise UsageError(f"The search's run.json can't be read: {error.errors()[0]['msg']}.") from error
+def parse_search(saved: Mapping[str, Any], where: str) -> SearchRequest:
+    """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
+    found: SearchRequest = parse_saved(SearchRequest, saved, where)
+    return found
 
 
 def named(request: SearchRequest) -> SearchRequest:

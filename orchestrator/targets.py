@@ -15,9 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from orchestrator.asks import Ask
+from orchestrator.loading import parse_saved
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import load
 from orchestrator.tables import TABLES, Table, for_table
@@ -130,12 +129,10 @@ def load_options(
     return named(options)
 
 
-def parse_options(saved: Mapping[str, Any]) -> ReproduceOptions:
-    """A request from the JSON that a run's folder keeps."""
-    try:
-        return TypeAdapter(ReproduceOptions).validate_python(dict(saved))
-    except ValidationError as error:
-        raise UsageError(f"The reproduction's run.json can't be read: {error.errors()[0]['msg']}.") from error
+def parse_options(saved: Mapping[str, Any], where: str) -> ReproduceOptions:
+    """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
+    found: ReproduceOptions = parse_saved(ReproduceOptions, saved, where)
+    return found
 
 
 def named(options: ReproduceOptions) -> ReproduceOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from orchestrator.spec import load, to_dict
 from tests.cli import Muster, Ran
 from workers.backbones import build
+from workers.files import Files
+from workers.store import RunFolder
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def refused(muster_without_cluster: Muster, tmp_path: Path):
         (["--dataset", "folder"], ["--data-root"]),
         (["--dataset", "folder", "--data-root", "/no/such/place"], ["/no/such/place", "--data-root"]),
         (["--epochs", 0], ["epochs = 0", "at least 1"]),
-        (["--set", "lrr=1"], ["lrr", "Did you mean lr?"]),
+        (["--set", "lrr=1"], ["lrr", "Did you mean lr?", "docs/settings.md"]),
         (["--set", "lr"], ["--set lr", "key=value"]),
         (["--set", "resize=square:256"], ["resize", "squash:N"]),
         (["--preset", "papre"], ["papre", "paper, code, glyphs"]),
@@ -49,9 +53,27 @@ def refused(muster_without_cluster: Muster, tmp_path: Path):
         (["--train-classes", 900], ["--train-classes 900", "has 200"]),
         (["--image-size", 4], ["image_size = 4"]),
         (["--precision", "fp8"], ["precision", "fp8"]),
+        (["--set", "epochs=1.5"], ["recipe.epochs = 1.5", "a valid integer"]),
+        (["--set", "recipe.milestones=3"], ["recipe.milestones = 3", "a list"]),
         (["--gpus-per-member", 1.5], ["gpus_per_member = 1.5"]),
+        (["--gpus-per-member", "inf"], ["gpus_per_member = inf"]),
         (["--eval-memory", "lots"], ["eval_memory", "512MB"]),
+        (["--eval-memory", "infGB"], ["eval_memory = 'infGB'", "512MB"]),
+        (["--eval-memory", "nanGB"], ["eval_memory = 'nanGB'", "512MB"]),
+        (["--eval-memory", "1e308GB"], ["eval_memory = '1e308GB'", "512MB"]),
         (["--name", "a/b"], ["name = 'a/b'"]),
+        (["--name", ".."], ["name = '..'", "begins with a letter or a digit"]),
+        (["--name", "é"], ["name = 'é'", "A to Z"]),
+        (["--name", "x" * 300], ["name = 'xxx", "at most 100"]),
+        (["--dataset", "folder", "--set", "data.root=7"], ["data.root = 7", "must be text"]),
+        (["--set", 'preset=["a"]'], ["preset = ['a']", "must be text"]),
+        (["--set", 'backbone=["a"]'], ["ensemble.backbone = ['a']", "must be text"]),
+        (["--set", "storage=7"], ["storage = 7", "must be text"]),
+        (["--image-size", 0], ["image_size = 0", "8 to 9459"]),
+        (["--image-size", 99999999], ["image_size = 99999999"]),
+        (["--set", "resize=squash:99999999"], ["resize = 'squash:99999999'", "1 to 9459"]),
+        (["--set", "view.crop=99999"], ["view.crop = 99999", "at most 9459"]),
+        (["--set", "batch_norm=frozen"], ["ensemble.batch_norm: only bier has it", "statistics"]),
         (["--weights", "/no/such/file.pt"], ["/no/such/file.pt", "no such file"]),
         (["--config", "/no/such/run.toml"], ["/no/such/run.toml"]),
         (["--address", "ftp://x"], ["ftp://x"]),
@@ -70,6 +92,22 @@ def test_all_mistakes_come_in_one_message(refused, tmp_path: Path) -> None:
     for part in ("D = 1", "L = -3", "learning_rate", "nonsense", "resnet19", "momentum = 2"):
         assert part in err
     assert "There are: epochs, batch_size, lr" in err
+
+
+def test_ranges_are_told_beside_a_key_that_is_required_and_of_the_wrong_type(refused) -> None:
+    flags = ["epochs=1.5", "lr=nan", "batch_size=0", "view.crop=x"]
+    err = refused(*(word for flag in flags for word in ("--set", flag))).err
+    for part in ("recipe.epochs = 1.5", "recipe.lr = nan", "recipe.batch_size = 0", "view.crop = 'x'"):
+        assert part in err
+
+
+@pytest.mark.parametrize("text", ["recipe = 3", "[[recipe]]\nepochs = 3"])
+def test_a_section_that_is_none_is_named(refused, tmp_path: Path, text: str) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    err = refused("--config", config).err
+    assert f"{config}: recipe is a section: write [recipe]" in err
+    assert "Did you mean" not in err
 
 
 def test_json_is_answered_with_json_also_when_refused(muster_without_cluster: Muster, tmp_path: Path) -> None:
@@ -152,6 +190,82 @@ def test_a_truncated_image_stops_the_run_before_training(
     )
     assert "class 03/2.jpg" in ran.err
     assert ran.document["state"] == "done"
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A store of two runs: `good`, and `cut`, whose run.json is to be written."""
+    for name in ("good", "cut"):
+        RunFolder(Files(str(tmp_path)), name).write("run.json", to_dict(load(None, {"method": "dreml"}, [])))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status", "cut"], ["logs", "cut"], ["resume", "cut"], ["gather", "cut"], ["evaluate", "cut"],
+     ["correlation", "cut"], ["launch", "dreml", "--name", "cut"]],
+)  # fmt: skip
+def test_a_damaged_run_is_named_with_the_cure(
+    muster_without_cluster: Muster, damaged: Path, command: list[str]
+) -> None:
+    (damaged / "runs/cut/run.json").write_text('{"method": ')
+    ran = muster_without_cluster(*command, "--storage", damaged, "--json", code=2)
+    assert "runs/cut/run.json is damaged" in ran.document["message"]
+    assert "launch again" in ran.err
+    assert "Starting a local Ray head" not in ran.err
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"method": "dreml"}', '{"ensemble": {"L": "abc"}}'])
+def test_one_damaged_run_hides_no_other(muster_without_cluster: Muster, damaged: Path, content: str) -> None:
+    (damaged / "runs/cut/run.json").write_text(content)
+    rows = muster_without_cluster("runs", "--storage", damaged, "--json").document
+    assert [(row["run"], row["state"]) for row in rows] == [("cut", "damaged"), ("good", "new")]
+
+
+def test_a_request_that_was_changed_by_hand_is_named_with_its_file(
+    muster_without_cluster: Muster, damaged: Path
+) -> None:
+    file = damaged / "runs/cut/run.json"
+    request = json.loads(file.read_text())
+    request["ensemble"]["D"] = 1
+    file.write_text(json.dumps(request))
+    assert (
+        f"{file}: ensemble.D = 1:"
+        in muster_without_cluster("resume", "cut", "--storage", damaged, code=2).err
+    )
+    file.write_text('{"kind": "reproduce"}')
+    assert (
+        f"{file}: target is missing."
+        in muster_without_cluster("resume", "cut", "--storage", damaged, code=2).err
+    )
+
+
+@pytest.mark.parametrize("name", ["plan.json", "answer.json", "metrics.json"])
+def test_other_damaged_files_of_a_run_can_be_deleted(
+    muster_without_cluster: Muster, damaged: Path, name: str
+) -> None:
+    (damaged / "runs/cut" / name).write_text("[]")
+    command = ["launch", "dreml", "--name", "cut", "--storage", damaged]
+    err = muster_without_cluster(*command, code=2).err
+    assert f"runs/cut/{name} is damaged" in err
+    assert "Delete it: muster resume cut" in err
+
+
+def test_a_resumed_run_is_asked_for_what_it_can_be(muster_without_cluster: Muster, damaged: Path) -> None:
+    flags = ["--parallel", -1, "--gpus-per-member", "nan", "--storage", damaged]
+    err = muster_without_cluster("resume", "good", *flags, code=2).err
+    assert "resources.parallel = -1" in err
+    assert "resources.gpus_per_member = nan" in err
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "resume", "stop", "gather", "evaluate", "correlation"])
+def test_a_name_that_no_run_can_have_is_refused_before_anything_starts(
+    muster_without_cluster: Muster, damaged: Path, command: str
+) -> None:
+    where = [] if command == "stop" else ["--storage", damaged]
+    ran = muster_without_cluster(command, "good/../good", *where, code=2)
+    assert "name = 'good/../good'" in ran.err
+    assert "Starting a local Ray head" not in ran.err
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "resume", "gather", "evaluate"])
