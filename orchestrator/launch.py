@@ -15,6 +15,7 @@ from orchestrator.events import Event, event
 from orchestrator.plan import (
     Plan,
     check_listing,
+    known_weights,
     make_plan,
     metrics_identity,
     prepare,
@@ -22,6 +23,7 @@ from orchestrator.plan import (
 )
 from orchestrator.protocols import draws_of, protocol_text
 from orchestrator.spec import LaunchRequest, open_data, parse_request, to_dict
+from workers.datasets import Split
 from workers.errors import MusterError, UsageError
 from workers.model import Precision
 from workers.store import RunFolder, Store
@@ -60,6 +62,18 @@ def check_name(request: LaunchRequest, store: Store) -> RunFolder:
                 f"{'; '.join(changed)}. Give --name another name, or ask for the same."
             )
     return run
+
+
+def check_here(request: LaunchRequest, store: Store) -> tuple[dict[str, Split], str | None]:
+    """All that a launch would refuse and that can be told before a cluster is asked: nothing stays written.
+
+    The data's splits, and the digest of the initial weights, None if it is not known. Raises UsageError and
+    StoreError.
+    """
+    _, splits = check_listing(request)
+    weights = known_weights(request)
+    check_name(request, store)
+    return splits, weights
 
 
 def refuse_other_kind(saved: Any, run: str, kind: str) -> None:

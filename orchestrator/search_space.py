@@ -24,6 +24,8 @@ from workers.model import Recipe
 from workers.rng import uniforms
 
 POINTS = 4
+#: Each is prepared before any is trained, and people read a row of each.
+MOST_TRIALS = 1000
 Value = int | float | str | bool
 _KINDS: dict[Any, type] = {int: int, float: float, bool: bool, str: str}
 
@@ -123,10 +125,12 @@ def _parse_range(key: str, kind: type, spec: str) -> Axis:
     for option in options:
         if option in {"linear", "log"}:
             scale = "log" if option == "log" else "linear"
-        elif option.isdecimal() and int(option) >= 2:
+        elif option.isdecimal() and len(option) <= len(str(MOST_TRIALS)) and 2 <= int(option) <= MOST_TRIALS:
             points = int(option)
         else:
-            raise ValueError(f"{option!r} is neither linear, log nor a number of points from 2 up")
+            raise ValueError(
+                f"{option!r} is neither linear, log nor a number of points from 2 to {MOST_TRIALS}"
+            )
     if not low < high:
         raise ValueError("the range is empty: write the lower bound first, as 12..100")
     if scale == "log" and low <= 0:

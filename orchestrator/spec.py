@@ -29,6 +29,10 @@ from workers.model import InputRecipe, Recipe, TestView, check
 from workers.store import check_run_name
 
 Method = Literal["dreml", "bier", "baseline"]
+#: The papers' largest ensembles have 48; every member has a key, a place in the queue and a row in the report.
+MOST_MEMBERS = 1000
+#: Each is a ranking of the whole gallery.
+MOST_REPEATS = 1000
 STRICT: dict[str, str] = {"extra": "forbid"}
 
 
@@ -61,6 +65,7 @@ class DataRequest:
         check(
             {
                 f"repeats = {self.repeats}: a spread needs at least 2": self.repeats >= 2,
+                f"repeats = {self.repeats}: {MOST_REPEATS} is the most": self.repeats <= MOST_REPEATS,
                 f"repeats = {self.repeats} has no effect without vehicleid_protocol = reid": self.repeats
                 == 10
                 or self.vehicleid_protocol == "reid",
@@ -100,6 +105,7 @@ class EnsembleRequest:
             {
                 f"D = {self.D}: an embedding needs at least 2 meta-classes": self.D >= 2,
                 f"L = {self.L}: an ensemble needs at least 1 member": self.L >= 1,
+                f"L = {self.L}: an ensemble has at most {MOST_MEMBERS} members": self.L <= MOST_MEMBERS,
                 f"threads = {self.threads}: must be at least 1": self.threads >= 1,
             }
         )
@@ -172,12 +178,20 @@ def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) 
     """
     settings: Settings = {section: {} for section in ALL_SECTIONS}
     problems = merge_file(settings, config, ALL_SECTIONS, TOP) if config else []
+    said = [settings.get("method")]
     for name, value in flags.items():
         if value is not None:
             put(settings, name, value)
     sections = METHOD_SECTIONS.get(str(settings.get("method")), SECTIONS)
     for assignment in assignments:
         problems += assign(settings, assignment, sections, TOP)
+    method = flags.get("method")
+    for other in [*said, settings.get("method")] if method else []:
+        if other not in {None, method}:
+            problems.append(
+                f"method = {other!r}: this command's is {method}; muster launch has one for each method."
+            )
+            settings["method"] = method
     return _build(settings, problems)
 
 

@@ -73,6 +73,18 @@ def refused(muster_without_cluster: Muster, tmp_path: Path):
         (["--image-size", 99999999], ["image_size = 99999999"]),
         (["--set", "resize=squash:99999999"], ["resize = 'squash:99999999'", "1 to 9459"]),
         (["--set", "view.crop=99999"], ["view.crop = 99999", "at most 9459"]),
+        (["--L", 100000000], ["L = 100000000", "at most 1000"]),
+        (["--train-classes", 1], ["--train-classes 1", "at least 2 classes"]),
+        (["--set", "method=bier"], ["method = 'bier'", "this command's is dreml"]),
+        (["--data-root", "/no/:bug:/[red]x", "--dataset", "folder"], ["/no/:bug:/[red]x"]),
+        (["--weights", "/tmp"], ["--weights /tmp: is a folder"]),
+        (["--dry-run", "--weights", "/no/such/file.pt"], ["/no/such/file.pt", "no such file"]),
+        (
+            ["--address", "nonsense", "--storage", "relative"],
+            ["'nonsense' is not an address", "absolute path"],
+        ),
+        (["--dry-run", "--address", "nonsense", "--storage", "/abs"], ["'nonsense' is not an address"]),
+        (["--dry-run", "--address", "http://127.0.0.1:9", "--storage", "/abs"], ["without --address"]),
         (["--set", "batch_norm=frozen"], ["ensemble.batch_norm: only bier has it", "statistics"]),
         (["--weights", "/no/such/file.pt"], ["/no/such/file.pt", "no such file"]),
         (["--config", "/no/such/run.toml"], ["/no/such/run.toml"]),
@@ -116,6 +128,55 @@ def test_json_is_answered_with_json_also_when_refused(muster_without_cluster: Mu
     assert "D = 1" in ran.document["message"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["launch", "dreml", "--D", "abc"], "--D"), (["runs", "--nope"], "--nope"), (["status"], "argument"),
+     (["nope"], "No such command")],
+)  # fmt: skip
+def test_json_is_answered_with_json_also_when_the_parser_refuses(
+    muster_without_cluster: Muster, words: list[str], said: str
+) -> None:
+    ran = muster_without_cluster(*words, "--json", code=2)
+    assert (ran.document["state"], ran.document["exit_code"]) == ("failed", 2)
+    assert said in ran.document["message"]
+    assert said in ran.err
+
+
+def test_a_file_that_means_another_method_is_refused(refused, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('method = "bier"\n')
+    assert "method = 'bier': this command's is dreml" in refused("--config", config).err
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize("storage", ["/etc/passwd", "/proc/x"])
+def test_a_place_that_cant_be_a_store_is_refused_also_by_a_dry_run(
+    muster_without_cluster: Muster, storage: str, dry_run: list[str]
+) -> None:
+    ran = muster_without_cluster("launch", "dreml", "--storage", storage, *dry_run, code=2)
+    assert f"Can't write {storage}" in ran.err
+    assert "--storage" in ran.err
+
+
+def test_a_dry_run_plans_with_the_initial_weights_of_a_file(
+    muster_without_cluster: Muster, shapes: Path, tmp_path: Path
+) -> None:
+    store, file = tmp_path / "store", tmp_path / "conv4.pt"
+    torch.save(build("conv4", 10, 0).state_dict(), file)
+    where = ["--storage", store, "--image-size", 32]
+    muster_without_cluster("data", "pack", "folder", "--data-root", shapes, *where)
+    flags = ["--dataset", "folder", "--data-root", shapes, "--D", 4, "--L", 2, *where, "--dry-run", "--json"]
+    launch = ["launch", "dreml", *flags, "--backbone", "conv4"]
+    plain, ours = (
+        muster_without_cluster(*launch, "--weights", weights).document for weights in ("none", file)
+    )
+    assert (plain["to_train"], ours["to_train"]) == (2, 2)
+    members = [[row["value"] for row in found["rows"][3:]] for found in (plain, ours)]
+    assert not set(members[0]) & set(members[1])  # other weights, other keys
+    unknown = muster_without_cluster("launch", "dreml", *flags, "--weights", "imagenet").document
+    assert "until ImageNet's weights are fetched" in unknown["sentence"]
+
+
 def test_a_toml_file_that_is_none_is_named_with_the_line(refused, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text("[ensemble\nD = 3\n")
@@ -134,6 +195,15 @@ def test_weights_that_would_run_code_are_refused(refused, tmp_path: Path) -> Non
     file = tmp_path / "evil.pt"
     torch.save({"state_dict": Path}, file)
     assert "not a safetensors file or a state dict" in refused("--weights", file).err
+
+
+def test_a_file_of_weights_that_is_cut_short_is_told_in_a_sentence(refused, tmp_path: Path) -> None:
+    whole, file = tmp_path / "whole.pt", tmp_path / "cut.pt"
+    torch.save(build("conv4", 10, 0).state_dict(), whole)
+    file.write_bytes(whole.read_bytes()[:5000])
+    err = refused("--weights", file).err
+    assert "cut short" in err
+    assert "miniz" not in err
 
 
 def test_a_test_split_without_pairs_is_refused(refused, tmp_path: Path) -> None:

@@ -140,6 +140,11 @@ def test_a_wrong_flag_is_named_with_its_cure(
     assert not list(store.glob("*"))
 
 
+def test_a_dry_run_counts_models(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    found = muster_without_cluster("launch", "bier", "--storage", tmp_path / "s", "--dry-run", "--json")
+    assert found.document["sentence"].startswith("1 model: ")
+
+
 def test_more_ranks_than_the_cluster_has_place_for_are_refused(
     muster: Muster, small_bier: list[object], tmp_path: Path
 ) -> None:
