@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from cluster.errors import ClusterError
 from orchestrator.options import tell, whole_path
 from orchestrator.output import answer_table, err, show_document, show_rows
 from orchestrator.reproduce_spec import ReproduceOptions
@@ -24,8 +25,9 @@ def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
     """With a local head, paths are this shell's; with --address they are the cluster's, and must be whole."""
     data, ensemble = request.data, request.ensemble
     if address is not None and address != "auto":
+        problems = _address_problems(address)
         places = {"--storage": request.storage, "--data-root": data.root, "--weights": ensemble.weights}
-        relative = [
+        problems += [
             f"{flag} {place}: with --address, give an absolute path or a URI that every node can reach."
             for flag, place in places.items()
             if place
@@ -33,8 +35,8 @@ def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
             and "://" not in place
             and not Path(place).is_absolute()
         ]
-        if relative:
-            raise UsageError(relative)
+        if problems:
+            raise UsageError(problems)
         return request
 
     def whole(place: str) -> str:
@@ -45,6 +47,24 @@ def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
     if ensemble.weights not in {"none", "imagenet"}:
         ensemble = dataclasses.replace(ensemble, weights=whole(ensemble.weights))
     return dataclasses.replace(request, data=data, ensemble=ensemble, storage=whole(request.storage))
+
+
+def _address_problems(address: str) -> list[str]:
+    from cluster import address as addresses
+
+    try:
+        addresses.parse(address)
+    except ClusterError as error:
+        return [f"--address: {error}"]
+    return []
+
+
+def refuse_dry_run_at(address: str | None) -> None:
+    """Raises UsageError for a dry run with a cluster's address, whose paths are not this machine's."""
+    if address is not None:
+        raise UsageError(
+            "--dry-run reads the data and the store from here: run it on a machine that sees them, without --address."
+        )
 
 
 def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceOptions:
@@ -71,10 +91,7 @@ def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceO
 def show_preview(request: LaunchRequest, address: str | None, as_json: bool) -> None:
     from orchestrator.preview import preview
 
-    if address is not None:
-        raise UsageError(
-            "--dry-run reads the data and the store from here: run it on a machine that sees them."
-        )
+    refuse_dry_run_at(address)
     found = preview(request)
     show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])
 
@@ -83,15 +100,10 @@ def run_launch(
     request: LaunchRequest, address: str | None, detach: bool, as_json: bool, *splits: str
 ) -> None:
     """Answers from the store if it can; else submits a job and follows it to its end."""
-    from orchestrator.launch import check_name, from_store
-    from orchestrator.plan import check_listing, check_weights
+    from orchestrator.launch import check_here, from_store
 
-    local = address is None
-    if local:
-        check_listing(request)
-        if request.ensemble.weights not in {"none", "imagenet"}:
-            check_weights(request)
-        check_name(request, Store(request.storage))
+    if address is None:
+        check_here(request, Store(request.storage))
         ends: list[dict[str, Any]] = []
         if not splits and from_store(request, ends.append):
             _finish([item for item in ends if item["event"] == "plan"], ends[-1], as_json)
@@ -103,14 +115,10 @@ def run_launch(
 def run_search(request: SearchRequest, address: str | None, detach: bool, as_json: bool) -> None:
     """Submits a search's job and follows it to its end."""
     from orchestrator.output import search_table
-    from orchestrator.plan import check_weights
-    from orchestrator.search_plan import check_search, check_search_name
+    from orchestrator.search_plan import check_here
 
     if address is None:
-        check_search(request)
-        if request.base.ensemble.weights not in {"none", "imagenet"}:
-            check_weights(request.base)
-        check_search_name(request, Store(request.storage))
+        check_here(request, Store(request.storage))
     end = _submitted(request, address, detach, as_json, "search")
     if end is not None:
         _finish([], end, as_json, search_table)
@@ -120,12 +128,11 @@ def run_reproduce(options: ReproduceOptions, address: str | None, detach: bool, 
     """Answers from the store if it can; else submits a reproduction's job and follows it to its end."""
     from orchestrator.output import reproduce_table
     from orchestrator.reproduce_answer import answer_from_store, end_of
-    from orchestrator.reproduce_plan import check_data, check_run_name, draft
+    from orchestrator.reproduce_plan import check_here, draft
 
     if address is None:
         found = draft(options)
-        check_data(found.works)
-        check_run_name(options, Store(options.storage))
+        check_here(options, found, Store(options.storage))
         answer = answer_from_store(options, found)
         if answer is not None:
             _finish([], end_of(answer, []), as_json, reproduce_table)
@@ -224,14 +231,15 @@ def saved_run(run: str, storage: str) -> AnyRequest:
 
     store = Store(whole_path(storage))
     run_status(store, run)  # says which runs there are
-    saved = store.run(run).read("run.json")
+    folder = store.run(run)
+    saved, where = folder.read("run.json"), folder.place("run.json")
     if saved.get("kind") == "reproduce":
         from orchestrator.targets import parse_options
 
-        return dataclasses.replace(parse_options(saved), name=run, storage=store.root)
+        return dataclasses.replace(parse_options(saved, where), name=run, storage=store.root)
     if saved.get("kind") == "search":
-        search = parse_search(saved)
+        search = parse_search(saved, where)
         return dataclasses.replace(
             search, base=dataclasses.replace(search.base, name=run, storage=store.root)
         )
-    return dataclasses.replace(parse_request(saved), name=run, storage=store.root)
+    return dataclasses.replace(parse_request(saved, where), name=run, storage=store.root)

@@ -7,6 +7,7 @@ error. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 partial, 13
 from __future__ import annotations
 
 import os
+import sys
 
 import typer
 
@@ -19,6 +20,10 @@ from orchestrator import (
     commands_run,
     commands_search,
 )
+from orchestrator.options import refuse
+from workers.errors import UsageError
+
+EXIT_ABORTED = 1
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,4 +66,23 @@ app.command()(commands_cluster.doctor)
 def main() -> None:
     """Entry point of the console script."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    app()
+    if "--json" not in sys.argv[1:]:
+        app()
+    else:
+        sys.exit(_answering_with_json())
+
+
+def _answering_with_json() -> int:
+    """Runs the command; what the parser refuses is answered with a document like every other refusal."""
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except typer.Abort:
+        refuse(["Aborted."], EXIT_ABORTED, as_json=True)
+        return EXIT_ABORTED
+    except Exception as error:
+        # The parser's errors have it, in click and in the copy of click that newer typers bring.
+        if not hasattr(error, "format_message"):
+            raise
+        code = int(getattr(error, "exit_code", UsageError.exit_code))
+        refuse([error.format_message()], code, as_json=True)
+        return code

@@ -11,7 +11,7 @@ from orchestrator.output import out, show_document, show_rows
 from workers.errors import UsageError
 
 Name = Annotated[str, typer.Argument(help="The data set: see `muster data list`.")]
-Root = Annotated[str | None, typer.Option("--root", help="The folder of your copy.")]
+Root = Annotated[str | None, typer.Option("--data-root", "--root", help="The folder of your copy.")]
 TestList = Annotated[str, typer.Option(help="vehicleid's test list: small, medium or large.")]
 AllowCounts = Annotated[
     bool, typer.Option("--allow-counts", help="Go on with a copy that is not as published.")

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.attach import placed_options, run_reproduce
+from orchestrator.attach import placed_options, refuse_dry_run_at, run_reproduce
 from orchestrator.options import Address, AsJson, Detach, guarded
 from orchestrator.output import show_document, show_rows
 from orchestrator.targets import ALL, TARGETS, load_options
-from workers.errors import UsageError
 
 
 @guarded
@@ -70,9 +69,6 @@ def reproduce(
         return
     from orchestrator.reproduce_preview import preview
 
-    if address is not None:
-        raise UsageError(
-            "--dry-run reads the data and the store from here: run it on a machine that sees them."
-        )
+    refuse_dry_run_at(address)
     found = preview(options)
     show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.attach import run_launch, run_reproduce, run_search, saved_request, saved_run
+from orchestrator.loading import replaced
 from orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, tell, whole_path
 from orchestrator.output import answer_table, show_document, show_rows
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.search_spec import SearchRequest
 from workers.errors import UsageError
-from workers.store import Store
+from workers.store import Store, check_run_name
 
 
 @guarded
@@ -67,6 +68,7 @@ def stop(
     from cluster import local
     from orchestrator import submit
 
+    check_run_name(run)
     if address is None and local.find() is None:
         raise UsageError(
             f"No local Ray head runs, so {run} is not running here. Name its cluster: --address."
@@ -91,7 +93,8 @@ def resume(
     request: Any = saved.base if isinstance(saved, SearchRequest) else saved
     changes: dict[str, Any] = {"parallel": parallel, "gpus_per_member": gpus_per_member}
     given = {name: value for name, value in changes.items() if value is not None}
-    request = dataclasses.replace(request, resources=dataclasses.replace(request.resources, **given))
+    resources = replaced(request.resources, given, "resources.")
+    request = dataclasses.replace(request, resources=resources)
     if isinstance(saved, SearchRequest):
         run_search(dataclasses.replace(saved, base=request), address, detach, as_json)
     elif isinstance(saved, ReproduceOptions):

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.attach import placed, run_search
+from orchestrator.attach import placed, refuse_dry_run_at, run_search
 from orchestrator.options import Address, AsJson, Detach, guarded
 from orchestrator.output import show_document, show_rows
 from orchestrator.search_spec import SearchRequest, load_search
-from workers.errors import UsageError
 
 
 @guarded
@@ -85,7 +84,8 @@ def search(
 ) -> None:
     """Finds a good number of meta-classes D and ensemble size L at the least cost."""
     flags = {
-        "data.dataset": dataset, "data.root": data_root, "image_size": image_size, "ensemble.L": max_L,
+        "method": "dreml", "ensemble.L": max_L,
+        "data.dataset": dataset, "data.root": data_root, "image_size": image_size,
         "ensemble.backbone": backbone, "ensemble.weights": weights, "preset": preset, "recipe.epochs": epochs,
         "ensemble.precision": precision, "ensemble.seed": seed, "data.train_classes": train_classes,
         "data.val_classes": val_classes, "data.skip_bad_images": skip_bad_images or None,
@@ -98,7 +98,7 @@ def search(
         "reduction": reduction, "plateau": plateau, "metric": metric, "select_on": select_on, "window": window,
         "budget_members": budget_members, "budget_gpu_hours": budget_gpu_hours,
     }  # fmt: skip
-    request = load_search(config, flags, set_ or [], _axes(D, search_ or []), steering)
+    request = load_search(config, flags, set_ or [], D, search_ or [], steering)
     request = dataclasses.replace(request, base=placed(request.base, address))
     if dry_run:
         _preview(request, address, as_json)
@@ -106,24 +106,9 @@ def search(
         run_search(request, address, detach, as_json)
 
 
-def _axes(D: str | None, others: list[str]) -> dict[str, str]:
-    axes = {} if D is None else {"D": D}
-    for text in others:
-        key, equals, spec = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--search {text}: write --search key=values, as --search lr=0.01,0.03.")
-        if key in axes:
-            raise UsageError(f"--search {text}: {key} is searched already; give all of its values at once.")
-        axes[key] = spec
-    return axes
-
-
 def _preview(request: SearchRequest, address: str | None, as_json: bool) -> None:
     from orchestrator.search_plan import preview_search
 
-    if address is not None:
-        raise UsageError(
-            "--dry-run reads the data and the store from here: run it on a machine that sees them."
-        )
+    refuse_dry_run_at(address)
     found: dict[str, Any] = preview_search(request)
     show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])

@@ -137,8 +137,8 @@ def resize_rules(data: DataSet, preset: str | None, image_size: int | None) -> M
     problems = []
     if preset not in presets.PRESETS:
         problems.append(f"preset = {preset!r}: there are {', '.join(presets.PRESETS)}.")
-    if side < 8:
-        problems.append(f"image_size = {side}: must be a whole number of pixels, at least 8.")
+    if problem := presets.side_problem(side):
+        problems.append(problem)
     if problems:
         raise UsageError(problems)
     recipe, view = presets.settings(preset, data.traits, side, None)

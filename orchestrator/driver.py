@@ -17,7 +17,8 @@ from orchestrator.launch import Emit, recall_at
 from orchestrator.outlook import Outlook
 from orchestrator.plan import Plan, metrics_identity
 from orchestrator.protocols import draws_of
-from orchestrator.spec import LaunchRequest, parse_bytes
+from orchestrator.resources import parse_bytes
+from orchestrator.spec import LaunchRequest
 from workers.errors import MusterError
 from workers.store import Store
 from workers.task import MemberTask
@@ -84,7 +85,7 @@ class Driver:
         keys = [task.key for task in members]
         ks, nmi, draws = recall_at(self.request), self.request.resources.nmi, draws_of(self.request.data)
         identity = metrics_identity(self.plan, keys, ks, nmi, draws)
-        found = self.store.run(self.request.run).read("metrics.json")
+        found = self.store.run(self.request.run).read("metrics.json", "identity")
         if found is None or found["identity"] != identity:
             memory = parse_bytes(self.request.resources.eval_memory)
             splits = {

@@ -93,7 +93,7 @@ def _launch(extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
     from orchestrator.spec import parse_request
     from workers.store import Store
 
-    request = parse_request(json.loads(os.environ[REQUEST]))
+    request = parse_request(json.loads(os.environ[REQUEST]), "The request")
     _connect()
     from orchestrator.launch import launch, open_run
 
@@ -105,7 +105,7 @@ def _search(log: EventLog, attempt: str) -> int:
     from orchestrator.search_spec import parse_search
     from workers.store import Store
 
-    request = parse_search(json.loads(os.environ[REQUEST]))
+    request = parse_search(json.loads(os.environ[REQUEST]), "The request")
     _connect()
     from orchestrator.search import open_search, search
 
@@ -117,7 +117,7 @@ def _reproduce(log: EventLog, attempt: str) -> int:
     from orchestrator.targets import parse_options
     from workers.store import Store
 
-    options = parse_options(json.loads(os.environ[REQUEST]))
+    options = parse_options(json.loads(os.environ[REQUEST]), "The request")
     _connect()
     from orchestrator.reproduce import open_reproduction, reproduce
 

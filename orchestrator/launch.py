@@ -15,6 +15,7 @@ from orchestrator.events import Event, event
 from orchestrator.plan import (
     Plan,
     check_listing,
+    known_weights,
     make_plan,
     metrics_identity,
     prepare,
@@ -22,6 +23,7 @@ from orchestrator.plan import (
 )
 from orchestrator.protocols import draws_of, protocol_text
 from orchestrator.spec import LaunchRequest, open_data, parse_request, to_dict
+from workers.datasets import Split
 from workers.errors import MusterError, UsageError
 from workers.model import Precision
 from workers.store import RunFolder, Store
@@ -53,13 +55,25 @@ def check_name(request: LaunchRequest, store: Store) -> RunFolder:
     saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "launch")
     if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_request(saved).identity(), request.identity())
+        changed = differences(parse_request(saved, run.place("run.json")).identity(), request.identity())
         if changed:
             raise UsageError(
                 f"There is a run {request.run} in {store.root}, and it was asked for otherwise: "
                 f"{'; '.join(changed)}. Give --name another name, or ask for the same."
             )
     return run
+
+
+def check_here(request: LaunchRequest, store: Store) -> tuple[dict[str, Split], str | None]:
+    """All that a launch would refuse and that can be told before a cluster is asked: nothing stays written.
+
+    The data's splits, and the digest of the initial weights, None if it is not known. Raises UsageError and
+    StoreError.
+    """
+    _, splits = check_listing(request)
+    weights = known_weights(request)
+    check_name(request, store)
+    return splits, weights
 
 
 def refuse_other_kind(saved: Any, run: str, kind: str) -> None:
@@ -160,10 +174,14 @@ def from_store(request: LaunchRequest, emit: Emit) -> bool:
     store = Store(request.storage)
     if request.ensemble.weights != "none":
         return False  # their content must be read first
-    saved = store.run(request.run).read("run.json")
+    run = store.run(request.run)
+    saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "launch")
-    answer, metrics = (store.run(request.run).read(name) for name in ("answer.json", "metrics.json"))
-    if not (saved and answer and metrics) or differences(parse_request(saved).identity(), request.identity()):
+    answer = run.read("answer.json", "precision", "paths")
+    metrics = run.read("metrics.json", "identity", "splits")
+    if not (saved and answer and metrics):
+        return False
+    if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
         return False
     prepared = prepare(request, store, None)
     if prepared is None:

@@ -11,42 +11,82 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from workers.errors import UsageError
+
 Settings = dict[str, Any]
 #: The dataclass of each section, by its name.
 Sections = Mapping[str, Any]
 
 
-def parse(kind: Any, values: Settings, section: str, problems: list[str]) -> Any:
-    """The settings of a section as its dataclass; None, and what is wrong, if they are not."""
+def parse(
+    kind: Any, values: Settings, section: str, problems: list[str], defaults: Mapping[str, Any] | None = None
+) -> Any:
+    """The settings of a section as its dataclass, over a preset's `defaults`; None, and what is wrong, if they
+    are not."""
+    defaults = defaults or {}
     try:
-        return TypeAdapter(kind).validate_python(values)
+        return TypeAdapter(kind).validate_python({**defaults, **values})
     except ValidationError as error:
         problems += complaints(error, section, kind)
         wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
         required = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
-        # Ranges are checked only when all types are right: tell them in the same message. Without a required key
-        # nothing more can be told.
-        if wrong and not wrong & required:
-            parse(kind, {key: value for key, value in values.items() if key not in wrong}, section, problems)
+        # Ranges are checked only when all types are right: tell them in the same message, with the defaults standing
+        # in. Without a required key that has none, nothing more can be told.
+        if wrong & values.keys() and not wrong & (required - defaults.keys()):
+            fine = {key: value for key, value in values.items() if key not in wrong}
+            parse(kind, fine, section, problems, defaults)
         return None
+
+
+def parse_saved(kind: Any, saved: Mapping[str, Any], where: str) -> Any:
+    """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError with all that is wrong."""
+    try:
+        return TypeAdapter(kind).validate_python(dict(saved))
+    except ValidationError as error:
+        raise UsageError([f"{where}: {text}" for text in complaints(error, "", kind)]) from error
 
 
 def complaints(error: ValidationError, section: str, kind: Any) -> list[str]:
     """Pydantic's findings as sentences: the key, what is wrong, and which keys there are."""
     found = []
     for item in error.errors():
-        where = ".".join(str(part) for part in ([section] if section else []) + list(item["loc"]))
+        inside = ".".join(str(part) for part in item["loc"])
+        where = ".".join(part for part in (section, inside) if part)
         if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
             known = [field.name for field in dataclasses.fields(kind)]
             near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             found.append(f"{where}: there is no such key.{hint} There are: {', '.join(known)}.")
         elif item["type"] == "value_error":
-            prefix = f"{section}." if section else ""
+            prefix = f"{where}." if where else ""
             found += [f"{prefix}{part}." for part in str(item["ctx"]["error"]).split("; ")]
+        elif item["type"] == "missing":
+            found.append(f"{where} is missing.")
         else:
-            found.append(f"{where} = {item.get('input')!r}: {item['msg'][0].lower()}{item['msg'][1:]}.")
+            found.append(f"{where} = {item.get('input')!r}: {_plain(item['type'], item['msg'])}.")
     return found
+
+
+#: What pydantic says in words of Python's.
+PLAIN = {
+    "string_type": "must be text, in quotes",
+    "tuple_type": "must be a list, as [1, 2]",
+    "dataclass_type": "must be a section with keys",
+    "int_from_float": "must be a valid integer, without a fraction",
+}
+
+
+def _plain(kind: str, message: str) -> str:
+    text = message.partition(", unable to ")[0]
+    return PLAIN.get(kind) or f"{text[0].lower()}{text[1:]}".replace("input should be", "must be")
+
+
+def replaced(settings: Any, changes: Mapping[str, Any], section: str = "") -> Any:
+    """A dataclass of settings with changes that a user asked for. Raises UsageError with all that is wrong."""
+    try:
+        return dataclasses.replace(settings, **changes)
+    except ValueError as error:
+        raise UsageError([f"{section}{part}." for part in str(error).split("; ")]) from error
 
 
 def merge_file(settings: Settings, path: Path, sections: Sections, top: Sequence[str]) -> list[str]:
@@ -55,12 +95,15 @@ def merge_file(settings: Settings, path: Path, sections: Sections, top: Sequence
         content = tomllib.loads(path.read_text())
     except OSError as error:
         return [f"--config {path}: {error.strerror}."]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of an integer of thousands of digits
         return [f"--config {path}: not valid TOML: {error}."]
     problems = []
     for key, value in content.items():
-        if key in sections and isinstance(value, dict):
-            settings[key].update(value)
+        if key in sections:
+            if isinstance(value, dict):
+                settings[key].update(value)
+            else:
+                problems.append(f"{path}: {key} is a section: write [{key}] once, and its keys below it.")
         elif key in top:
             settings[key] = value
         else:
@@ -79,7 +122,7 @@ def assign(settings: Settings, assignment: str, sections: Sections, top: Sequenc
         return [f"--set {assignment}: write --set key=value."]
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or an integer of thousands of digits
         value = text
     names = {
         field.name: section
@@ -96,7 +139,7 @@ def assign(settings: Settings, assignment: str, sections: Sections, top: Sequenc
     else:
         near = difflib.get_close_matches(key, [*names, *top], 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        return [f"--set {key}: there is no such key.{hint} There are: {', '.join(sorted({*names, *top}))}."]
+        return [f"--set {key}: there is no such key.{hint} docs/settings.md lists them all."]
     return []
 
 

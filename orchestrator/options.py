@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,12 +41,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
         except (MusterError, ClusterError) as error:
             problems = error.problems if isinstance(error, UsageError) else [str(error)]
-            for problem in problems:
-                tell(f"muster: {problem}")
-            if kwargs.get("as_json"):
-                show_document(
-                    {"state": "failed", "exit_code": error.exit_code, "message": "\n".join(problems)}
-                )
+            refuse(problems, error.exit_code, kwargs.get("as_json", False))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -55,6 +50,14 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(0) from None
 
     return run
+
+
+def refuse(problems: Sequence[str], exit_code: int, as_json: bool) -> None:
+    """Tells why a command ends, a line for each problem; with `as_json` as the document, too."""
+    for problem in problems:
+        tell(f"muster: {problem}")
+    if as_json:
+        show_document({"state": "failed", "exit_code": exit_code, "message": "\n".join(problems)})
 
 
 def tell(text: str) -> None:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-err = Console(stderr=True)
-out = Console()
+# Names and paths may hold :words: that rich would draw as pictures.
+err = Console(stderr=True, emoji=False)
+out = Console(emoji=False)
 
 
 def show_document(value: Any) -> None:

@@ -67,9 +67,7 @@ class Plan:
 
     def sentence(self) -> str:
         """The plan in one line."""
-        members = f"{len(self.tasks)} members"
-        if len(self.tasks) == 1:
-            members = "1 model" if self.tasks[0].spec.learners else "1 member"
+        members = counted_members(len(self.tasks), one=bool(self.tasks[0].spec.learners))
         if not self.to_train:
             return f"{members}: all found in the store, none to train."
         cost = "cost unknown: nothing like it in the store"
@@ -82,6 +80,11 @@ class Plan:
             )
             cost += f", {self.basis}"
         return f"{members}: {self.reused} in the store, {len(self.to_train)} to train, {cost}."
+
+
+def counted_members(count: int, *, one: bool) -> str:
+    """How many, for people; `one`: the method trains one model and no ensemble."""
+    return f"{count} {'model' if one else 'member'}{'s' * (count != 1)}"
 
 
 def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
@@ -101,6 +104,9 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
         problems.append(
             f"--val-classes {request.data.val_classes} leaves {left} of {cut} classes to train on."
         )
+    elif left < 2:
+        here = f"--train-classes {cut}" if request.data.train_classes else f"{data.traits.title} has {cut}"
+        problems.append(f"{here}: at least 2 classes are needed to train on.")
     else:
         problems += class_problems(request, left)
     lone = splits["test"].lone_classes()
@@ -246,6 +252,20 @@ def check_weights(request: LaunchRequest) -> dict[str, Any]:
     return state
 
 
+def known_weights(request: LaunchRequest) -> str | None:
+    """The digest of the initial weights, "none" without any; None of ImageNet's, which may have to be downloaded.
+
+    Raises UsageError if a file can't be read, or if it doesn't fit the backbone.
+    """
+    if request.ensemble.weights == "none":
+        return "none"
+    if request.ensemble.weights == "imagenet":
+        return None
+    from workers import backbones
+
+    return backbones.state_digest(check_weights(request))
+
+
 def store_weights(request: LaunchRequest, store: Store) -> str:
     """Puts the initial weights into the store by content and returns their digest, or "none".
 
@@ -343,9 +363,14 @@ def _alike(store: Store, key: str, spec: ModelSpec) -> bool:
     found = store.files.find(store.model(key) / "spec.json")
     if found is None:
         return False
-    other = json.loads(found)
     same = ("method", "backbone", "train_digest", "precision", "threads")
-    return all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
+    try:
+        other = json.loads(found)
+        return (
+            all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
+        )
+    except (ValueError, KeyError, TypeError):  # damaged: there are others to measure by
+        return False
 
 
 def _measured_on(done: Done) -> str:

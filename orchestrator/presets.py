@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workers.datasets import Traits
+from workers.model import LEAST_SIDE, MOST_SIDE
 
 Settings = dict[str, Any]
 
@@ -92,6 +93,13 @@ def settings(name: str, traits: Traits, side: int, epochs: int | None) -> tuple[
         recipe["step_epochs"] = max(1, round(epochs * recipe["step_epochs"] / recipe["epochs"]))
     common = {"mean": traits.mean, "std": traits.std}
     return {**recipe, "flip": traits.flip, **common}, {**view, **common}
+
+
+def side_problem(side: Any) -> str | None:
+    """What is wrong with a picture side, in pixels."""
+    if isinstance(side, int) and LEAST_SIDE <= side <= MOST_SIDE:
+        return None
+    return f"image_size = {side!r}: must be a whole number of pixels, {LEAST_SIDE} to {MOST_SIDE}."
 
 
 def picture_side(data_set: str) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
-from orchestrator.plan import check_listing, make_plan, prepare
+from orchestrator.launch import check_here
+from orchestrator.plan import counted_members, make_plan, prepare
 from orchestrator.spec import LaunchRequest
-from workers.errors import UsageError
 from workers.packing import estimated_bytes
 from workers.pixels import ResizeRule
 from workers.store import Store
@@ -16,31 +15,29 @@ from workers.store import Store
 
 def preview(request: LaunchRequest) -> dict[str, Any]:
     """`sentence` for people and `rows`: a row for each step. Raises UsageError for all that launch would."""
-    _, splits = check_listing(request)
     store = Store(request.storage)
+    splits, weights = check_here(request, store)
     rows = [
         {"what": f"{name} split", "value": f"{len(split.items)} images, {len(split.class_names)} classes"}
         for name, split in splits.items()
     ]
     prepared = prepare(request, store, None)
     asked = request.ensemble.L
+    members = counted_members(asked, one=request.bier is not None)
     if prepared is None:
         size = sum(
             estimated_bytes(splits[name], ResizeRule.parse(rule.resize))
             for name, rule in (("train", request.recipe), ("test", request.view))
         )
         rows.append({"what": "packing", "value": f"about {size / 1e6:.0f} MB{_free(store)}"})
-        sentence = (
-            f"{asked} members: {asked} to train after packing, cost unknown until the images are packed."
-        )
+        sentence = f"{members}: {asked} to train after packing, cost unknown until the images are packed."
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
-    if request.ensemble.weights != "none":
-        raise UsageError(
-            "--dry-run can't name the members' keys before their initial weights are in the store."
-        )
-    precision = "fp32" if request.ensemble.precision == "auto" else request.ensemble.precision
-    plan = make_plan(request, store, prepared, weights="none", precision=precision)
     rows.append({"what": "packs", "value": f"in the store, {prepared.facts['pack_bytes']} bytes"})
+    if weights is None:
+        sentence = f"{members}: what the store has of them is not known until ImageNet's weights are fetched."
+        return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
+    precision = "fp32" if request.ensemble.precision == "auto" else request.ensemble.precision
+    plan = make_plan(request, store, prepared, weights=weights, precision=precision)
     for task in plan.tasks:
         state = "to train" if task.key in plan.to_train else "in the store"
         rows.append({"what": f"member {task.spec.index}", "value": f"{task.key} {state}"})
@@ -53,7 +50,4 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
 def _free(store: Store) -> str:
     if store.files.local_root is None:
         return ""
-    folder = next(
-        parent for parent in [store.files.local_root, *store.files.local_root.parents] if parent.exists()
-    )
-    return f", {shutil.disk_usage(Path(folder)).free / 1e9:.0f} GB free"
+    return f", {shutil.disk_usage(store.files.nearest_folder()).free / 1e9:.0f} GB free"

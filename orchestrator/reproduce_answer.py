@@ -147,7 +147,7 @@ def answer_from_store(options: ReproduceOptions, found: Draft) -> dict[str, Any]
     """
     store = Store(options.storage)
     run = store.run(options.run)
-    answer, plan = run.read("answer.json"), run.read("plan.json")
+    answer, plan = run.read("answer.json", "written", "models"), run.read("plan.json", "asks")
     if answer is None or plan is None or set(plan["asks"]) != {work.ask.name for work in found.works}:
         return None
     if found.troubles or not all(map(store.files.exists, answer["written"])):

@@ -9,11 +9,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from orchestrator.asks import Ask
 from orchestrator.launch import differences, refuse_other_kind
-from orchestrator.plan import PackProgress, Prepared, class_problems, expected_seconds, member_tasks, prepare
+from orchestrator.plan import (
+    PackProgress,
+    Prepared,
+    class_problems,
+    expected_seconds,
+    known_weights,
+    member_tasks,
+    prepare,
+)
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import LaunchRequest, open_data
 from orchestrator.targets import Figure, Target, each_target, parse_options
@@ -93,13 +102,58 @@ def check_run_name(options: ReproduceOptions, store: Store) -> RunFolder:
     saved = run.read("run.json")
     refuse_other_kind(saved, options.run, "reproduce")
     if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_options(saved).identity(), options.identity())
+        changed = differences(parse_options(saved, run.place("run.json")).identity(), options.identity())
         if changed:
             raise UsageError(
                 f"There is a reproduction {options.run} in {store.root}, and it was asked for otherwise: "
                 f"{'; '.join(changed)}. Give --name another name, or ask for the same."
             )
     return run
+
+
+def check_here(options: ReproduceOptions, found: Draft, store: Store) -> None:
+    """All that a reproduction would refuse and that can be told before a cluster is asked: nothing stays written.
+
+    Raises UsageError and StoreError.
+    """
+    check_data(found.works)
+    problems = [*_file_problems(options, found.works), *_rank_problems(found.works)]
+    if problems:
+        raise UsageError(problems)
+    check_run_name(options, store)
+
+
+def _file_problems(options: ReproduceOptions, works: Sequence[Work]) -> list[str]:
+    """Of the files of initial weights: each is tried with an ensemble that starts from it, if there is one."""
+    problems: list[str] = []
+    requests = {work.ask.request.ensemble.backbone: work.ask.request for work in works}
+    for entry in options.weights:
+        backbone, equals, file = entry.partition("=")
+        try:
+            if equals and backbone in requests:
+                known_weights(requests[backbone])
+            elif equals:
+                from workers import backbones  # which imports torch
+
+                backbones.read_state(Path(file).expanduser())
+        except UsageError as error:
+            problems += error.problems
+    return problems
+
+
+def _rank_problems(works: Sequence[Work]) -> list[str]:
+    """Whether every BIER model's batch divides by the ranks."""
+    batches = {
+        work.ask.request.bier.batch_size: work.ask.request.resources.ranks
+        for work in works
+        if work.ask.request.bier is not None
+    }
+    return [
+        f"--ranks {ranks}: a batch of {batch} images doesn't divide by {ranks}: take one of "
+        f"{', '.join(str(n) for n in range(1, batch + 1) if batch % n == 0)}."
+        for batch, ranks in batches.items()
+        if batch % ranks
+    ]
 
 
 def draft(options: ReproduceOptions) -> Draft:
@@ -119,7 +173,8 @@ def check_data(works: Sequence[Work]) -> None:
     """Raises UsageError if there are asks, and no data for any of them."""
     absent = [no_data(work.ask.request) for work in works]
     if works and all(absent):
-        raise UsageError([f"{text}." for text in dict.fromkeys(absent)])
+        cure = "Give --data-root the folder that holds them; muster data list shows what is expected in it."
+        raise UsageError([*(f"{text}." for text in dict.fromkeys(absent)), cure])
 
 
 def no_data(request: LaunchRequest) -> str:

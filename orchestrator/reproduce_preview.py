@@ -10,7 +10,7 @@ from orchestrator.plots import duration
 from orchestrator.reproduce_plan import (
     Draft,
     Work,
-    check_data,
+    check_here,
     cost_of,
     counted,
     draft,
@@ -32,7 +32,7 @@ def preview(options: ReproduceOptions) -> dict[str, Any]:
     """`sentence` for people, and a row for each ensemble. Raises UsageError where there is no data at all."""
     store = Store(options.storage)
     found = draft(options)
-    check_data(found.works)
+    check_here(options, found, store)
     prepare_asks(found.works, store, None)
     for work in found.works:
         _settle(work, store)
@@ -43,6 +43,8 @@ def preview(options: ReproduceOptions) -> dict[str, Any]:
         rows = [{**row, "ensemble": row["ensemble"].removeprefix(f"{options.target}: ")} for row in rows]
     unknown = sum(row["to_train"] is None for row in rows)
     known = cost.sentence() if cost.asks else ""
+    if not rows:
+        known = f"{options.target} trains nothing of what was asked for: the rows are the papers' alone."
     if unknown:
         known = f"{known} {counted(unknown, 'ensemble')} of unknown cost."
     return {

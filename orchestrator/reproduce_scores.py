@@ -13,7 +13,7 @@ from orchestrator.launch import MENDINGS, recall_at
 from orchestrator.plan import Plan, combination_of, metrics_identity
 from orchestrator.protocols import draws_of
 from orchestrator.reproduce_plan import Work
-from orchestrator.spec import parse_bytes
+from orchestrator.resources import parse_bytes
 from orchestrator.vectors import DamagedMember
 from workers.errors import MusterError
 from workers.store import RunFolder, Store

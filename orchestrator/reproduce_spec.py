@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from orchestrator.asks import Ask
-from orchestrator.spec import STRICT, LaunchRequest, Resources, load
+from orchestrator.resources import Resources
+from orchestrator.spec import STRICT, LaunchRequest, load
 from workers import datasets
 from workers.baseline_settings import BaselineSettings
 from workers.bier_settings import BierSettings

@@ -7,9 +7,11 @@ from typing import Any
 
 from orchestrator.evaluate import evaluate_here
 from orchestrator.launch import recall_at as usual_recall_at
+from orchestrator.loading import replaced
 from orchestrator.plan import make_plan, prepare
 from orchestrator.protocols import draws_of, protocol_text
-from orchestrator.spec import LaunchRequest, parse_bytes
+from orchestrator.resources import parse_bytes
+from orchestrator.spec import LaunchRequest
 from workers.errors import UsageError
 from workers.store import Store
 
@@ -28,10 +30,7 @@ def with_protocol(request: LaunchRequest, protocol: str | None, repeats: int | N
         raise UsageError(f"--vehicleid-protocol {protocol}: there are self, reid.")
     if protocol == "self":
         changes.setdefault("repeats", 10)
-    try:
-        return replace(request, name=request.run, data=replace(request.data, **changes))
-    except ValueError as error:
-        raise UsageError(f"--{error}.") from error
+    return replace(request, name=request.run, data=replaced(request.data, changes, "--"))
 
 
 def rescore(

@@ -34,6 +34,7 @@ from orchestrator.launch import (
 from orchestrator.outlook import Outlook
 from orchestrator.plan import store_weights
 from orchestrator.prefixes import Prefixes
+from orchestrator.resources import parse_bytes
 from orchestrator.search_answer import build_answer, write_answer
 from orchestrator.search_plan import (
     SearchCost,
@@ -46,7 +47,6 @@ from orchestrator.search_plan import (
 )
 from orchestrator.search_record import Record, evaluate_tests
 from orchestrator.search_spec import SearchRequest
-from orchestrator.spec import parse_bytes
 from orchestrator.tuning import tune_trials
 from workers.errors import MusterError
 from workers.store import RunFolder, Store

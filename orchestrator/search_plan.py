@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.halving import Schedule, make_schedule, rung_for_half
 from orchestrator.launch import differences, refuse_other_kind
-from orchestrator.plan import Prepared, check_listing, expected_seconds, member_tasks, prepare
+from orchestrator.plan import Prepared, check_listing, expected_seconds, known_weights, member_tasks, prepare
 from orchestrator.search_spec import SearchRequest, parse_search
 from workers.errors import UsageError
 from workers.model import Precision
@@ -102,13 +102,24 @@ def check_search_name(request: SearchRequest, store: Store) -> RunFolder:
     saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "search")
     if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_search(saved).identity(), request.identity())
+        changed = differences(parse_search(saved, run.place("run.json")).identity(), request.identity())
         if changed:
             raise UsageError(
                 f"There is a search {request.run} in {store.root}, and it was asked for otherwise: "
                 f"{'; '.join(changed)}. Give --name another name, or ask for the same."
             )
     return run
+
+
+def check_here(request: SearchRequest, store: Store) -> str | None:
+    """All that a search would refuse and that can be told before a cluster is asked: nothing stays written.
+
+    The digest of the initial weights, None if it is not known. Raises UsageError and StoreError.
+    """
+    check_search(request)
+    weights = known_weights(request.base)
+    check_search_name(request, store)
+    return weights
 
 
 def prepare_all(
@@ -181,8 +192,8 @@ def _hint(schedule: Schedule, reduction: int | None) -> str:
 
 def preview_search(request: SearchRequest) -> dict[str, Any]:
     """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing."""
-    check_search(request)
     store = Store(request.storage)
+    weights = check_here(request, store)
     prepared = prepare_all(request, store, None)
     trials = request.trials()
     rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
@@ -193,12 +204,13 @@ def preview_search(request: SearchRequest) -> dict[str, Any]:
         "rungs": list(schedule_of(request).rungs),
         "max_L": max_L,
     }
-    if prepared is None or request.base.ensemble.weights != "none":
+    if prepared is None or weights is None:
         cost = _unseen(request)
-        text = f"{cost.counts()}; cost unknown until the images are packed."
+        what = "the images are packed" if prepared is None else "ImageNet's weights are fetched"
+        text = f"{cost.counts()}; cost unknown until {what}."
         return {**found, "sentence": text, "at_most": cost.at_most, "by_schedule": cost.by_schedule}
     precision = request.base.ensemble.precision
-    plan = SearchPlan(request, prepared, "none", "fp32" if precision == "auto" else precision, ())
+    plan = SearchPlan(request, prepared, weights, "fp32" if precision == "auto" else precision, ())
     cost = search_cost(plan, store)
     for row, settings in zip(rows, trials, strict=True):
         row["in_store"] = sum(not missing(store, task)[0] for task in plan.tasks(settings))

@@ -13,9 +13,9 @@ from orchestrator.events import event
 from orchestrator.halving import Verdict
 from orchestrator.launch import MENDINGS, Emit
 from orchestrator.plots import percent
+from orchestrator.resources import parse_bytes
 from orchestrator.search_plan import SearchPlan
 from orchestrator.search_spec import SearchRequest
-from orchestrator.spec import parse_bytes
 from orchestrator.vectors import DamagedMember
 from workers.errors import MusterError
 from workers.store import Store

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import itertools
 import math
+import sys
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from workers.model import Recipe
 from workers.rng import uniforms
 
 POINTS = 4
+#: Each is prepared before any is trained, and people read a row of each.
+MOST_TRIALS = 1000
 Value = int | float | str | bool
 _KINDS: dict[Any, type] = {int: int, float: float, bool: bool, str: str}
 
@@ -122,10 +125,12 @@ def _parse_range(key: str, kind: type, spec: str) -> Axis:
     for option in options:
         if option in {"linear", "log"}:
             scale = "log" if option == "log" else "linear"
-        elif option.isdecimal() and int(option) >= 2:
+        elif option.isdecimal() and len(option) <= len(str(MOST_TRIALS)) and 2 <= int(option) <= MOST_TRIALS:
             points = int(option)
         else:
-            raise ValueError(f"{option!r} is neither linear, log nor a number of points from 2 up")
+            raise ValueError(
+                f"{option!r} is neither linear, log nor a number of points from 2 to {MOST_TRIALS}"
+            )
     if not low < high:
         raise ValueError("the range is empty: write the lower bound first, as 12..100")
     if scale == "log" and low <= 0:
@@ -138,15 +143,15 @@ def _value(kind: type, text: str) -> Value:
         return text
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or an integer of thousands of digits
         value = None
     names = {int: "a whole number", float: "a number", bool: "true or false"}
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, int | float):
         raise ValueError(f"{text!r} is not {names[kind]}")
+    if not abs(value) <= sys.float_info.max:  # an integer may be larger than any other number
+        raise ValueError(f"{text!r} is not finite")
     if kind is int and value != int(value):
         raise ValueError(f"{text!r} is not {names[kind]}")
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not finite")
     return kind(value)
 
 

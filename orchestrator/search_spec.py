@@ -11,16 +11,17 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from orchestrator.input_checks import backbone_problems, resize_problems
-from orchestrator.search_space import Axis, Value, draws, grid, parse_axes
+from orchestrator.loading import parse_saved, replaced
+from orchestrator.search_space import MOST_TRIALS, Axis, Value, draws, grid, parse_axes
 from orchestrator.spec import STRICT, LaunchRequest, load
 from workers import datasets
 from workers.errors import UsageError
@@ -31,7 +32,6 @@ ALGORITHMS, SCHEDULERS = ("grid", "random", "optuna"), ("halving", "asha", "none
 SAMPLES = 16
 #: Small ensembles favour large D: no trial is cut before this many members.
 FIRST_RUNG = 3
-MOST_TRIALS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +110,11 @@ class SearchRequest:
         ensemble = {key: value for key, value in settings.items() if key in {"D", "backbone"}}
         recipe = {key: value for key, value in settings.items() if key not in ensemble}
         base = self.base
-        try:
-            found = dataclasses.replace(
-                base,
-                ensemble=dataclasses.replace(base.ensemble, L=L or base.ensemble.L, **ensemble),  # type: ignore[arg-type]
-                recipe=dataclasses.replace(base.recipe, **recipe),  # type: ignore[arg-type]
-            )
-        except ValueError as error:
-            raise UsageError([f"{part}." for part in str(error).split("; ")]) from error
+        found = dataclasses.replace(
+            base,
+            ensemble=replaced(base.ensemble, {"L": L or base.ensemble.L, **ensemble}),
+            recipe=replaced(base.recipe, recipe),
+        )
         problems = backbone_problems(found.ensemble.backbone, {found.recipe.crop, found.view.crop})
         problems += resize_problems({"recipe": found.recipe, "view": found.view})
         if problems:
@@ -135,14 +132,17 @@ def load_search(
     config: Path | None,
     flags: Mapping[str, Any],
     assignments: list[str],
-    axes: Mapping[str, str],
+    D: str | None,
+    others: list[str],
     steering: Mapping[str, Any],
 ) -> SearchRequest:
-    """The request from the launch's own flags, the axes and what steers the search (None: not given).
+    """The request from the launch's own flags, the axes (of D, and others as `key=spec`) and what steers the search
+    (None: not given).
 
     Raises UsageError with all mistakes that can be told without reading the data.
     """
-    problems: list[str] = []
+    problems = _assigned_problems(assignments)
+    axes = _specs(D, others, problems)
     parsed = parse_axes(axes, problems)
     given = {name: value for name, value in steering.items() if value is not None}
     if "plateau" in given:
@@ -151,10 +151,10 @@ def load_search(
     problems += wrong.values()
     if "D" not in axes:
         problems.append("--D is missing: give values, as 12,25,50, or a range, as 12..100:log.")
-    D = next((axis.grid()[0] for axis in parsed if axis.key == "D"), None)
+    first = next((axis.at(0.0) for axis in parsed if axis.key == "D"), None)
     base = None
     try:
-        base = load(config, {**flags, "ensemble.D": D}, assignments)
+        base = load(config, {**flags, "ensemble.D": first}, assignments)
     except UsageError as error:
         problems += error.problems
     fine = {name: value for name, value in given.items() if name not in wrong}
@@ -167,12 +167,10 @@ def load_search(
     return named(SearchRequest(base=base, search=settings))
 
 
-def parse_search(saved: Mapping[str, Any]) -> SearchRequest:
-    """A request from the JSON that a run's folder keeps."""
-    try:
-        return TypeAdapter(SearchRequest).validate_python(dict(saved))
-    except ValidationError as error:
-        raise UsageError(f"The search's run.json can't be read: {error.errors()[0]['msg']}.") from error
+def parse_search(saved: Mapping[str, Any], where: str) -> SearchRequest:
+    """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
+    found: SearchRequest = parse_saved(SearchRequest, saved, where)
+    return found
 
 
 def named(request: SearchRequest) -> SearchRequest:
@@ -182,6 +180,31 @@ def named(request: SearchRequest) -> SearchRequest:
     text = json.dumps(request.identity(), sort_keys=True)
     name = f"search-{request.base.data.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
     return dataclasses.replace(request, base=dataclasses.replace(request.base, name=name))
+
+
+def _specs(D: str | None, others: list[str], problems: list[str]) -> dict[str, str]:
+    """The spec of each searched key."""
+    axes = {} if D is None else {"D": D}
+    for text in others:
+        key, equals, spec = text.partition("=")
+        if not equals or not key:
+            problems.append(f"--search {text}: write --search key=values, as --search lr=0.01,0.03.")
+        elif key in axes:
+            problems.append(f"--search {text}: {key} is searched already; give all of its values at once.")
+        else:
+            axes[key] = spec
+    return axes
+
+
+def _assigned_problems(assignments: list[str]) -> list[str]:
+    """`--set` of what the trials differ in: it would be ignored, or take the place of the search's own flag."""
+    own = {"D": "--D", "L": "--max-L"}
+    keys = dict.fromkeys(text.partition("=")[0] for text in assignments)
+    return [
+        f"--set {key}: a search takes it from {own[name]}."
+        for key in keys
+        if (name := key.removeprefix("ensemble.")) in own
+    ]
 
 
 def _plateau(text: Any, problems: list[str]) -> tuple[int, float] | None:
@@ -217,16 +240,22 @@ def _choice_problems(given: Mapping[str, Any]) -> dict[str, str]:
         if name in given and given[name] < number
     }
     found |= {
-        name: f"--{name.replace('_', '-')} {given[name]}: a budget must be above 0, or nothing could be trained."
+        name: f"--{name.replace('_', '-')} {given[name]}: a budget must be above 0 (or nothing could be trained), and "
+        "finite."
         for name in ("budget_members", "budget_gpu_hours")
-        if name in given and not given[name] > 0
+        if name in given and not 0 < given[name] < math.inf
     }
+    if given.get("samples", 0) > MOST_TRIALS:
+        found["samples"] = f"--samples {given['samples']}: {MOST_TRIALS} is the most."
     return found
 
 
 def _problems(search: SearchSettings, base: LaunchRequest | None) -> list[str]:
     found = []
-    if base is not None:
+    if base is None:
+        if not re.fullmatch(r"recall_at_\d+|map_at_r|r_precision", search.metric):
+            found.append(f"--metric {search.metric}: there are recall_at_K, map_at_r, r_precision.")
+    else:
         if base.data.vehicleid_protocol != "self":
             found.append(
                 "data.vehicleid_protocol: a search compares trials by self-query. Score what it recommends: muster "
@@ -263,9 +292,11 @@ def _algorithm_problems(search: SearchSettings) -> list[str]:
 
 def _trial_problems(request: SearchRequest) -> list[str]:
     """Values that no trial could train with; of ranges, the ends are tried."""
+    if request.search.algorithm == "grid":
+        count = math.prod(len(axis.grid()) for axis in request.search.axes)
+        if count > MOST_TRIALS:
+            return [f"The grid has {count} trials, and {MOST_TRIALS} is the most: --algorithm random."]
     trials = request.trials()
-    if len(trials) > MOST_TRIALS:
-        return [f"The grid has {len(trials)} trials, and {MOST_TRIALS} is the most: --algorithm random."]
     ends = {axis.key: axis.values or (axis.at(0.0), axis.at(1.0)) for axis in request.search.axes}
     first = {key: values[0] for key, values in ends.items()}
     trials = trials or [{**first, key: value} for key, values in ends.items() for value in values]

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import TypeAdapter, ValidationError
-
 from orchestrator import presets, presets_baseline, presets_bier
 from orchestrator.input_checks import backbone_problems, resize_problems
-from orchestrator.loading import Settings, assign, complaints, merge_file, parse, put
+from orchestrator.loading import Settings, assign, merge_file, parse, parse_saved, put
+from orchestrator.resources import Resources
 from workers import datasets
 from workers.baseline_settings import OWN, BaselineLoss, BaselineSettings
 from workers.bier_settings import BierSettings
@@ -27,8 +26,13 @@ from workers.correlation import Combine
 from workers.datasets import Traits
 from workers.errors import UsageError
 from workers.model import InputRecipe, Recipe, TestView, check
+from workers.store import check_run_name
 
 Method = Literal["dreml", "bier", "baseline"]
+#: The papers' largest ensembles have 48; every member has a key, a place in the queue and a row in the report.
+MOST_MEMBERS = 1000
+#: Each is a ranking of the whole gallery.
+MOST_REPEATS = 1000
 STRICT: dict[str, str] = {"extra": "forbid"}
 
 
@@ -61,6 +65,7 @@ class DataRequest:
         check(
             {
                 f"repeats = {self.repeats}: a spread needs at least 2": self.repeats >= 2,
+                f"repeats = {self.repeats}: {MOST_REPEATS} is the most": self.repeats <= MOST_REPEATS,
                 f"repeats = {self.repeats} has no effect without vehicleid_protocol = reid": self.repeats
                 == 10
                 or self.vehicleid_protocol == "reid",
@@ -100,43 +105,8 @@ class EnsembleRequest:
             {
                 f"D = {self.D}: an embedding needs at least 2 meta-classes": self.D >= 2,
                 f"L = {self.L}: an ensemble needs at least 1 member": self.L >= 1,
+                f"L = {self.L}: an ensemble has at most {MOST_MEMBERS} members": self.L <= MOST_MEMBERS,
                 f"threads = {self.threads}: must be at least 1": self.threads >= 1,
-            }
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """How it runs: nothing here changes a result."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
-
-    parallel: int = 0
-    "Members at once; 0: as many as fit."
-    gpus_per_member: float | None = None
-    "A member's share of a GPU; by default 1 where there are GPUs, else 0."
-    ranks: int = 1
-    "BIER alone: processes that train the model together, each on a GPU of its own where there are any."
-    checkpoint_steps: int = 500
-    "BIER alone: steps between two checkpoints."
-    eval_memory: str = "1GB"
-    "Memory for evaluation's temporary matrices."
-    nmi: bool = True
-    "Compute NMI; with ten thousand classes it takes hours."
-    embedding_type: Literal["float32", "float16"] = "float32"
-    "Of the gathered shards."
-
-    def __post_init__(self) -> None:
-        share = self.gpus_per_member
-        check(
-            {
-                f"parallel = {self.parallel}: must not be negative": self.parallel >= 0,
-                f"ranks = {self.ranks}: must be at least 1": self.ranks >= 1,
-                f"checkpoint_steps = {self.checkpoint_steps}: must be at least 1": self.checkpoint_steps >= 1,
-                f"gpus_per_member = {share}: must be between 0 and 1, or a whole number": share is None
-                or 0 <= share <= 1
-                or (share > 1 and share == int(share)),
-                f"eval_memory = {self.eval_memory!r}: write 512MB or 2GB": parse_bytes(self.eval_memory) > 0,
             }
         )
 
@@ -193,6 +163,11 @@ BIER_SECTIONS: dict[str, Any] = {"bier": BierSettings, **SECTIONS, "recipe": Inp
 BASELINE_SECTIONS: dict[str, Any] = {"baseline": BaselineSettings, **SECTIONS, "recipe": InputRecipe}
 METHOD_SECTIONS = {"dreml": SECTIONS, "bier": BIER_SECTIONS, "baseline": BASELINE_SECTIONS}
 ALL_SECTIONS = {**BASELINE_SECTIONS, **BIER_SECTIONS}
+#: Settings in shared sections that are BIER's: section, key, default, and why the others have none.
+BIERS_ALONE = (
+    ("ensemble", "batch_norm", "batch", "each batch's statistics are those of"),
+    ("resources", "ranks", 1, "one process trains"),
+)
 TOP = ("method", "preset", "image_size", "combine", "name", "storage")
 
 
@@ -203,12 +178,20 @@ def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) 
     """
     settings: Settings = {section: {} for section in ALL_SECTIONS}
     problems = merge_file(settings, config, ALL_SECTIONS, TOP) if config else []
+    said = [settings.get("method")]
     for name, value in flags.items():
         if value is not None:
             put(settings, name, value)
     sections = METHOD_SECTIONS.get(str(settings.get("method")), SECTIONS)
     for assignment in assignments:
         problems += assign(settings, assignment, sections, TOP)
+    method = flags.get("method")
+    for other in [*said, settings.get("method")] if method else []:
+        if other not in {None, method}:
+            problems.append(
+                f"method = {other!r}: this command's is {method}; muster launch has one for each method."
+            )
+            settings["method"] = method
     return _build(settings, problems)
 
 
@@ -219,12 +202,10 @@ def open_data(request: DataRequest) -> datasets.DataSet:
     )
 
 
-def parse_request(saved: Mapping[str, Any]) -> LaunchRequest:
-    """A request from the JSON that a run's folder keeps."""
-    try:
-        return TypeAdapter(LaunchRequest).validate_python(dict(saved))
-    except ValidationError as error:
-        raise UsageError(complaints(error, "", LaunchRequest)) from error
+def parse_request(saved: Mapping[str, Any], where: str) -> LaunchRequest:
+    """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
+    found: LaunchRequest = parse_saved(LaunchRequest, saved, where)
+    return found
 
 
 def to_dict(request: LaunchRequest) -> Settings:
@@ -232,19 +213,8 @@ def to_dict(request: LaunchRequest) -> Settings:
     return dataclasses.asdict(request)
 
 
-def parse_bytes(text: str) -> int:
-    """ "2GB", "512MB", "1GiB" or a plain number, as bytes; 0 for anything else."""
-    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
-    upper = text.strip().upper()
-    unit = next((u for u in sorted(units, key=len, reverse=True) if upper.endswith(u)), "")
-    try:
-        count = float(upper.removesuffix(unit))
-    except ValueError:
-        return 0
-    return max(0, int(count * units.get(unit, 1)))
-
-
 def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
+    problems += _top_problems(settings)
     method = settings.get("method", "dreml")
     if method not in get_args(Method):
         problems.append(f"method = {method!r}: there are {', '.join(get_args(Method))}.")
@@ -256,25 +226,40 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
         problems.append(f"data.test_list: only vehicleid has test lists, and the data set is {dataset}.")
     if dataset != "vehicleid" and settings["data"].get("vehicleid_protocol", "self") != "self":
         problems.append(f"data.vehicleid_protocol: it is vehicleid's, and the data set is {dataset}.")
-    traits = _traits(dataset, settings["data"].get("root"), problems)
+    root = settings["data"].get("root")
+    traits = _traits(dataset, None if root is None else str(root), problems)
     make = {"dreml": _dreml_parts, "bier": _bier_parts, "baseline": _baseline_parts}[method]
     parsed = {"method": method, "data": data, **make(settings, dataset, traits, problems)}
-    parsed["view"] = parse(TestView, parsed["view"], "view", problems)
+    parsed["view"] = parse(TestView, settings["view"], "view", problems, parsed["view"])
     parsed["resources"] = parse(Resources, settings["resources"], "resources", problems)
     problems += resize_problems(parsed)
     crops = {parsed[section].crop for section in ("recipe", "view") if parsed[section] is not None}
-    problems += backbone_problems(settings["ensemble"].get("backbone", EnsembleRequest.backbone), crops)
+    backbone = settings["ensemble"].get("backbone", EnsembleRequest.backbone)
+    if isinstance(backbone, str):
+        problems += backbone_problems(backbone, crops)
     name = str(settings.get("name") or "")
-    if name and not all(c.isalnum() or c in "._-" for c in name):
-        problems.append(f"name = {name!r}: use letters, digits, '.', '_' and '-'.")
+    if name:
+        try:
+            check_run_name(name)
+        except UsageError as error:
+            problems += error.problems
     if problems:
         raise UsageError(problems)
     storage = str(settings.get("storage") or "store")
     return LaunchRequest(**parsed, name=name, storage=storage)
 
 
+def _top_problems(settings: Settings) -> list[str]:
+    """What is no text among the settings that belong to no section; it is taken out."""
+    wrong = {key: settings.get(key) for key in TOP if key != "image_size"}
+    wrong = {key: value for key, value in wrong.items() if value is not None and not isinstance(value, str)}
+    for key in wrong:
+        del settings[key]
+    return [f"{key} = {value!r}: must be text, in quotes." for key, value in wrong.items()]
+
+
 def _dreml_parts(settings: Settings, dataset: str, traits: Traits, problems: list[str]) -> Settings:
-    """What is DREML's of a request."""
+    """What is DREML's of a request; the test view is the preset's."""
     if dataset == "glyphs":
         settings["ensemble"] = {"D": 100, "backbone": "conv4", **settings["ensemble"]}
     _refuse_foreign(settings, "dreml", {}, problems)
@@ -282,7 +267,7 @@ def _dreml_parts(settings: Settings, dataset: str, traits: Traits, problems: lis
     return {
         "preset": settings.get("preset") or presets.preset_for(dataset),
         "ensemble": parse(EnsembleRequest, settings["ensemble"], "ensemble", problems),
-        "recipe": parse(Recipe, recipe, "recipe", problems),
+        "recipe": parse(Recipe, settings["recipe"], "recipe", problems, recipe),
         "view": view,
     }
 
@@ -317,8 +302,8 @@ def _bier_parts(settings: Settings, dataset: str, traits: Traits, problems: list
     return {
         "preset": preset,
         "ensemble": ensemble,
-        "recipe": parse(InputRecipe, {**defaults.recipe, **settings["recipe"]}, "recipe", problems),
-        "view": {**defaults.view, **settings["view"]},
+        "recipe": parse(InputRecipe, settings["recipe"], "recipe", problems, defaults.recipe),
+        "view": defaults.view,
         "bier": bier,
         "combine": combine,
     }
@@ -346,8 +331,8 @@ def _baseline_parts(settings: Settings, dataset: str, traits: Traits, problems: 
     return {
         "preset": preset,
         "ensemble": parse(EnsembleRequest, {**kept, **shape}, "ensemble", problems),
-        "recipe": parse(InputRecipe, {**recipe, **settings["recipe"]}, "recipe", problems),
-        "view": {**view, **settings["view"]},
+        "recipe": parse(InputRecipe, settings["recipe"], "recipe", problems, recipe),
+        "view": view,
         "baseline": baseline,
     }
 
@@ -355,15 +340,15 @@ def _baseline_parts(settings: Settings, dataset: str, traits: Traits, problems: 
 def _refuse_foreign(settings: Settings, method: str, causes: Mapping[str, str], problems: list[str]) -> None:
     """Says which settings are another method's: sections, and keys of [ensemble] with the cause."""
     problems += [f"ensemble.{key}: {cause}." for key, cause in causes.items() if key in settings["ensemble"]]
-    for section, key, default in (("ensemble", "batch_norm", "batch"), ("resources", "ranks", 1)):
+    for section, key, default, cause in BIERS_ALONE:
         if settings[section].get(key, default) != default:
-            problems.append(f"{section}.{key}: only bier has it; one process trains a {method} model.")
+            problems.append(f"{section}.{key}: only bier has it; {cause} a {method} model.")
     foreign = [name for name in ("bier", "baseline") if name != method and settings[name]]
     foreign += ["combine"] if settings.get("combine") else []
     problems += [f"{name}: the method is {method}." for name in foreign]
 
 
-def _traits(dataset: str, root: Any, problems: list[str]) -> Traits:
+def _traits(dataset: str, root: str | None, problems: list[str]) -> Traits:
     try:
         return datasets.open_data_set(dataset, root).traits
     except UsageError as error:
@@ -376,8 +361,7 @@ def _with_preset(
 ) -> tuple[Settings, Settings]:
     preset, side = _preset(settings, dataset, problems), _picture_side(settings, dataset, problems)
     epochs = settings["recipe"].get("epochs")
-    recipe, view = presets.settings(preset, traits, side, epochs if isinstance(epochs, int) else None)
-    return {**recipe, **settings["recipe"]}, {**view, **settings["view"]}
+    return presets.settings(preset, traits, side, epochs if isinstance(epochs, int) else None)
 
 
 def _preset(settings: Settings, dataset: str, problems: list[str]) -> str:
@@ -389,8 +373,10 @@ def _preset(settings: Settings, dataset: str, problems: list[str]) -> str:
 
 
 def _picture_side(settings: Settings, dataset: str, problems: list[str]) -> int:
-    side = settings.get("image_size") or presets.picture_side(dataset)
-    if not isinstance(side, int) or side < 8:
-        problems.append(f"image_size = {side}: must be a whole number of pixels, at least 8.")
+    side = settings.get("image_size")
+    if side is None:
         return presets.picture_side(dataset)
-    return side
+    if problem := presets.side_problem(side):
+        problems.append(problem)
+        return presets.picture_side(dataset)
+    return int(side)

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from orchestrator.asks import Ask
+from orchestrator.input_checks import backbone_problems
+from orchestrator.loading import parse_saved
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import load
 from orchestrator.tables import TABLES, Table, for_table
@@ -80,6 +80,8 @@ TARGETS: dict[str, Target] = {
     "bier-table1": TABLES["bier-table1"],
 }
 ALL = "all"
+#: A mean and its spread are known well with far fewer; every row is trained with each.
+MOST_SEEDS = 100
 
 
 def load_options(
@@ -105,8 +107,8 @@ def load_options(
         problems += _row_problems(target, mine, chosen)
     if not 0 < scale <= 1:
         problems.append(f"--scale {scale:g}: must be above 0, at most 1.")
-    if seeds < 1:
-        problems.append(f"--seeds {seeds}: must be at least 1.")
+    if not 1 <= seeds <= MOST_SEEDS:
+        problems.append(f"--seeds {seeds}: must be at least 1, at most {MOST_SEEDS}.")
     problems += _weights_problems(rest["weights"])
     if rest["vehicleid_protocol"] not in {"self", "reid"}:
         problems.append(f"--vehicleid-protocol {rest['vehicleid_protocol']}: there are self and reid.")
@@ -130,12 +132,10 @@ def load_options(
     return named(options)
 
 
-def parse_options(saved: Mapping[str, Any]) -> ReproduceOptions:
-    """A request from the JSON that a run's folder keeps."""
-    try:
-        return TypeAdapter(ReproduceOptions).validate_python(dict(saved))
-    except ValidationError as error:
-        raise UsageError(f"The reproduction's run.json can't be read: {error.errors()[0]['msg']}.") from error
+def parse_options(saved: Mapping[str, Any], where: str) -> ReproduceOptions:
+    """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
+    found: ReproduceOptions = parse_saved(ReproduceOptions, saved, where)
+    return found
 
 
 def named(options: ReproduceOptions) -> ReproduceOptions:
@@ -193,6 +193,8 @@ def _weights_problems(weights: tuple[str, ...]) -> list[str]:
             )
         elif equals and not (backbone and file):
             found.append(f"--weights {entry}: write BACKBONE=FILE.")
+        elif equals:
+            found += [f"--weights {entry}: {problem}" for problem in backbone_problems(backbone, set())]
     return found
 
 

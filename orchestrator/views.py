@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from orchestrator.events import Event, from_line
-from workers.errors import UsageError
-from workers.store import Store
+from workers.errors import DamagedRunError, UsageError
+from workers.store import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
 SILENT_SECONDS = 60.0
@@ -24,13 +24,16 @@ def read_events(store: Store, run: str) -> list[Event]:
         line
         for name in names
         if name.rpartition("-")[0] == newest
-        for line in store.files.get(folder / f"events/{name}").decode().splitlines()
+        for line in store.files.get(folder / f"events/{name}").decode(errors="replace").splitlines()
     ]
     return [item for line in lines if (item := from_line(line)) is not None]
 
 
 def run_status(store: Store, run: str) -> dict[str, Any]:
-    """A run's state, counts, members and answer. Raises UsageError if there is no such run."""
+    """A run's state, counts, members and answer.
+
+    Raises UsageError if there is no such run, and DamagedRunError if a file of it can't be read.
+    """
     folder = store.run(run)
     request = folder.read("run.json")
     if request is None:  # nothing was submitted under this name
@@ -53,7 +56,7 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
         "plan": next((item["text"] for item in reversed(events) if item["event"] == "plan"), None),
         "message": end["message"] if end else None,
         "kind": request.get("kind", "launch"),
-        "asked": max(len(members), _asked(request, events)),
+        "asked": max(len(members), _asked(folder, request, events)),
         "done": sum(member["state"] in {"done", "reused"} for member in members.values()),
         "failed": sum(member["state"] == "failed" for member in members.values()),
         "members": rows,
@@ -63,10 +66,13 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     }
 
 
-def _asked(request: dict[str, Any], events: list[Event]) -> int:
+def _asked(run: RunFolder, request: dict[str, Any], events: list[Event]) -> int:
     """The members a launch asks for; of any other run, those that its events came to so far."""
     if request.get("kind", "launch") == "launch":
-        return int(request["ensemble"]["L"])
+        try:
+            return int(request["ensemble"]["L"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise run.damaged("run.json", "its ensemble.L is no whole number") from error
     counts = [item["asked"] for item in events if item["event"] == "ensemble"]
     return counts[-1] if counts else 0
 
@@ -104,11 +110,17 @@ def _state(end: Event | None, heard: float | None) -> str:
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:
-    """A row for each run: run, state, done, asked, heard."""
-    rows = [run_status(store, run) for run in store.runs() if store.run(run).read("run.json")]
-    return [
-        {name: row[name] for name in ("run", "state", "done", "asked", "failed", "heard")} for row in rows
-    ]
+    """A row for each run: run, state, done, asked, failed, heard. Of one whose files can't be read: damaged."""
+    rows = []
+    for run in store.runs():
+        if not store.files.exists(store.run(run) / "run.json"):
+            continue
+        try:
+            found = run_status(store, run)
+        except DamagedRunError:  # `muster status` says more, and the others can be read
+            found = {"run": run, "state": "damaged"}
+        rows.append({name: found.get(name) for name in ("run", "state", "done", "asked", "failed", "heard")})
+    return rows
 
 
 def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[tuple[str, list[str]]]:

@@ -158,7 +158,12 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     Raises UsageError if the file is missing or is neither.
     """
     if not path.is_file():
-        raise UsageError(f"--weights {path}: there is no such file.")
+        what = "is a folder: name a file in it" if path.is_dir() else "there is no such file"
+        raise UsageError(f"--weights {path}: {what}.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"--weights {path} can't be read: {error.strerror}.") from error
     try:
         state: Any
         if path.suffix == ".safetensors":
@@ -167,10 +172,10 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        cause = (str(error) or type(error).__name__).splitlines()[0]
+    except Exception as error:  # whose text is of torch's inner life
         raise UsageError(
-            f"--weights {path}: not a safetensors file or a state dict of tensors ({cause})."
+            f"--weights {path}: not a safetensors file or a state dict of tensors: it is cut short, of another kind, "
+            "or holds other objects, which are never loaded."
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]

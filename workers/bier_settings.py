@@ -102,8 +102,9 @@ class BierSettings:
         used = self.auxiliary != "none"
         unused = "has no effect with auxiliary = none"
         return {
-            f"lambda_div = {self.lambda_div}: must be above 0 (auxiliary = none does without)": self.lambda_div
-            > 0,
+            f"lambda_div = {self.lambda_div}: must be above 0, and finite (auxiliary = none does without)": (
+                0 < self.lambda_div < math.inf
+            ),
             f"lambda_weight = {self.lambda_weight}: must not be negative": 0 <= self.lambda_weight < math.inf,
             f"lambda_div = {self.lambda_div} {unused}": used or self.lambda_div == LAMBDA_DIV,
             f"lambda_weight = {self.lambda_weight} {unused}": used or self.lambda_weight == LAMBDA_WEIGHT,

@@ -43,6 +43,10 @@ class StoreError(MusterError):
     exit_code = 2
 
 
+class DamagedRunError(StoreError):
+    """A file of a run's folder is not what it should be. No model is lost by that."""
+
+
 class CorruptFileError(StoreError):
     """A file's content differs from what its record promises. The key goes back to the fleet."""
 

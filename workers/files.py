@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -181,8 +182,19 @@ class Files:
         with self._telling("delete", folder), contextlib.suppress(FileNotFoundError):
             self._fs.delete_dir(self._full(folder))
 
+    def nearest_folder(self) -> Path:
+        """The local root, or what there is of the path to it."""
+        assert self.local_root is not None
+        return next(path for path in (self.local_root, *self.local_root.parents) if path.exists())
+
     def check_writable(self) -> None:
-        """Writes, reads and deletes a small file. Raises StoreError with the cure if that fails."""
+        """Writes a small file and leaves no trace: below a local root that is not there yet it makes no folder, and
+        tries the nearest one above. Raises StoreError with the cure if that fails."""
+        if self.local_root is not None:
+            with self._telling("write", ""), tempfile.TemporaryFile(dir=self.nearest_folder()) as file:
+                file.write(b"muster")
+                file.flush()
+            return
         probe = f"{SCRATCH}probe-{uuid.uuid4().hex[:8]}"
         self.put(probe, b"muster")
         self.get(probe)

@@ -20,6 +20,9 @@ from workers.partition import BALANCED
 #: Raised by hand whenever training code changes its results; tests/workers/test_golden.py guards it.
 TRAINING_VERSION = 1
 
+#: Sides of pictures, in pixels: a larger square has more of them than Pillow takes for an image that is meant.
+LEAST_SIDE, MOST_SIDE = 8, 9459
+
 Schedule = Literal["constant", "step", "milestones", "one-cycle"]
 Precision = Literal["fp32", "bf16"]
 Triple = tuple[float, float, float]
@@ -70,6 +73,14 @@ def check(checks: dict[str, bool]) -> None:
     wrong = [message for message, fine in checks.items() if not fine]
     if wrong:
         raise ValueError("; ".join(wrong))
+
+
+def crop_checks(crop: int) -> dict[str, bool]:
+    """What must hold of a crop's side, for `check`."""
+    return {
+        f"crop = {crop}: must be at least {LEAST_SIDE} pixels": crop >= LEAST_SIDE,
+        f"crop = {crop}: must be at most {MOST_SIDE} pixels": crop <= MOST_SIDE,
+    }
 
 
 def statistics_checks(mean: Triple, std: Triple) -> dict[str, bool]:
@@ -196,7 +207,7 @@ class SingleModel:
 def input_checks(recipe: Recipe | InputRecipe) -> dict[str, bool]:
     """What must hold of a recipe's input, for `check`."""
     return {
-        f"crop = {recipe.crop}: must be at least 8 pixels": recipe.crop >= 8,
+        **crop_checks(recipe.crop),
         f"pad = {recipe.pad}: must not be negative": recipe.pad >= 0,
         f"rotate = {recipe.rotate}: must be in 0..180 degrees": 0 <= recipe.rotate <= 180,
         **statistics_checks(recipe.mean, recipe.std),
@@ -284,7 +295,7 @@ class TestView:
         as_declared(self)
         check(
             {
-                f"crop = {self.crop}: must be at least 8 pixels": self.crop >= 8,
+                **crop_checks(self.crop),
                 **statistics_checks(self.mean, self.std),
             }
         )

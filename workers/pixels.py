@@ -22,6 +22,7 @@ from PIL import Image
 
 from workers.errors import CorruptFileError, StoreError, UsageError
 from workers.files import FileRecord
+from workers.model import MOST_SIDE
 from workers.parquet import read_table
 from workers.store import Folder
 
@@ -58,8 +59,11 @@ class ResizeRule:
     def parse(cls, text: str) -> ResizeRule:
         """Reads "squash:256" or "short:281". Raises ValueError with the forms that there are."""
         mode, _, side = text.partition(":")
-        if mode not in {"squash", "short", "white"} or not side.isdecimal() or int(side) < 1:
-            raise ValueError(f"resize = {text!r}: must be squash:N, short:N or white:N, N in pixels")
+        digits = side.isdecimal() and len(side) <= len(str(MOST_SIDE))
+        if mode not in {"squash", "short", "white"} or not digits or not 1 <= int(side) <= MOST_SIDE:
+            raise ValueError(
+                f"resize = {text!r}: must be squash:N, short:N or white:N, N in pixels from 1 to {MOST_SIDE}"
+            )
         return cls(mode, int(side))
 
     def apply(self, image: Image.Image) -> Image.Image:

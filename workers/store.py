@@ -23,9 +23,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from workers.errors import CorruptFileError
+from workers.errors import CorruptFileError, DamagedRunError, UsageError
 from workers.files import FileRecord, Files
 
+#: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHECKPOINT = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
@@ -166,10 +168,38 @@ class RunFolder:
     def __truediv__(self, name: str) -> str:
         return f"runs/{self.run}/{name}"
 
-    def read(self, name: str) -> Any:
-        """A JSON file of the run, parsed; None if it is not there."""
+    def read(self, name: str, *keys: str) -> Any:
+        """A JSON object of the run, parsed; None if it is not there.
+
+        Raises DamagedRunError if it is no JSON object, or if one of the `keys` is not in it.
+        """
         data = self.files.find(self / name)
-        return None if data is None else json.loads(data)
+        if data is None:
+            return None
+        try:
+            found = json.loads(data)
+        except ValueError as error:
+            raise self.damaged(name, f"it is no JSON ({error})" if data else "it is empty") from error
+        if not isinstance(found, dict):
+            raise self.damaged(name, "it holds no JSON object")
+        if absent := [key for key in keys if key not in found]:
+            raise self.damaged(name, f"it lacks {' and '.join(absent)}")
+        return found
+
+    def place(self, name: str) -> str:
+        """The full path or URI of a file of the run."""
+        return self.files.path(self / name)
+
+    def damaged(self, name: str, cause: str) -> DamagedRunError:
+        """What to raise for a file of the run that can't be used: where it is, why, and what to do."""
+        cure = f"Delete it: muster resume {self.run} writes it anew."
+        if name == "run.json":  # it alone says what was asked
+            folder = self.files.path(f"runs/{self.run}")
+            cure = (
+                f"Put a whole copy back, or delete {folder} and launch again: finished models are found in the "
+                "store."
+            )
+        return DamagedRunError(f"{self.place(name)} is damaged: {cause}. {cure}")
 
     def write(self, name: str, value: Any) -> None:
         self.files.put(self / name, to_json(value))
@@ -204,11 +234,22 @@ class Store:
         return f"weights/{digest}.safetensors"
 
     def run(self, run: str) -> RunFolder:
+        """A run's folder. Raises UsageError if it can't be the name of one."""
+        check_run_name(run)
         return RunFolder(self.files, run)
 
     def runs(self) -> list[str]:
         """The names of all runs, sorted."""
-        return self.files.names("runs")
+        return [name for name in self.files.names("runs") if RUN_NAME.fullmatch(name)]
+
+
+def check_run_name(name: str) -> None:
+    """Raises UsageError if a run can't have this name."""
+    if not RUN_NAME.fullmatch(name):
+        raise UsageError(
+            f"name = {name!r}: a run's name has at most 100 letters from A to Z, digits, '.', '_' and '-', and begins "
+            "with a letter or a digit."
+        )
 
 
 def new_attempt_id() -> str:

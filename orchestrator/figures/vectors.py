@@ -11,7 +11,7 @@ import numpy as np
 
 from orchestrator.asks import Got
 from orchestrator.evaluate import all_vectors
-from orchestrator.spec import parse_bytes
+from orchestrator.resources import parse_bytes
 from workers.errors import CorruptFileError
 from workers.pixels import Part, read_index
 from workers.store import Store

@@ -82,7 +82,7 @@ class SearchDrill:
         }  # fmt: skip
         steering = {"window": WINDOW, "reduction": 3}
         settings = ["batch_size=16", "lr=0.002"]
-        self.request = load_search(None, flags, settings, {"D": ",".join(map(str, DS))}, steering)
+        self.request = load_search(None, flags, settings, ",".join(map(str, DS)), [], steering)
         self.strike_at, self.events = strike_at, list[Event]()
 
     def run(self, strike: Callable[[str], None]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def main(images: str, storage: str, result: str) -> None:
     }  # fmt: skip
     steering = {"first_rung": 1, "reduction": 25, "window": 2}
     lrs = ",".join(str(n / 1000) for n in range(1, TRIALS // 2 + 1))
-    request = load_search(None, flags, [], {"D": "2,3", "lr": lrs}, steering)
+    request = load_search(None, flags, [], "2,3", [f"lr={lrs}"], steering)
     store = Store(storage)
     prepared = prepare_all(request, store, lambda *_: None)
     assert prepared is not None

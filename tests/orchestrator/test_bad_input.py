@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from orchestrator.spec import load, to_dict
 from tests.cli import Muster, Ran
 from workers.backbones import build
+from workers.files import Files
+from workers.store import RunFolder
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def refused(muster_without_cluster: Muster, tmp_path: Path):
         (["--dataset", "folder"], ["--data-root"]),
         (["--dataset", "folder", "--data-root", "/no/such/place"], ["/no/such/place", "--data-root"]),
         (["--epochs", 0], ["epochs = 0", "at least 1"]),
-        (["--set", "lrr=1"], ["lrr", "Did you mean lr?"]),
+        (["--set", "lrr=1"], ["lrr", "Did you mean lr?", "docs/settings.md"]),
         (["--set", "lr"], ["--set lr", "key=value"]),
         (["--set", "resize=square:256"], ["resize", "squash:N"]),
         (["--preset", "papre"], ["papre", "paper, code, glyphs"]),
@@ -49,9 +53,39 @@ def refused(muster_without_cluster: Muster, tmp_path: Path):
         (["--train-classes", 900], ["--train-classes 900", "has 200"]),
         (["--image-size", 4], ["image_size = 4"]),
         (["--precision", "fp8"], ["precision", "fp8"]),
+        (["--set", "epochs=1.5"], ["recipe.epochs = 1.5", "a valid integer"]),
+        (["--set", "recipe.milestones=3"], ["recipe.milestones = 3", "a list"]),
         (["--gpus-per-member", 1.5], ["gpus_per_member = 1.5"]),
+        (["--gpus-per-member", "inf"], ["gpus_per_member = inf"]),
         (["--eval-memory", "lots"], ["eval_memory", "512MB"]),
+        (["--eval-memory", "infGB"], ["eval_memory = 'infGB'", "512MB"]),
+        (["--eval-memory", "nanGB"], ["eval_memory = 'nanGB'", "512MB"]),
+        (["--eval-memory", "1e308GB"], ["eval_memory = '1e308GB'", "512MB"]),
         (["--name", "a/b"], ["name = 'a/b'"]),
+        (["--name", ".."], ["name = '..'", "begins with a letter or a digit"]),
+        (["--name", "é"], ["name = 'é'", "A to Z"]),
+        (["--name", "x" * 300], ["name = 'xxx", "at most 100"]),
+        (["--dataset", "folder", "--set", "data.root=7"], ["data.root = 7", "must be text"]),
+        (["--set", 'preset=["a"]'], ["preset = ['a']", "must be text"]),
+        (["--set", 'backbone=["a"]'], ["ensemble.backbone = ['a']", "must be text"]),
+        (["--set", "storage=7"], ["storage = 7", "must be text"]),
+        (["--image-size", 0], ["image_size = 0", "8 to 9459"]),
+        (["--image-size", 99999999], ["image_size = 99999999"]),
+        (["--set", "resize=squash:99999999"], ["resize = 'squash:99999999'", "1 to 9459"]),
+        (["--set", "view.crop=99999"], ["view.crop = 99999", "at most 9459"]),
+        (["--L", 100000000], ["L = 100000000", "at most 1000"]),
+        (["--train-classes", 1], ["--train-classes 1", "at least 2 classes"]),
+        (["--set", "method=bier"], ["method = 'bier'", "this command's is dreml"]),
+        (["--data-root", "/no/:bug:/[red]x", "--dataset", "folder"], ["/no/:bug:/[red]x"]),
+        (["--weights", "/tmp"], ["--weights /tmp: is a folder"]),
+        (["--dry-run", "--weights", "/no/such/file.pt"], ["/no/such/file.pt", "no such file"]),
+        (
+            ["--address", "nonsense", "--storage", "relative"],
+            ["'nonsense' is not an address", "absolute path"],
+        ),
+        (["--dry-run", "--address", "nonsense", "--storage", "/abs"], ["'nonsense' is not an address"]),
+        (["--dry-run", "--address", "http://127.0.0.1:9", "--storage", "/abs"], ["without --address"]),
+        (["--set", "batch_norm=frozen"], ["ensemble.batch_norm: only bier has it", "statistics"]),
         (["--weights", "/no/such/file.pt"], ["/no/such/file.pt", "no such file"]),
         (["--config", "/no/such/run.toml"], ["/no/such/run.toml"]),
         (["--address", "ftp://x"], ["ftp://x"]),
@@ -72,10 +106,75 @@ def test_all_mistakes_come_in_one_message(refused, tmp_path: Path) -> None:
     assert "There are: epochs, batch_size, lr" in err
 
 
+def test_ranges_are_told_beside_a_key_that_is_required_and_of_the_wrong_type(refused) -> None:
+    flags = ["epochs=1.5", "lr=nan", "batch_size=0", "view.crop=x"]
+    err = refused(*(word for flag in flags for word in ("--set", flag))).err
+    for part in ("recipe.epochs = 1.5", "recipe.lr = nan", "recipe.batch_size = 0", "view.crop = 'x'"):
+        assert part in err
+
+
+@pytest.mark.parametrize("text", ["recipe = 3", "[[recipe]]\nepochs = 3"])
+def test_a_section_that_is_none_is_named(refused, tmp_path: Path, text: str) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    err = refused("--config", config).err
+    assert f"{config}: recipe is a section: write [recipe]" in err
+    assert "Did you mean" not in err
+
+
 def test_json_is_answered_with_json_also_when_refused(muster_without_cluster: Muster, tmp_path: Path) -> None:
     ran = muster_without_cluster("launch", "dreml", "--D", 1, "--storage", tmp_path, "--json", code=2)
     assert ran.document["state"] == "failed"
     assert "D = 1" in ran.document["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["launch", "dreml", "--D", "abc"], "--D"), (["runs", "--nope"], "--nope"), (["status"], "argument"),
+     (["nope"], "No such command")],
+)  # fmt: skip
+def test_json_is_answered_with_json_also_when_the_parser_refuses(
+    muster_without_cluster: Muster, words: list[str], said: str
+) -> None:
+    ran = muster_without_cluster(*words, "--json", code=2)
+    assert (ran.document["state"], ran.document["exit_code"]) == ("failed", 2)
+    assert said in ran.document["message"]
+    assert said in ran.err
+
+
+def test_a_file_that_means_another_method_is_refused(refused, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('method = "bier"\n')
+    assert "method = 'bier': this command's is dreml" in refused("--config", config).err
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize("storage", ["/etc/passwd", "/proc/x"])
+def test_a_place_that_cant_be_a_store_is_refused_also_by_a_dry_run(
+    muster_without_cluster: Muster, storage: str, dry_run: list[str]
+) -> None:
+    ran = muster_without_cluster("launch", "dreml", "--storage", storage, *dry_run, code=2)
+    assert f"Can't write {storage}" in ran.err
+    assert "--storage" in ran.err
+
+
+def test_a_dry_run_plans_with_the_initial_weights_of_a_file(
+    muster_without_cluster: Muster, shapes: Path, tmp_path: Path
+) -> None:
+    store, file = tmp_path / "store", tmp_path / "conv4.pt"
+    torch.save(build("conv4", 10, 0).state_dict(), file)
+    where = ["--storage", store, "--image-size", 32]
+    muster_without_cluster("data", "pack", "folder", "--data-root", shapes, *where)
+    flags = ["--dataset", "folder", "--data-root", shapes, "--D", 4, "--L", 2, *where, "--dry-run", "--json"]
+    launch = ["launch", "dreml", *flags, "--backbone", "conv4"]
+    plain, ours = (
+        muster_without_cluster(*launch, "--weights", weights).document for weights in ("none", file)
+    )
+    assert (plain["to_train"], ours["to_train"]) == (2, 2)
+    members = [[row["value"] for row in found["rows"][3:]] for found in (plain, ours)]
+    assert not set(members[0]) & set(members[1])  # other weights, other keys
+    unknown = muster_without_cluster("launch", "dreml", *flags, "--weights", "imagenet").document
+    assert "until ImageNet's weights are fetched" in unknown["sentence"]
 
 
 def test_a_toml_file_that_is_none_is_named_with_the_line(refused, tmp_path: Path) -> None:
@@ -96,6 +195,15 @@ def test_weights_that_would_run_code_are_refused(refused, tmp_path: Path) -> Non
     file = tmp_path / "evil.pt"
     torch.save({"state_dict": Path}, file)
     assert "not a safetensors file or a state dict" in refused("--weights", file).err
+
+
+def test_a_file_of_weights_that_is_cut_short_is_told_in_a_sentence(refused, tmp_path: Path) -> None:
+    whole, file = tmp_path / "whole.pt", tmp_path / "cut.pt"
+    torch.save(build("conv4", 10, 0).state_dict(), whole)
+    file.write_bytes(whole.read_bytes()[:5000])
+    err = refused("--weights", file).err
+    assert "cut short" in err
+    assert "miniz" not in err
 
 
 def test_a_test_split_without_pairs_is_refused(refused, tmp_path: Path) -> None:
@@ -152,6 +260,82 @@ def test_a_truncated_image_stops_the_run_before_training(
     )
     assert "class 03/2.jpg" in ran.err
     assert ran.document["state"] == "done"
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A store of two runs: `good`, and `cut`, whose run.json is to be written."""
+    for name in ("good", "cut"):
+        RunFolder(Files(str(tmp_path)), name).write("run.json", to_dict(load(None, {"method": "dreml"}, [])))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status", "cut"], ["logs", "cut"], ["resume", "cut"], ["gather", "cut"], ["evaluate", "cut"],
+     ["correlation", "cut"], ["launch", "dreml", "--name", "cut"]],
+)  # fmt: skip
+def test_a_damaged_run_is_named_with_the_cure(
+    muster_without_cluster: Muster, damaged: Path, command: list[str]
+) -> None:
+    (damaged / "runs/cut/run.json").write_text('{"method": ')
+    ran = muster_without_cluster(*command, "--storage", damaged, "--json", code=2)
+    assert "runs/cut/run.json is damaged" in ran.document["message"]
+    assert "launch again" in ran.err
+    assert "Starting a local Ray head" not in ran.err
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"method": "dreml"}', '{"ensemble": {"L": "abc"}}'])
+def test_one_damaged_run_hides_no_other(muster_without_cluster: Muster, damaged: Path, content: str) -> None:
+    (damaged / "runs/cut/run.json").write_text(content)
+    rows = muster_without_cluster("runs", "--storage", damaged, "--json").document
+    assert [(row["run"], row["state"]) for row in rows] == [("cut", "damaged"), ("good", "new")]
+
+
+def test_a_request_that_was_changed_by_hand_is_named_with_its_file(
+    muster_without_cluster: Muster, damaged: Path
+) -> None:
+    file = damaged / "runs/cut/run.json"
+    request = json.loads(file.read_text())
+    request["ensemble"]["D"] = 1
+    file.write_text(json.dumps(request))
+    assert (
+        f"{file}: ensemble.D = 1:"
+        in muster_without_cluster("resume", "cut", "--storage", damaged, code=2).err
+    )
+    file.write_text('{"kind": "reproduce"}')
+    assert (
+        f"{file}: target is missing."
+        in muster_without_cluster("resume", "cut", "--storage", damaged, code=2).err
+    )
+
+
+@pytest.mark.parametrize("name", ["plan.json", "answer.json", "metrics.json"])
+def test_other_damaged_files_of_a_run_can_be_deleted(
+    muster_without_cluster: Muster, damaged: Path, name: str
+) -> None:
+    (damaged / "runs/cut" / name).write_text("[]")
+    command = ["launch", "dreml", "--name", "cut", "--storage", damaged]
+    err = muster_without_cluster(*command, code=2).err
+    assert f"runs/cut/{name} is damaged" in err
+    assert "Delete it: muster resume cut" in err
+
+
+def test_a_resumed_run_is_asked_for_what_it_can_be(muster_without_cluster: Muster, damaged: Path) -> None:
+    flags = ["--parallel", -1, "--gpus-per-member", "nan", "--storage", damaged]
+    err = muster_without_cluster("resume", "good", *flags, code=2).err
+    assert "resources.parallel = -1" in err
+    assert "resources.gpus_per_member = nan" in err
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "resume", "stop", "gather", "evaluate", "correlation"])
+def test_a_name_that_no_run_can_have_is_refused_before_anything_starts(
+    muster_without_cluster: Muster, damaged: Path, command: str
+) -> None:
+    where = [] if command == "stop" else ["--storage", damaged]
+    ran = muster_without_cluster(command, "good/../good", *where, code=2)
+    assert "name = 'good/../good'" in ran.err
+    assert "Starting a local Ray head" not in ran.err
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "resume", "gather", "evaluate"])

@@ -112,6 +112,7 @@ def test_a_loss_that_turns_nan_ends_the_run_and_keeps_the_last_good_checkpoint(
     [
         (["--learners", "96,0"], ["sizes = (96, 0)", "at least 1"]),
         (["--learners", "96,x"], ["sizes", "x"]),
+        (["--learners", "--5"], ["sizes", "--5", "a valid integer"]),
         (["--learners", "512"], ["boost needs at least 2 learners", "--no-boost"]),
         (["--learners", "512", "--no-boost", "--auxiliary", "adversarial"], ["at least 2 learners"]),
         (["--P", 201], ["labels = 201", "only 200 training classes"]),
@@ -125,6 +126,8 @@ def test_a_loss_that_turns_nan_ends_the_run_and_keeps_the_last_good_checkpoint(
         (["--set", "ensemble.L=3"], ["ensemble.L", "BIER is one model"]),
         (["--set", "epochs=3"], ["epochs", "no such key"]),
         (["--lambda-div", 0.1], ["lambda_div", "no effect"]),
+        (["--lambda-div", "inf", "--auxiliary", "adversarial"], ["lambda_div = inf", "finite"]),
+        (["--set", 'preset=["a"]'], ["preset = ['a']", "must be text"]),
     ],
 )
 def test_a_wrong_flag_is_named_with_its_cure(
@@ -135,6 +138,11 @@ def test_a_wrong_flag_is_named_with_its_cure(
     assert all(part in ran.err for part in said), ran.err
     assert ran.out == ""
     assert not list(store.glob("*"))
+
+
+def test_a_dry_run_counts_models(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    found = muster_without_cluster("launch", "bier", "--storage", tmp_path / "s", "--dry-run", "--json")
+    assert found.document["sentence"].startswith("1 model: ")
 
 
 def test_more_ranks_than_the_cluster_has_place_for_are_refused(

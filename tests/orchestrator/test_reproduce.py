@@ -298,8 +298,27 @@ def refused(muster_without_cluster: Muster, tmp_path: Path) -> Callable[..., Ran
         (["dreml-table3", "--vehicleid-protocol", "other"], ["--vehicleid-protocol other", "self and reid"]),
         (["dreml-table1"], ["--data-root is missing", "cub200, cars196"]),
         (["all"], ["--data-root is missing"]),
-        (["dreml-table1", "--data-root", "/nowhere"], ["no data at /nowhere: no copy of cub200", "cars196"]),
+        (
+            ["dreml-table1", "--data-root", "/nowhere"],
+            ["no data at /nowhere: no copy of cub200", "cars196", "Give --data-root", "muster data list"],
+        ),
         (["dreml-table1", "--name", "a/b"], ["name = 'a/b'"]),
+        (["dreml-table1", "--name", ".."], ["name = '..'", "begins with a letter or a digit"]),
+        (["dreml-table1", "--gpus-per-member", "inf"], ["gpus_per_member = inf"]),
+        (["dreml-table1", "--seeds", 10**9], ["--seeds 1000000000", "at most 100"]),
+        (["dreml-table1", "--weights", "foo=bar"], ["--weights foo=bar", "no backbone 'foo'"]),
+        (
+            ["dreml-table1", "--datasets", "glyphs", "--weights", "resnet18=/nofile", "--dry-run"],
+            ["--weights /nofile", "no such file"],
+        ),
+        (
+            ["dreml-table1", "--datasets", "glyphs", "--weights", "conv4=/nofile"],
+            ["--weights /nofile", "no such file"],
+        ),
+        (
+            ["bier-table1", "--datasets", "glyphs", "--ranks", 7],
+            ["--ranks 7: a batch of 128 images doesn't divide", "1, 2, 4, 8"],
+        ),
         (["dreml-table1", "--gpus-per-member", 1.5], ["gpus_per_member = 1.5"]),
         (
             [
@@ -325,3 +344,17 @@ def test_a_wrong_reproduction_is_refused_in_one_message(
 ) -> None:
     ran = refused(*flags)
     assert all(text in ran.err for text in said), ran.err
+
+
+def test_a_dry_run_of_published_rows_alone_says_so(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    words = [
+        "reproduce",
+        "dreml-table1",
+        "--datasets",
+        "glyphs",
+        "--rows",
+        "hdc",
+        "--storage",
+        tmp_path / "s",
+    ]
+    assert "dreml-table1 trains nothing" in muster_without_cluster(*words, "--dry-run").out

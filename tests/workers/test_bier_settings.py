@@ -70,6 +70,10 @@ def test_all_mistakes_in_the_settings_are_told_at_once():
         ({"weight_norm_axis": "out"}, "weight_norm_axis = out has no effect"),
         ({"auxiliary_to_backbone": True}, "auxiliary_to_backbone has no effect"),
         ({"auxiliary": "adversarial", "lambda_div": 0.0}, "lambda_div = 0.0: must be above 0"),
+        (
+            {"auxiliary": "adversarial", "lambda_div": float("inf")},
+            "lambda_div = inf: must be above 0, and finite",
+        ),
         ({"auxiliary": "activation", "regressor_lr": 3.0}, "regressor_lr = 3.0 has no effect"),
         ({"lr": float("inf")}, "lr = inf"),
         ({"weight_decay": float("nan")}, "weight_decay = nan"),

@@ -122,7 +122,14 @@ def test_a_probe_of_a_writable_store_leaves_nothing(files: Files) -> None:
     files.check_writable()
     assert files.names("") == []
     if files.local_root is not None:
-        assert list(files.local_root.iterdir()) == []
+        assert not list(files.local_root.glob("*"))
+
+
+def test_a_probe_of_a_store_that_is_not_there_yet_makes_no_folder(tmp_path: Path) -> None:
+    Files(str(tmp_path / "new" / "store")).check_writable()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StoreError, match=r"Can't write /proc/store.*--storage"):
+        Files("/proc/store").check_writable()
 
 
 def test_a_store_crosses_process_borders(files: Files) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from workers.errors import CorruptFileError
+from workers.errors import CorruptFileError, DamagedRunError, UsageError
 from workers.files import FileRecord
 from workers.store import Done, ModelFolder, Store, new_attempt_id
 
@@ -123,6 +123,30 @@ def test_a_runs_files_are_below_its_folder(root: str) -> None:
     assert store.runs() == ["first", "second"]
     assert run.log("key", "attempt") == "runs/first/logs/key-attempt.log"
     assert run.gathered("test") == "runs/first/gathered/test"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"text": 1}'])
+def test_a_file_of_a_run_that_cannot_be_used_is_named_with_the_cure(content: bytes, root: str) -> None:
+    run = Store(root).run("first")
+    for name, cure in (("run.json", "launch again"), ("plan.json", "Delete it: muster resume first")):
+        run.files.put(run / name, content)
+        with pytest.raises(DamagedRunError, match=rf"runs/first/{name}.* is damaged: .*{cure}"):
+            run.read(name, "members")
+
+
+@pytest.mark.parametrize(
+    "name", [".", "..", ".hidden", "-x", "a/b", "../b", "é", "a b", "", "x" * 101, "a\n"]
+)
+def test_a_name_that_no_run_can_have_is_refused_wherever_it_comes_in(name: str, root: str) -> None:
+    with pytest.raises(UsageError, match="begins with a letter or a digit"):
+        Store(root).run(name)
+
+
+def test_only_what_can_be_a_run_is_listed_as_one(root: str) -> None:
+    store = Store(root)
+    for name in ("x" * 100, "0.1_a-B", ".snapshots"):
+        store.files.put(f"runs/{name}/run.json", b"{}")
+    assert store.runs() == ["0.1_a-B", "x" * 100]
 
 
 def test_attempts_have_names_of_their_own_in_the_order_of_time() -> None:

@@ -65,7 +65,7 @@ def _labels(path: Path) -> tuple[list[int | None], bool]:
         kind = features.get("info", {}).get("features", {}).get("label", {}).get("_type")
         return pq.read_table(path, columns=["label"])["label"].to_pylist(), kind == "ClassLabel"
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read as Parquet: {error}.") from error
+        raise UsageError(f"{path} can't be read as Parquet: {str(error).rstrip('.')}.") from error
 
 
 def _base(home: Path, columns: dict[str, tuple[list[int | None], bool]]) -> int:

@@ -100,13 +100,17 @@ class Lists:
             most = last if path else -1
             cells = line.rsplit(None, most) if path == columns[0] else line.split(None, most)
             cells = [cell.strip() for cell in cells]
-            whole = len(cells) == len(columns)
-            if whole and path:
-                whole = cells[columns.index(path)].lower().endswith(IMAGE_SUFFIXES)
-            if whole:
+            words = line.split()
+            images = [word for word in words if word.lower().endswith(IMAGE_SUFFIXES)]
+            named = cells[columns.index(path)] if path and len(cells) == len(columns) else ""
+            if len(cells) == len(columns) and (not path or named.lower().endswith(IMAGE_SUFFIXES)):
                 yield Row(where, cells)
+            elif named and len(words) == len(columns) and not images:  # they are all there
+                if self.inside(where, named):
+                    kind = f"path(s) that end in none of {', '.join(IMAGE_SUFFIXES)}"
+                    self.wrong(kind, f"{where}: {_short(named)!r}")
             else:
-                self._columns(where, columns, len(line.split()), line)
+                self._columns(where, columns, len(words), line)
 
     def table(self, file: str, columns: Sequence[str]) -> Iterator[Row]:
         """The rows of a comma-separated file without a header."""
@@ -130,7 +134,9 @@ class Lists:
         cell = str(text).strip()
         if cell.isascii() and cell.isdigit() and int(cell) > 0:
             return int(cell)
-        self.wrong("label(s) that are no number", f"{where}: {column} = {_short(cell)!r}")
+        self.wrong(
+            "label(s) that are no number of a class (1, 2, 3, ...)", f"{where}: {column} = {_short(cell)!r}"
+        )
         return None
 
     def inside(self, where: str, path: str) -> bool:

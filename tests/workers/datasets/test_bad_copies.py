@@ -129,6 +129,15 @@ def test_a_path_that_leaves_the_root_is_refused(path: str, tmp_path: Path) -> No
     assert f"lead out of the data root: images.txt:4: {path!r}" in said
 
 
+def test_a_path_to_no_image_is_no_fault_of_the_columns(tmp_path: Path) -> None:
+    home = copies.cub200(tmp_path) / CUB
+    edit(home / "images.txt", 4, last_word("birds/notes.txt"))
+    edit(home / "images.txt", 5, last_word("../../../etc/passwd"))
+    kind, outside = refused("cub200", tmp_path)
+    assert "end in none of .jpg, .jpeg, .png: images.txt:4: 'birds/notes.txt'" in kind
+    assert "lead out of the data root: images.txt:5: '../../../etc/passwd'" in outside
+
+
 def test_images_that_are_missing_are_counted_and_ten_are_named(tmp_path: Path) -> None:
     home = copies.cub200(tmp_path) / CUB
     for folder in sorted((home / "images").iterdir())[:3]:
