@@ -70,11 +70,17 @@ def train_rank(config: dict[str, Any]) -> None:
     from workers.team import Team
 
     context, task = ray.train.get_context(), config["task"]
+
+    def meet(row: dict[str, Any]) -> None:
+        """Ray Train is told how it ended. Each report waits for the controller's next look, and holds all ranks up."""
+        if row["step"] == task.spec.bier.steps:
+            ray.train.report(row)
+
     team = Team(
         rank=context.get_world_rank(),
         size=context.get_world_size(),
         checkpoint_steps=task.checkpoint_steps,
-        meet=ray.train.report,
+        meet=meet,
     )
     store = Store(config["store"])
     how: dict[str, Any] = {}

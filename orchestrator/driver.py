@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from orchestrator.evaluate import evaluate_on_ray
-from orchestrator.events import event
+from orchestrator.events import Event, event
 from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings, Outcome
 from orchestrator.gather import Gathered, gather
 from orchestrator.launch import Emit, recall_at
@@ -47,9 +47,11 @@ class Driver:
         """Asks the fleet for all members and passes their events on until each is done or given up."""
         asked = self.fleet.ensure.remote(list(self.plan.tasks))
         while True:
-            ready, _ = ray.wait([asked], timeout=0)
-            self._pass_events(wait=not ready)
-            if ready:
+            news = self.fleet.poll.remote(*self.seen)
+            ready, _ = ray.wait([asked, news], num_returns=1)
+            over = asked in ready
+            self._pass_on(*ray.get(self.fleet.poll.remote(*self.seen, False) if over else news))
+            if over:
                 outcomes: list[Outcome] = ray.get(asked)
                 return outcomes
 
@@ -122,8 +124,7 @@ class Driver:
             raise MusterError(f"No member was trained, so there is nothing to gather.\n{causes}")
         return [task for task in self.plan.tasks if task.key in done]
 
-    def _pass_events(self, *, wait: bool) -> None:
-        life, last, events = ray.get(self.fleet.poll.remote(*self.seen, wait))
+    def _pass_on(self, life: str, last: int, events: list[Event]) -> None:
         self.seen = (life, last)
         changed = False
         for item in events:

@@ -9,6 +9,7 @@ repeated, and members go on from their checkpoints. It reads commit records and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import math
 import time
@@ -34,6 +35,8 @@ FUTILE_ATTEMPTS = 3
 NODE_STRIKES = 3
 QUARANTINE_SECONDS = 600.0
 LOCKED_SECONDS = 2.0
+#: How long a poll waits for news.
+POLL_SECONDS = 0.5
 #: Ray notices a dead node after about 13 s; until then its actors are merely out of reach.
 NODE_VERDICT_SECONDS = 30.0
 #: Ticks of training progress that are kept for whoever polls; state changes are all kept.
@@ -110,7 +113,7 @@ class Fleet:
         self.strikes: Counter[str] = Counter()
         self.quarantined: dict[str, float] = {}
         self.purse = Purse(settings.budget)
-        self.wake = asyncio.Event()
+        self.wake, self.said = asyncio.Event(), asyncio.Event()
         self.loop: asyncio.Task[None] | None = None
 
     async def ensure(self, tasks: list[MemberTask], asker: str = "", rank: int = 0) -> list[Outcome]:
@@ -152,10 +155,10 @@ class Fleet:
 
     async def poll(self, life: str, since: int, wait: bool = True) -> tuple[str, int, list[Event]]:
         """Events after `since` of this `life` of the fleet; with `wait`, waits a moment if there are none."""
-        for _ in range(5 if wait else 0):
-            if life != self.life or self.first_event + len(self.events) > since:
-                break
-            await asyncio.sleep(0.1)
+        if wait and life == self.life and self.first_event + len(self.events) <= since:
+            self.said.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.said.wait(), POLL_SECONDS)
         start = max(0, since - self.first_event) if life == self.life else 0
         return self.life, self.first_event + len(self.events), self.events[start:]
 
@@ -400,6 +403,7 @@ class Fleet:
 
     def _say(self, item: Event) -> None:
         self.events.append(item)
+        self.said.set()
         if len(self.events) > KEPT_EVENTS:
             dropped = len(self.events) // 2
             self.events, self.first_event = self.events[dropped:], self.first_event + dropped

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from orchestrator.asks import Got
-from orchestrator.events import event
+from orchestrator.events import Event, event
 from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings, Outcome
 from orchestrator.launch import (
     MENDINGS,
@@ -182,13 +182,12 @@ class Crew:
             if work.tasks
         ]
         waiting = list(asked)
-        while True:
-            if waiting:
-                _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-            over = not waiting
-            self._pass_events(wait=not over)
-            if over:
-                return {outcome.key: outcome for found in ray.get(asked) for outcome in found}
+        while waiting:
+            news = self.fleet.poll.remote(*self.seen)
+            ray.wait([*waiting, news], num_returns=1)
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            self._pass_on(*ray.get(news if waiting else self.fleet.poll.remote(*self.seen, False)))
+        return {outcome.key: outcome for found in ray.get(asked) for outcome in found}
 
     def mend(self, error: DamagedMember) -> None:
         """Forgets a member's damaged vectors and has them made again. Raises MusterError if that fails."""
@@ -200,8 +199,7 @@ class Crew:
         if outcome.state not in {"done", "reused"}:
             raise MusterError(outcome.message)
 
-    def _pass_events(self, *, wait: bool) -> None:
-        life, last, events = ray.get(self.fleet.poll.remote(*self.seen, wait))
+    def _pass_on(self, life: str, last: int, events: list[Event]) -> None:
         self.seen = (life, last)
         changed = False
         for item in events:

@@ -106,8 +106,8 @@ def job_settings() -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-        # A report of Ray Train waits for its controller's next look, by default every 2 s.
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        # A report of Ray Train waits for its controller's next look, by default every 2 s; so does its end.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     }
 
 

@@ -184,10 +184,11 @@ RECIPE = (
 BIER_RECIPE = (
     "BIER's rows: the settings of the authors' code. Known are those for SOP and the defaults, which the other data "
     "sets get. Their Caffe GoogLeNet is used with --weights bvlc_googlenet=FILE; else torchvision's googlenet, "
-    "which has BatchNorm and is no reproduction."
+    "which has BatchNorm and is no reproduction. glyphs has a preset of its own and conv4."
 )
 BASELINE_RECIPE = (
-    "Triplet, N-pairs and Proxy-NCA: ResNet-18 on the pictures of DREML's rows, one embedding of 64, settings of ours. "
+    "Triplet, N-pairs and Proxy-NCA: ResNet-18 (on glyphs conv4) on the pictures of DREML's rows, one embedding of 64, "
+    "settings of ours. "
     "The published cells were obtained with other networks and settings."
 )
 LEFT_OUT = "A row without measured cells is a method that muster does not train, or not on that data set."

@@ -190,7 +190,7 @@ def test_detaching_leaves_the_run_going(
 def test_a_stopped_run_keeps_what_was_running_and_resumes(
     muster: Muster, small: list[object], tmp_path: Path, until: Callable[..., Any]
 ) -> None:
-    flags = [*small, "--L", 4, "--storage", tmp_path, "--name", "stopped", "--parallel", 1]
+    flags = [*small, "--L", 6, "--storage", tmp_path, "--name", "stopped", "--parallel", 1]
     process = muster.start(*flags, "--json")
     until(lambda: list(tmp_path.glob("models/*/attempts")), 180)
     assert "running members finish" in muster("stop", "stopped").out
@@ -199,11 +199,11 @@ def test_a_stopped_run_keeps_what_was_running_and_resumes(
     answer = json.loads(out)
     assert answer["state"].startswith("partial")
     trained = answer["models"]["trained"]
-    assert 1 <= trained < 4
+    assert 1 <= trained < 6
     assert len(weights(tmp_path)) == trained
     resumed = muster("resume", "stopped", "--storage", tmp_path, "--json").document
     assert resumed["state"] == "done"
-    assert resumed["models"] == {"asked": 4, "reused": trained, "trained": 4 - trained, "failed": 0}
+    assert resumed["models"] == {"asked": 6, "reused": trained, "trained": 6 - trained, "failed": 0}
 
 
 def test_classes_of_one_image_are_named_and_left_out(
