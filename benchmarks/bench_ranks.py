@@ -1,11 +1,12 @@
 """What Ray Train costs: BIER's step loop under `muster launch bier` against the same loop under torchrun.
 
-Both train the same model with two gloo ranks on this machine, one after the other, several times in one run, and
+Both train the same model with gloo ranks on this machine (two by default: on two cores they leave Ray's own
+processes no core to spare, with one rank there is one), one after the other, several times in one run, and
 beside the same idle Ray head. Steps a second are taken from the moments at which stretches between checkpoints ended,
 so saving a checkpoint and waiting for each other there is part of it; the first stretch is left out as warm-up, and
 start-up (command to first step) is printed apart. Prints one JSON line; `ratio` is muster's median over torchrun's.
 
-    python benchmarks/bench_ranks.py [rounds] [steps] [checkpoint_steps]
+    python benchmarks/bench_ranks.py [rounds] [steps] [checkpoint_steps] [ranks]
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-RANKS = 2
 RANK = """
 import datetime, os, sys, torch, torch.distributed as dist
 from orchestrator.plan import make_plan, prepare
@@ -42,18 +42,18 @@ dist.destroy_process_group()
 """
 
 
-def torchrun(steps: int, every: int, storage: Path, script: Path) -> None:
+def torchrun(steps: int, every: int, ranks: int, storage: Path, script: Path) -> None:
     """Trains under torchrun; the images are packed before."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={RANKS}", "--standalone"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     command = [*launcher, str(script), str(steps), str(every), str(storage), "bare"]
     subprocess.run(command, check=True, env=env, capture_output=True)
 
 
-def muster(steps: int, every: int, storage: Path) -> None:
+def muster(steps: int, every: int, ranks: int, storage: Path) -> None:
     """Trains under the fleet and Ray Train."""
     command = [str(Path(sys.executable).parent / "muster"), "launch", "bier", "--steps", str(steps)]
-    how = ["--ranks", str(RANKS), "--checkpoint-steps", str(every), "--storage", str(storage)]
+    how = ["--ranks", str(ranks), "--checkpoint-steps", str(every), "--storage", str(storage)]
     subprocess.run([*command, *how], check=True, capture_output=True)
 
 
@@ -81,7 +81,7 @@ def packed(storage: Path) -> Path:
 
 def main() -> None:
     given = [int(argument) for argument in sys.argv[1:]]
-    rounds, steps, every = [*given, *(3, 300, 50)[len(given) :]]
+    rounds, steps, every, ranks = [*given, *(3, 300, 50, 2)[len(given) :]]
     from cluster import local
 
     found: dict[str, list[tuple[float, float]]] = {"torchrun": [], "muster": []}
@@ -95,9 +95,10 @@ def main() -> None:
                 for kind, runs in found.items():
                     storage = packed(Path(scratch) / f"{kind}-{number}")
                     started = time.time()
-                    torchrun(steps, every, storage, script) if kind == "torchrun" else muster(
-                        steps, every, storage
-                    )
+                    if kind == "torchrun":
+                        torchrun(steps, every, ranks, storage, script)
+                    else:
+                        muster(steps, every, ranks, storage)
                     runs.append(speed(storage, started))
                     print(f"{kind} {number}: {runs[-1][0]:.2f} steps/s", file=sys.stderr)
         finally:
@@ -110,7 +111,7 @@ def main() -> None:
             {
                 "benchmark": "ranks", "ratio": round(medians["muster"] / medians["torchrun"], 4),
                 "steps_per_s": {kind: [round(speed, 3) for speed, _ in runs] for kind, runs in found.items()},
-                "startup_s": startup, "ranks": RANKS, "steps": steps, "checkpoint_steps": every, "rounds": rounds,
+                "startup_s": startup, "ranks": ranks, "steps": steps, "checkpoint_steps": every, "rounds": rounds,
             }
         )
     )  # fmt: skip

@@ -19,7 +19,8 @@ MEASURES = {"between learners": "clf_corr", "between dimensions": "feat_corr"}
 
 
 def correlate(request: LaunchRequest, baseline: LaunchRequest | None, split: str) -> dict[str, Any]:
-    """`rows`: each measure, of the model and of the baseline, and the reduction; `paths` of the heat maps written.
+    """`rows`: each measure, of the model and of the baseline, and the reduction in per cent; `paths` of the
+    heat maps written.
 
     Raises UsageError if a run is not BIER's or has no vectors, or if the two can't be compared.
     """
@@ -31,7 +32,11 @@ def correlate(request: LaunchRequest, baseline: LaunchRequest | None, split: str
             "measure": measure,
             request.run: getattr(mine, name),
             **({baseline.run: getattr(other, name)} if baseline else {}),
-            **({"reduction": reduction(getattr(mine, name), getattr(other, name))} if baseline else {}),
+            **(
+                {"reduction_percent": 100 * reduction(getattr(mine, name), getattr(other, name))}
+                if baseline
+                else {}
+            ),
         }
         for measure, name in MEASURES.items()
     ]

@@ -92,7 +92,7 @@ def test_correlation_is_compared_with_a_baseline_of_the_same_sizes(
         "correlation", "b", "--baseline", "b", "--storage", store, "--json"
     ).document
     assert [row["measure"] for row in found["rows"]] == ["between learners", "between dimensions"]
-    assert [row["reduction"] for row in found["rows"]] == [0.0, 0.0]
+    assert [row["reduction_percent"] for row in found["rows"]] == [0.0, 0.0]
     assert found["rows"][0]["b"] == pytest.approx(answer["correlation"]["between_learners"], abs=1e-9)
     assert all(Path(path).stat().st_size > 0 for path in found["paths"].values())
 
