@@ -96,6 +96,7 @@ def recall_at_1(store: Store, flags: dict[str, Any], steps: int) -> dict[str, fl
         "method": "bier",
         "data.val_classes": 40,
         "bier.steps": steps,
+        "bier.anneal_every": 300,
         "storage": store.root,
     }
     request = load(None, {**given, **flags}, [])
