@@ -49,7 +49,7 @@ class OneGpuFleet(Fleet.__ray_metadata__.modified_class):  # type: ignore[attr-d
     """The fleet as it is, with members that only pretend."""
 
     @staticmethod
-    def _hire(options: dict[str, Any]) -> Any:
+    def _hire(kind: Any, options: dict[str, Any]) -> Any:
         member: Any = FakeMember
         return member.options(**options).remote()
 
