@@ -23,9 +23,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/muster launch dreml --dataset glyphs --L 8 --epochs 4 --storage $(STORE)
 
-# Two at a time, a file's tests together: most of them wait for processes of a local head, one for each of the two.
+# Two at a time, a file's tests together, and the slow ones (the first folders) first: most of them wait for processes of
+# a local head, one for each of the two.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Whole clusters of several nodes, object stores, searches: run it before a release.
 test-long: $(VENV)/.installed-dev
