@@ -65,10 +65,9 @@ def decode_and_resize(data: ImageFolder, items: list[Item], rule: ResizeRule) ->
         np.asarray(rule.apply(data.read(item)))
 
 
-def pack_into(root: Path, data: ImageFolder, rule: str) -> Pack:
-    store = Store(str(root))
-    digest = build_pack(store, data, data.splits()["train"], rule).digest
-    return open_pack(store.pack(digest), digest, root / "cache")
+def pack_into(root: Path, data: ImageFolder, rule: str) -> str:
+    """The digest of the pack that is then committed in the store at `root`."""
+    return build_pack(Store(str(root)), data, data.splits()["train"], rule).digest
 
 
 def authors_batches(
@@ -161,7 +160,8 @@ def main() -> None:
         settings = presets.code(data.traits, 256)[0] | {"mean": data.traits.mean, "std": data.traits.std}
         recipe = Recipe(**settings)
         row = {"packing": packing(data, recipe.resize, scratch, sample, chosen.rounds)}
-        pack = pack_into(scratch / "store", data, recipe.resize)
+        digest = pack_into(scratch / "store", data, recipe.resize)
+        pack = open_pack(Store(str(scratch / "store")).pack(digest), digest, scratch / "cache")
         row |= {"per_core": reading(data, pack, recipe, sample, chosen.rounds)}
         size = sum(path.stat().st_size for path in (scratch / "images").rglob("*.jpg"))
     facts = {"images": chosen.images, "kilobytes_each": round(size / chosen.images / 1000)}

@@ -87,17 +87,19 @@ class Files:
             with self._fs.open_output_stream(self._full(name)) as stream:
                 stream.write(data)
 
-    def put_file(self, name: str, source: Path) -> None:
-        """Copies a local file in, visible when whole. If the copying fails, an object store may keep a part
-        of it: trust what a record names, checked against it."""
+    def move_in(self, name: str, source: Path) -> None:
+        """Makes a local file the store's, visible when whole: renamed on the same disk, else copied and removed.
+        If the copying fails, an object store may keep a part of it: trust what a record names, checked against it.
+        """
         with self._telling("write", name):
-            if self.local_root is not None:
-                with _beside(self.local_root / name) as temporary:
-                    shutil.copyfile(source, temporary)
-                    os.replace(temporary, self.local_root / name)
+            if self.local_root is None:
+                with source.open("rb") as file, self._fs.open_output_stream(self._full(name)) as stream:
+                    shutil.copyfileobj(file, stream, CHUNK)
+                source.unlink()
                 return
-            with source.open("rb") as file, self._fs.open_output_stream(self._full(name)) as stream:
-                shutil.copyfileobj(file, stream, CHUNK)
+            with _beside(self.local_root / name) as temporary:
+                shutil.move(source, temporary)
+                os.replace(temporary, self.local_root / name)
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file only if there is none; False if there was one.

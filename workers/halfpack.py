@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from workers.datasets.base import Item
+from workers.files import FileRecord
 from workers.pixels import Uint8
 
 
@@ -46,8 +47,24 @@ Done = GoodImage | BadImage
 class HalfPack:
     """Images are added in the data set's order; `done` are those that are there."""
 
-    def __init__(self, pixels: BinaryIO, journal: TextIO, done: list[Done]) -> None:
-        self._pixels, self._journal, self.done = pixels, journal, done
+    def __init__(self, pixels: BinaryIO, journal: TextIO, items: Sequence[Item]) -> None:
+        """Keeps what is whole of the two files and cuts off the rest."""
+        self._pixels, self._journal = pixels, journal
+        self._size, self._digest = 0, hashlib.sha256()
+        self.done: list[Done] = []
+        for image, found in _whole(pixels, journal.read().split("\n")[:-1], items):
+            self._took(image, found)
+        pixels.seek(self._size)
+        pixels.truncate()
+        journal.seek(0)
+        journal.truncate()
+        journal.writelines(json.dumps(asdict(image)) + "\n" for image in self.done)
+
+    @property
+    def record(self) -> FileRecord:
+        """Of the pixels there are. They are hashed as they come, while other threads decode: a second reading of
+        the whole file, by one thread at the end, would keep the other cores waiting."""
+        return FileRecord(self._size, self._digest.hexdigest())
 
     def add(self, image: Done, pixels: Uint8 | None = None) -> None:
         """Adds the next image: its pixels first, so that the journal never promises what is not there."""
@@ -56,6 +73,11 @@ class HalfPack:
             self._pixels.flush()
         self._journal.write(json.dumps(asdict(image)) + "\n")
         self._journal.flush()
+        self._took(image, memoryview(b"") if pixels is None else pixels.data)
+
+    def _took(self, image: Done, pixels: memoryview) -> None:
+        self._digest.update(pixels)
+        self._size += pixels.nbytes
         self.done.append(image)
 
 
@@ -66,17 +88,14 @@ def half_pack(folder: Path, items: Sequence[Item]) -> Iterator[HalfPack]:
     for path in paths:
         path.touch()
     with paths[0].open("r+b") as pixels, paths[1].open("r+", encoding="utf-8", newline="\n") as journal:
-        done = list(_whole(pixels, journal.read().split("\n")[:-1], items))
-        pixels.seek(sum(image.bytes for image in done if isinstance(image, GoodImage)))
-        pixels.truncate()
-        journal.seek(0)
-        journal.truncate()
-        journal.writelines(json.dumps(asdict(image)) + "\n" for image in done)
-        yield HalfPack(pixels, journal, done)
+        yield HalfPack(pixels, journal, items)
 
 
-def _whole(pixels: BinaryIO, lines: Sequence[str], items: Sequence[Item]) -> Iterator[Done]:
-    """The images of the journal, up to the first that is not of these items or whose pixels are not whole."""
+def _whole(
+    pixels: BinaryIO, lines: Sequence[str], items: Sequence[Item]
+) -> Iterator[tuple[Done, memoryview]]:
+    """The images of the journal and their pixels, up to the first that is not of these items or whose pixels are
+    not whole."""
     for line, item in zip(lines, items, strict=False):
         try:
             found = json.loads(line)
@@ -85,9 +104,11 @@ def _whole(pixels: BinaryIO, lines: Sequence[str], items: Sequence[Item]) -> Ite
             return
         if image.image_id != item.image_id:
             return
+        content = b""
         if isinstance(image, GoodImage):
+            content = pixels.read(image.bytes)
             digest = hashlib.sha256(f"{image.height}x{image.width}:".encode())
-            digest.update(pixels.read(image.bytes))
+            digest.update(content)
             if digest.hexdigest() != image.sha256:
                 return
-        yield image
+        yield image, memoryview(content)

@@ -84,7 +84,7 @@ def build_pack(
             raise BadImagesError(_complaint(data, split, bad))
         table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
         digest = _pack_digest(table, split, bad)
-        _commit(store, digest, split, resize, table, folder / "pixels.bin", bad)
+        _commit(store, digest, split, resize, table, (folder / "pixels.bin", half.record), bad)
     store.files.put(source, to_json({"pack": digest, "data_set": data.name, "split": split.name}))
     index = read_index(store.pack(digest), digest)
     assert index is not None  # committed above
@@ -172,8 +172,15 @@ def _pack_digest(table: pa.Table, split: Split, bad: list[BadImage]) -> str:
 
 
 def _commit(
-    store: Store, digest: str, split: Split, resize: str, table: pa.Table, pixels: Path, bad: list[BadImage]
+    store: Store,
+    digest: str,
+    split: Split,
+    resize: str,
+    table: pa.Table,
+    pixels: tuple[Path, FileRecord],
+    bad: list[BadImage],
 ) -> None:
+    """Moves the pixels into the store, and commits the pack unless it is there."""
     folder = store.pack(digest)
     try:
         if read_index(folder, digest) is not None:
@@ -183,8 +190,9 @@ def _commit(
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     folder.files.put(folder / "index.parquet", buffer.getvalue())
-    folder.files.put_file(folder / "pixels.bin", pixels)
-    files = {"index.parquet": FileRecord.of(buffer.getvalue()), "pixels.bin": FileRecord.of_path(pixels)}
+    path, record = pixels
+    folder.files.move_in(folder / "pixels.bin", path)
+    files = {"index.parquet": FileRecord.of(buffer.getvalue()), "pixels.bin": record}
     facts = {
         "split": split.name,
         "resize": resize,

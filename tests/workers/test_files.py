@@ -47,7 +47,7 @@ def test_a_reader_of_the_old_content_is_not_disturbed(tmp_path: Path) -> None:
         files.put("a.bin", b"new")
         assert reader.read() == b"old"
     with (tmp_path / "a.bin").open("rb") as reader:
-        files.put_file("a.bin", tmp_path / "source")
+        files.move_in("a.bin", tmp_path / "source")
         assert reader.read() == b"new"
     assert files.get("a.bin") == b"newer"
 
@@ -102,11 +102,12 @@ def test_a_flipped_byte_a_cut_and_a_longer_file_are_noticed(files: Files, tmp_pa
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["whole"]
 
 
-def test_a_local_file_is_copied_in(files: Files, tmp_path: Path) -> None:
+def test_a_local_file_is_moved_in(files: Files, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(DATA * 100)
-    files.put_file("p/pixels.bin", tmp_path / "source")
+    files.move_in("p/pixels.bin", tmp_path / "source")
     assert files.get("p/pixels.bin", FileRecord.of(DATA * 100)) == DATA * 100
     assert files.names("p") == ["pixels.bin"]
+    assert not (tmp_path / "source").exists()
 
 
 def test_reading_what_is_not_there_names_the_file_and_the_option(files: Files, tmp_path: Path) -> None:

@@ -114,13 +114,13 @@ def test_an_interrupted_build_leaves_nothing_that_a_reader_trusts(
     assert all(name.startswith("muster-part-") for name in packs(store))  # for the next builder alone
     assert find_pack(store, ImageFolder(image_folder), split, RESIZE, False) is None
 
-    put_file = type(store.files).put_file
+    move_in = type(store.files).move_in
 
     def failing(*args: object) -> None:
-        put_file(*args)  # type: ignore[arg-type]
+        move_in(*args)  # type: ignore[arg-type]
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(type(store.files), "put_file", failing)
+    monkeypatch.setattr(type(store.files), "move_in", failing)
     data = CountingFolder(image_folder)
     with pytest.raises(StoreError):
         build_pack(store, data, split, RESIZE)
