@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from orchestrator.device_time import taken
 from orchestrator.evaluate import evaluate_on_ray
 from orchestrator.events import Event, event
 from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings, Outcome
@@ -114,7 +115,7 @@ class Driver:
 
     def _seconds(self, key: str) -> float:
         done = self.store.model(key).done()
-        return 0.0 if done is None else float(done.facts["seconds"])
+        return 0.0 if done is None else taken(done.facts, self.request.resources)
 
     def _members(self, outcomes: list[Outcome]) -> list[MemberTask]:
         """The finished members in index order. Raises MusterError if there are none."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.device_time import device_time
 from orchestrator.spec import LaunchRequest, open_data
 from orchestrator.vectors import Combination
 from workers import packing
@@ -60,6 +61,13 @@ class Plan:
     basis: str
     combination: Combination | None = None
     "Of a model with learners."
+    devices: float = 1.0
+    "That a member takes while it trains."
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Expected of all that is to train."""
+        return self.seconds_each and self.seconds_each * self.devices * len(self.to_train)
 
     @property
     def reused(self) -> int:
@@ -71,14 +79,8 @@ class Plan:
         if not self.to_train:
             return f"{members}: all found in the store, none to train."
         cost = "cost unknown: nothing like it in the store"
-        if self.seconds_each is not None:
-            hours = self.seconds_each * len(self.to_train) / 3600
-            cost = (
-                f"about {hours:.1f} device-hours"
-                if hours >= 0.1
-                else f"about {hours * 60:.0f} device-minutes"
-            )
-            cost += f", {self.basis}"
+        if self.device_seconds is not None:
+            cost = f"about {device_time(self.device_seconds)}, {self.basis}"
         return f"{members}: {self.reused} in the store, {len(self.to_train)} to train, {cost}."
 
 
@@ -322,7 +324,7 @@ def make_plan(
     to_train = tuple(key for key, (train, _) in lacking.items() if train)
     to_embed = tuple(key for key, (train, targets) in lacking.items() if targets and not train)
     seconds, basis = expected_seconds(store, tasks, set(to_train)) if to_train else (None, "")
-    return Plan(tasks, to_train, to_embed, seconds, basis, combination_of(request))
+    return Plan(tasks, to_train, to_embed, seconds, basis, combination_of(request), request.resources.devices)
 
 
 def combination_of(request: LaunchRequest) -> Combination | None:

@@ -43,7 +43,7 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
         rows.append({"what": f"member {task.spec.index}", "value": f"{task.key} {state}"})
     return {
         "run": request.run, "sentence": plan.sentence(), "rows": rows, "asked": asked, "to_train": len(plan.to_train),
-        "device_seconds": plan.seconds_each and plan.seconds_each * len(plan.to_train),
+        "device_seconds": plan.device_seconds,
     }  # fmt: skip
 
 

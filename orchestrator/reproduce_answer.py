@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import table_files
 from orchestrator.asks import Got
+from orchestrator.device_time import taken
 from orchestrator.events import Event, event
 from orchestrator.figures.sheet import captions
 from orchestrator.launch import EXIT_PARTIAL
@@ -65,7 +66,7 @@ def answer_of(
         )
     done = {key for key, outcome in outcomes.items() if outcome.state in DONE}
     prepared = [work.prepared for work in found.works if work.prepared is not None]
-    seconds = [float(record.facts["seconds"]) for key in done if (record := store.model(key).done())]
+    records = [record.facts for key in done if (record := store.model(key).done())]
     return {
         "run": options.run,
         "kind": "reproduce",
@@ -82,7 +83,7 @@ def answer_of(
             "trained": len(done & trained),
             "failed": len(outcomes) - len(done),
         },
-        "device_hours": sum(seconds) / 3600,
+        "device_hours": sum(taken(facts, options.resources) for facts in records) / 3600,
         "resume": f"muster resume {options.run} --storage {options.storage}",
     }
 

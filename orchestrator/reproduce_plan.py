@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.asks import Ask
+from orchestrator.device_time import device_time
 from orchestrator.launch import differences, refuse_other_kind
 from orchestrator.plan import (
     PackProgress,
@@ -67,7 +68,7 @@ class Cost:
     lacking: frozenset[str]
     "Keys without weights in the store."
     seconds: float | None
-    "Of training them, all members added up; None if it is not known of all of them."
+    "Device-seconds of training them, all members added up; None if it is not known of all of them."
     basis: str
 
     @property
@@ -83,12 +84,6 @@ class Cost:
         if self.seconds is None:
             return f"{text}, cost unknown: nothing like all of them in the store."
         return f"{text}, about {device_time(self.seconds)}, {self.basis}."
-
-
-def device_time(seconds: float) -> str:
-    """Time on one device, for people."""
-    hours = seconds / 3600
-    return f"{hours:.1f} device-hours" if hours >= 0.1 else f"{hours * 60:.1f} device-minutes"
 
 
 def counted(count: int, what: str) -> str:
@@ -251,7 +246,7 @@ def cost_of(works: Sequence[Work], tasks: dict[str, MemberTask], store: Store) -
         if mine:
             each, basis = expected_seconds(store, work.tasks, to_train)
             if each is not None:
-                seconds |= dict.fromkeys(mine, each)
+                seconds |= dict.fromkeys(mine, each * work.ask.request.resources.devices)
                 bases.append(basis)
     total = sum(seconds.values()) if len(seconds) == len(to_train) else None
     return Cost(

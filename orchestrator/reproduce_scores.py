@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.asks import Got
+from orchestrator.device_time import taken
 from orchestrator.evaluate import evaluate_on_ray
 from orchestrator.launch import MENDINGS, recall_at
 from orchestrator.plan import Plan, combination_of, metrics_identity
@@ -105,13 +106,13 @@ def _with_metrics(got: Got, scores: dict[str, Any], store: Store) -> Got:
     identity = _identity(got)
     done, asked = len(got.members), len(got.asked)
     missing = [str(task.spec.index) for task in got.asked if task not in got.members]
-    seconds = [float(d.facts["seconds"]) for t in got.members if (d := store.model(t.key).done())]
+    records = [found.facts for task in got.members if (found := store.model(task.key).done())]
     metrics = {
         "identity": identity,
         "ks": list(identity["ks"]),
         "splits": {"test": scores},
         "state": "done" if done == asked else f"partial {done} of {asked}",
         "warnings": [f"{done} of {asked} members: without {', '.join(missing)}."] if missing else [],
-        "device_seconds": sum(seconds),
+        "device_seconds": sum(taken(facts, got.ask.request.resources) for facts in records),
     }
     return replace(got, metrics=metrics)

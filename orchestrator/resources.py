@@ -44,6 +44,16 @@ class Resources:
             }
         )
 
+    @property
+    def share(self) -> float:
+        """The share of a device that a process in training takes; 1.0 where it has no GPU."""
+        return self.gpus_per_member or 1.0
+
+    @property
+    def devices(self) -> float:
+        """What a model in training takes."""
+        return self.ranks * self.share
+
 
 def parse_bytes(text: str) -> int:
     """ "2GB", "512MB", "1GiB" or a plain number, as bytes; 0 for anything else."""

@@ -190,7 +190,7 @@ def _training_cost(plan: SearchPlan, store: Store, launch: Any, trial: TrialReco
         if (done := store.model(task.key).done()) is not None
     ]
     images = int(str(prepared.facts["train_images"]))
-    total = round(sum(seconds) / max(1, len(seconds)) * images * to_train, 1)
+    total = round(sum(seconds) / max(1, len(seconds)) * images * to_train * launch.resources.devices, 1)
     text = f"{len(tasks) - to_train} of its {len(tasks)} members are in the store"
     if to_train:
         text += f"; training {to_train} on all {prepared.facts['train_classes']} classes takes "

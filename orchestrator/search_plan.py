@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.device_time import device_time
 from orchestrator.halving import Schedule, make_schedule, rung_for_half
 from orchestrator.launch import differences, refuse_other_kind
 from orchestrator.plan import Prepared, check_listing, expected_seconds, known_weights, member_tasks, prepare
@@ -62,8 +63,15 @@ class SearchCost:
     "At most, counting what the store has."
     seconds_each: float | None
     basis: str
+    devices: float
+    "That a member takes while it trains."
     hint: str = ""
     "What to do about a schedule that trains more than half of the grid."
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Expected of what the schedule trains."""
+        return self.seconds_each and self.seconds_each * self.devices * min(self.to_train, self.by_schedule)
 
     def counts(self) -> str:
         """What it may train."""
@@ -79,11 +87,9 @@ class SearchCost:
         text = f"{self.counts()}; {self.in_store} in the store"
         if not self.to_train:
             return f"{text}, none to train."
-        if self.seconds_each is None:
+        if self.device_seconds is None:
             return f"{text}; cost unknown: nothing like it in the store."
-        hours = self.seconds_each * min(self.to_train, self.by_schedule) / 3600
-        shown = f"{hours:.1f} device-hours" if hours >= 0.1 else f"{hours * 60:.0f} device-minutes"
-        return f"{text}; about {shown}, {self.basis}."
+        return f"{text}; about {device_time(self.device_seconds)}, {self.basis}."
 
 
 def check_search(request: SearchRequest) -> None:
@@ -165,6 +171,7 @@ def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
         len(to_train),
         seconds,
         basis,
+        request.base.resources.devices,
         _hint(schedule, request.search.reduction),
     )
 
@@ -173,9 +180,16 @@ def _unseen(request: SearchRequest) -> SearchCost:
     """What may be trained where nothing is known of the members themselves."""
     schedule = schedule_of(request)
     most = schedule.trials * schedule.last
-    hint = _hint(schedule, request.search.reduction)
     return SearchCost(
-        schedule.trials, most, schedule.members, 0, most, None, "its trials are not known yet", hint
+        schedule.trials,
+        most,
+        schedule.members,
+        0,
+        most,
+        None,
+        "its trials are not known yet",
+        request.base.resources.devices,
+        _hint(schedule, request.search.reduction),
     )
 
 
@@ -220,5 +234,5 @@ def preview_search(request: SearchRequest) -> dict[str, Any]:
         "at_most": cost.at_most,
         "by_schedule": cost.by_schedule,
         "in_store": cost.in_store,
-        "device_seconds": cost.seconds_each and cost.seconds_each * min(cost.to_train, cost.by_schedule),
+        "device_seconds": cost.device_seconds,
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator import published
 from orchestrator.asks import Got
+from orchestrator.device_time import taken
 from orchestrator.protocols import draws_of, protocol_text
 from orchestrator.relaunch import launch_command
 from orchestrator.reproduce_spec import ReproduceOptions
@@ -97,7 +98,7 @@ def _facts(measured: Sequence[Got], store: Store) -> Answer:
         "recipe": recipe_in_words(request),
         "precision": ", ".join(sorted(specs)),
         "device": ", ".join(sorted({str(facts["device"]) for facts in records.values()})),
-        "device_hours": sum(float(facts["seconds"]) for facts in records.values()) / 3600,
+        "device_hours": sum(taken(facts, request.resources) for facts in records.values()) / 3600,
         "protocol": protocol_text(request.data),
         "command": launch_command(request),
     }

@@ -137,7 +137,10 @@ def test_dry_run_tells_what_the_store_has_and_writes_nothing(
     ran = muster_without_cluster(*rehearsal(copies_root, store, "--seeds", 2, "--dry-run", "--json"))
     assert [(row["members"], row["to_train"]) for row in ran.document["rows"]] == [(2, 0)] * 2 + [(2, 2)] * 2
     assert (ran.document["members"], ran.document["to_train"]) == (8, 4)
-    assert ran.document["device_seconds"] > 0
+    assert (whole := ran.document["device_seconds"]) > 0
+    halves = ("--seeds", 2, "--gpus-per-member", 0.5, "--dry-run", "--json")
+    half = muster_without_cluster(*rehearsal(copies_root, store, *halves)).document
+    assert half["device_seconds"] == pytest.approx(whole / 2)
     assert finished(store) == before
     empty = muster_without_cluster(*rehearsal(copies_root, tmp_path / "none", "--dry-run"))
     assert "2 ensembles of unknown cost" in empty.out
