@@ -12,7 +12,7 @@ import ray
 from orchestrator.device_time import taken
 from orchestrator.evaluate import evaluate_on_ray
 from orchestrator.events import Event, event
-from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings, Outcome
+from orchestrator.fleet import FleetSettings, start_fleet
 from orchestrator.gather import Gathered, gather
 from orchestrator.launch import Emit, recall_at
 from orchestrator.outlook import Outlook
@@ -20,6 +20,7 @@ from orchestrator.plan import Plan, metrics_identity
 from orchestrator.protocols import draws_of
 from orchestrator.resources import parse_bytes
 from orchestrator.spec import LaunchRequest
+from orchestrator.work import Outcome
 from workers.errors import MusterError
 from workers.store import Store
 from workers.task import MemberTask
@@ -36,8 +37,7 @@ class Driver:
     ) -> None:
         self.request, self.store, self.plan, self.emit = request, store, plan, emit
         settings = FleetSettings(store.root, request.run, request.resources.parallel, gpus)
-        actor: Any = Fleet
-        self.fleet = actor.options(name=fleet_name, namespace=NAMESPACE).remote(settings)
+        self.fleet = start_fleet(settings, fleet_name)
         self.seen: tuple[str, int] = ("", 0)
         self.outlook = Outlook(len(plan.tasks), plan.seconds_each)
         self.told = 0.0

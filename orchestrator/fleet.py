@@ -19,12 +19,14 @@ from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.budget import Budget, Purse, seconds_of, trained_seconds
 from orchestrator.ddp import RanksActor
 from orchestrator.events import Event, event
 from orchestrator.failures import Failure, judge
 from orchestrator.member_actor import MemberActor
+from orchestrator.work import Outcome, Work
 from workers.store import Store, new_attempt_id
 from workers.task import MemberTask, missing
 
@@ -57,45 +59,6 @@ class FleetSettings:
     "What it may spend on training; checked before a member is started."
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a member ended."""
-
-    key: str
-    index: int
-    state: str
-    "done, reused, failed or dropped."
-    attempts: int = 0
-    message: str = ""
-
-
-@dataclass
-class _Work:
-    """A member that somebody waits for."""
-
-    task: MemberTask
-    finished: asyncio.Future[Outcome]
-    order: tuple[int, int]
-    "Rank, then who came first."
-    askers: set[str] = field(default_factory=set)
-    "Who waits for it; with none left it need not be started."
-    attempts: int = 0
-    futile: int = 0
-    avoid: str = ""
-    "The node that the last attempt failed on."
-    attempt: str = ""
-    node: str = ""
-    where: dict[str, Any] = field(default_factory=dict)
-    "The last progress that was reported."
-    siblings: bool = False
-    "Were others running when it started? Then a kill for memory need not be its fault."
-    trains: bool = True
-    "Or are only vectors wanted? Those are one process's work."
-
-    def __lt__(self, other: _Work) -> bool:
-        return (self.task.spec.index, self.order) < (other.task.spec.index, other.order)
-
-
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class Fleet:
     """See the module. All methods are asynchronous; none blocks the others."""
@@ -103,9 +66,9 @@ class Fleet:
     def __init__(self, settings: FleetSettings) -> None:
         self.settings = settings
         self.store = Store(settings.store)
-        self.works: dict[str, _Work] = {}
-        self.queue: list[_Work] = []
-        self.running: dict[str, _Work] = {}
+        self.works: dict[str, Work] = {}
+        self.queue: list[Work] = []
+        self.running: dict[str, Work] = {}
         self.events: list[Event] = []
         self.first_event = 0
         self.life = new_attempt_id()
@@ -171,7 +134,7 @@ class Fleet:
                 return await self._ask(task, asker, rank)  # the one before wanted other vectors
             return outcome
         order = (rank, len(self.works))
-        work = _Work(task, asyncio.get_running_loop().create_future(), order, {asker})
+        work = Work(task, asyncio.get_running_loop().create_future(), order, {asker})
         self.works[task.key] = work
         try:
             train, targets = await self._missing(task)
@@ -207,19 +170,19 @@ class Fleet:
             except TimeoutError:
                 continue
 
-    def _fits(self, work: _Work, slots: int) -> bool:
+    def _fits(self, work: Work, slots: int) -> bool:
         """Whether the next in the queue has room; whatever its width, it starts once nothing else runs."""
         used = sum(self._width(other) for other in self.running.values())
         return not self.running or used + self._width(work) <= slots
 
-    def _width(self, work: _Work) -> int:
+    def _width(self, work: Work) -> int:
         """How many members' slots it takes: a rank has a GPU to itself, or its threads."""
         if not self._ranked(work):
             return 1
         return math.ceil(work.task.ranks / (self.settings.gpus or 1))
 
     @staticmethod
-    def _ranked(work: _Work) -> bool:
+    def _ranked(work: Work) -> bool:
         return work.trains and bool(work.task.spec.learners)
 
     async def _refusal(self) -> str:
@@ -240,7 +203,7 @@ class Fleet:
             fits = (int(node.get("CPU", 0) // threads) for node in nodes)
         return max(1, sum(fits))
 
-    async def _start(self, work: _Work) -> None:
+    async def _start(self, work: Work) -> None:
         train, targets = await self._missing(work.task)
         if not train and not targets:  # another job made it while this one waited
             self._finish(work, "reused", epoch=work.task.spec.epochs)
@@ -278,7 +241,7 @@ class Fleet:
         """A process for one attempt. Raises ValueError if its name is taken."""
         return kind.options(**options).remote()
 
-    async def _watched(self, work: _Work, actor: Any) -> None:
+    async def _watched(self, work: Work, actor: Any) -> None:
         """Sees to it that a member has an end, whatever happens: its askers would wait for ever."""
         try:
             await self._watch(work, actor)
@@ -288,7 +251,7 @@ class Fleet:
             _kill(actor)
             self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
 
-    async def _watch(self, work: _Work, actor: Any) -> None:
+    async def _watch(self, work: Work, actor: Any) -> None:
         """Waits for a member's end and decides what follows from it."""
         folder = self.store.model(work.task.key)
         before = await asyncio.to_thread(folder.newest_epoch)
@@ -327,7 +290,7 @@ class Fleet:
             self._member(work, "retrying", message=failure.cause)
             self._requeue(work)
 
-    async def _node_lost(self, work: _Work, *, patience: bool) -> bool:
+    async def _node_lost(self, work: Work, *, patience: bool) -> bool:
         """Whether the member's node is gone; with patience, waits for Ray to make up its mind."""
         deadline = time.monotonic() + (NODE_VERDICT_SECONDS if patience else 0)
         while True:
@@ -336,7 +299,7 @@ class Fleet:
                 return bool(work.node) and work.node not in alive
             await asyncio.sleep(0.5)
 
-    def _judge(self, work: _Work, failure: Failure, *, progressed: bool) -> None:
+    def _judge(self, work: Work, failure: Failure, *, progressed: bool) -> None:
         """Notes what a failure says about its member and its node."""
         work.avoid = work.node
         if progressed:
@@ -345,7 +308,7 @@ class Fleet:
             work.futile += 1
             self._strike(work.node)
 
-    def _obituary(self, work: _Work, failure: Failure) -> str:
+    def _obituary(self, work: Work, failure: Failure) -> str:
         """The member, its node, its step, the cause and the log's tail, and what to do."""
         where = ""
         if "step" in work.where:
@@ -359,7 +322,7 @@ class Fleet:
         lines += [f"    {line}" for line in (log or b"").decode(errors="replace").splitlines()[-8:]]
         return "\n".join([*lines, f"    {failure.cure}"])
 
-    def _avoided(self, work: _Work) -> list[str]:
+    def _avoided(self, work: Work) -> list[str]:
         """Nodes this member had better not go to, as long as there is another one that could take it."""
         now = time.monotonic()
         self.quarantined = {node: until for node, until in self.quarantined.items() if until > now}
@@ -384,18 +347,18 @@ class Fleet:
             text = f"node {node[:12]} failed {NODE_STRIKES} times in a row: it gets no members for 10 minutes"
             self._say(event("message", level="warning", text=text))
 
-    def _requeue(self, work: _Work) -> None:
+    def _requeue(self, work: Work) -> None:
         heapq.heappush(self.queue, work)
         self.wake.set()
 
-    def _finish(self, work: _Work, state: str, **fields: Any) -> None:
+    def _finish(self, work: Work, state: str, **fields: Any) -> None:
         spec = work.task.spec
         self._member(work, state, **fields)
         work.finished.set_result(
             Outcome(spec.key, spec.index, state, work.attempts, fields.get("message", ""))
         )
 
-    def _member(self, work: _Work, state: str, **fields: Any) -> None:
+    def _member(self, work: Work, state: str, **fields: Any) -> None:
         spec = work.task.spec
         known = {"index": spec.index, "key": spec.key, "D": spec.D, "epochs": spec.epochs}
         attempt = {"attempt": work.attempt} if work.attempt else {}
@@ -412,3 +375,11 @@ class Fleet:
 def _kill(actor: Any) -> None:
     """Ends a member's process and frees its name and its share of the device."""
     ray.kill(actor)
+
+
+def start_fleet(settings: FleetSettings, name: str) -> Any:
+    """A fleet's handle. It lives on the caller's node, so that the loss of any other is something that it sees and
+    outlives: without a CPU of its own Ray would put it anywhere."""
+    kind: Any = Fleet
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return kind.options(name=name, namespace=NAMESPACE, scheduling_strategy=here).remote(settings)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 if TYPE_CHECKING:
-    from orchestrator.fleet import Outcome
     from orchestrator.prefix_scores import Running
     from orchestrator.search_plan import SearchPlan
+    from orchestrator.work import Outcome
     from workers.task import MemberTask
 
 MENDINGS = 3

@@ -16,7 +16,7 @@ import ray
 
 from orchestrator.asks import Got
 from orchestrator.events import Event, event
-from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings, Outcome
+from orchestrator.fleet import FleetSettings, start_fleet
 from orchestrator.launch import (
     MENDINGS,
     Emit,
@@ -45,6 +45,7 @@ from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.spec import LaunchRequest
 from orchestrator.targets import Figure
 from orchestrator.vectors import DamagedMember
+from orchestrator.work import Outcome
 from workers.errors import MusterError
 from workers.model import Precision
 from workers.store import RunFolder, Store
@@ -162,8 +163,7 @@ class Crew:
     ) -> None:
         self.store, self.tasks, self.emit = store, tasks, emit
         settings = FleetSettings(store.root, options.run, options.resources.parallel, gpus)
-        actor: Any = Fleet
-        self.fleet = actor.options(name=fleet_name, namespace=NAMESPACE).remote(settings)
+        self.fleet = start_fleet(settings, fleet_name)
         self.seen: tuple[str, int] = ("", 0)
         self.lacking = cost.lacking
         each = cost.seconds / cost.to_train if cost.seconds and cost.to_train else None

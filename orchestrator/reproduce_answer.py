@@ -25,7 +25,7 @@ from workers.store import RunFolder, Store
 from workers.task import missing
 
 if TYPE_CHECKING:
-    from orchestrator.fleet import Outcome
+    from orchestrator.work import Outcome
 
 DONE = {"done", "reused"}
 

@@ -68,7 +68,9 @@ class Cost:
     lacking: frozenset[str]
     "Keys without weights in the store."
     seconds: float | None
-    "Device-seconds of training them, all members added up; None if it is not known of all of them."
+    "Of training them, all members added up; None if it is not known of all of them."
+    device_seconds: float | None
+    "The same for their shares of devices."
     basis: str
 
     @property
@@ -81,9 +83,9 @@ class Cost:
         if not self.to_train:
             return f"{text}all found in the store, none to train."
         text += f"{self.members - self.to_train} in the store, {self.to_train} to train"
-        if self.seconds is None:
+        if self.device_seconds is None:
             return f"{text}, cost unknown: nothing like all of them in the store."
-        return f"{text}, about {device_time(self.seconds)}, {self.basis}."
+        return f"{text}, about {device_time(self.device_seconds)}, {self.basis}."
 
 
 def counted(count: int, what: str) -> str:
@@ -240,19 +242,22 @@ def cost_of(works: Sequence[Work], tasks: dict[str, MemberTask], store: Store) -
     """What the store lacks, and what that costs by what was measured of its like."""
     to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
     seconds: dict[str, float] = {}
+    devices: dict[str, float] = {}
     bases: list[str] = []
     for work in works:
         mine = [key for key in work.keys if key in to_train and key not in seconds]
         if mine:
             each, basis = expected_seconds(store, work.tasks, to_train)
             if each is not None:
-                seconds |= dict.fromkeys(mine, each * work.ask.request.resources.devices)
+                seconds |= dict.fromkeys(mine, each)
+                devices |= dict.fromkeys(mine, work.ask.request.resources.devices)
                 bases.append(basis)
-    total = sum(seconds.values()) if len(seconds) == len(to_train) else None
+    known = len(seconds) == len(to_train)
     return Cost(
         sum(bool(work.tasks) for work in works),
         len(tasks),
         frozenset(to_train),
-        total,
+        sum(seconds.values()) if known else None,
+        sum(seconds[key] * devices[key] for key in seconds) if known else None,
         "; ".join(dict.fromkeys(bases)),
     )

@@ -49,7 +49,7 @@ def preview(options: ReproduceOptions) -> dict[str, Any]:
         known = f"{known} {counted(unknown, 'ensemble')} of unknown cost."
     return {
         "run": options.run, "sentence": f"{options.rehearsal}\n{known.strip()}".strip(), "rows": rows,
-        "members": cost.members, "to_train": cost.to_train, "device_seconds": cost.seconds, "basis": cost.basis,
+        "members": cost.members, "to_train": cost.to_train, "device_seconds": cost.device_seconds, "basis": cost.basis,
         "rehearsal": options.rehearsal,
     }  # fmt: skip
 

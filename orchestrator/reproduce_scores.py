@@ -21,7 +21,7 @@ from workers.store import RunFolder, Store
 from workers.task import MemberTask
 
 if TYPE_CHECKING:
-    from orchestrator.fleet import Outcome
+    from orchestrator.work import Outcome
 
 #: Ensembles that are scored at the same time; Ray shares the cores out.
 AT_ONCE = 4

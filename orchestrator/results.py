@@ -27,8 +27,8 @@ from workers.store import RunFolder, Store
 from workers.task import read_history
 
 if TYPE_CHECKING:
-    from orchestrator.fleet import Outcome
     from orchestrator.gather import Gathered
+    from orchestrator.work import Outcome
 
 BASELINES = {"triplet": "Triplet", "npairs": "N-pairs", "proxynca": "Proxy-NCA"}
 

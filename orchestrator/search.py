@@ -21,7 +21,7 @@ import ray
 
 from orchestrator.budget import Budget, trained_seconds
 from orchestrator.events import Event, event
-from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings
+from orchestrator.fleet import NAMESPACE, FleetSettings, start_fleet
 from orchestrator.launch import (
     EXIT_PARTIAL,
     Emit,
@@ -74,8 +74,7 @@ def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
     plan, cost, gpus = _planned(request, store, run, emit)
     budget = _budget(request, cost, gpus)
     settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
-    actor: Any = Fleet
-    fleet = actor.options(name=fleet_name, namespace=NAMESPACE).remote(settings)
+    fleet = start_fleet(settings, fleet_name)
     record = Record(request, emit)
     with stage(emit, "train"), _events_of(fleet, emit, Outlook(cost.by_schedule, cost.seconds_each)):
         record.begin()
