@@ -68,6 +68,8 @@ class Fleet:
         self.store = Store(settings.store)
         self.works: dict[str, Work] = {}
         self.queue: list[Work] = []
+        self.sought: set[Work] = set()
+        "Those that are being looked up in the store: they may go before what is in the queue."
         self.running: dict[str, Work] = {}
         self.events: list[Event] = []
         self.first_event = 0
@@ -136,11 +138,15 @@ class Fleet:
         order = (rank, len(self.works))
         work = Work(task, asyncio.get_running_loop().create_future(), order, {asker})
         self.works[task.key] = work
+        self.sought.add(work)
         try:
             train, targets = await self._missing(task)
         except Exception as error:  # the store can't be read: every asker is told, and may ask again
             self._finish(work, "failed", message=f"member {task.spec.index}: {error}")
             return await work.finished
+        finally:
+            self.sought.remove(work)
+            self.wake.set()
         if not train and not targets:
             self._finish(work, "reused", epoch=task.spec.epochs)
         elif self.stopping:
@@ -148,7 +154,6 @@ class Fleet:
         else:
             self._member(work, "queued")
             heapq.heappush(self.queue, work)
-            self.wake.set()
         return await work.finished
 
     async def _missing(self, task: MemberTask) -> tuple[bool, list[Any]]:
@@ -158,7 +163,7 @@ class Fleet:
         """Starts members as slots come free. One tick at a time: two can't take the same slot."""
         while True:
             slots = self.settings.parallel or await asyncio.to_thread(self._capacity)
-            while self.queue and self._fits(self.queue[0], slots):
+            while self.queue and self._is_next(self.queue[0]) and self._fits(self.queue[0], slots):
                 work = heapq.heappop(self.queue)
                 try:
                     await self._start(work)
@@ -169,6 +174,10 @@ class Fleet:
                 await asyncio.wait_for(self.wake.wait(), timeout=5)  # nodes may have joined
             except TimeoutError:
                 continue
+
+    def _is_next(self, work: Work) -> bool:
+        """Whether nothing can come before it: look-ups end in any order, and members start by their index."""
+        return not any(other < work for other in self.sought)
 
     def _fits(self, work: Work, slots: int) -> bool:
         """Whether the next in the queue has room; whatever its width, it starts once nothing else runs."""

@@ -21,7 +21,7 @@ class Outcome:
     message: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class Work:
     """A member that somebody waits for."""
 
