@@ -154,7 +154,7 @@ def _decoded(
         window: deque[tuple[Item, Future[tuple[Uint8, bytes] | BadImage]]] = deque()
         for item in items:
             window.append((item, pool.submit(work, item)))
-            if len(window) >= 8 * cores:
+            if len(window) >= 16 * cores:
                 first, future = window.popleft()
                 yield first, future.result()
         for first, future in window:
