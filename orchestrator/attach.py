@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from cluster.errors import ClusterError
-from orchestrator.options import tell, whole_path
+from orchestrator.options import EXIT_INTERRUPTED, tell, whole_path
 from orchestrator.output import answer_table, err, show_document, show_rows
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.search_spec import SearchRequest, parse_search
@@ -39,14 +39,11 @@ def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
             raise UsageError(problems)
         return request
 
-    def whole(place: str) -> str:
-        return place if "://" in place else str(Path(place).expanduser().absolute())
-
     if data.root is not None:
-        data = dataclasses.replace(data, root=whole(data.root))
+        data = dataclasses.replace(data, root=whole_path(data.root))
     if ensemble.weights not in {"none", "imagenet"}:
-        ensemble = dataclasses.replace(ensemble, weights=whole(ensemble.weights))
-    return dataclasses.replace(request, data=data, ensemble=ensemble, storage=whole(request.storage))
+        ensemble = dataclasses.replace(ensemble, weights=whole_path(ensemble.weights))
+    return dataclasses.replace(request, data=data, ensemble=ensemble, storage=whole_path(request.storage))
 
 
 def _address_problems(address: str) -> list[str]:
@@ -152,29 +149,27 @@ def _submitted(
     """The job's `end` event; None if it was left to itself."""
     from orchestrator import submit
 
-    with submit.reached(address, tell) as cluster:
-        if (other := submit.running_attempt(cluster.jobs, request.run)) is not None:
-            raise UsageError(
-                f"{request.run} is running as {other}. Watch it: muster status {request.run}; stop it: muster stop "
-                f"{request.run}."
-            )
-        submission = submit.submit(cluster, request, *splits, verb=verb)
-        cluster.kept = detach
-        if detach:
-            document = {
-                "run": request.run,
-                "submission": submission,
-                "state": "submitted",
-                "storage": request.storage,
-            }
-            show_document(document) if as_json else tell(_how_to_go_on(request, address, "Submitted"))
-            return None
-        try:
-            end = submit.follow(cluster, submission, err)
-        except KeyboardInterrupt:
+    submission = ""
+    try:
+        with submit.reached(address, tell) as cluster:
+            if (other := submit.running_attempt(cluster.jobs, request.run)) is not None:
+                raise UsageError(
+                    f"{request.run} is running as {other}. Watch it: muster status {request.run}; stop it: muster "
+                    f"stop {request.run}."
+                )
+            submission = submit.submit(cluster, request, *splits, verb=verb)
+            cluster.kept = detach
+            if not detach:
+                return submit.follow(cluster, submission, err)
+    except KeyboardInterrupt:
+        if submission:
             tell(_how_to_go_on(request, address, "Detached from"))
-            raise
-    return end
+        else:
+            tell(f"Interrupted before {request.run} was submitted.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    found = {"run": request.run, "submission": submission, "state": "submitted", "storage": request.storage}
+    show_document(found) if as_json else tell(_how_to_go_on(request, address, "Submitted"))
+    return None
 
 
 def _finish(

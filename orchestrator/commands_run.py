@@ -10,7 +10,7 @@ import typer
 from orchestrator.attach import run_launch, run_reproduce, run_search, saved_request, saved_run
 from orchestrator.loading import replaced
 from orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, tell, whole_path
-from orchestrator.output import answer_table, show_document, show_rows
+from orchestrator.output import answer_table, show_document, show_paths, show_rows
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.search_spec import SearchRequest
 from workers.errors import UsageError
@@ -32,8 +32,15 @@ def runs(storage: Storage = "store", as_json: AsJson = False) -> None:
     """All runs of a store."""
     from orchestrator.views import list_runs
 
-    rows = list_runs(Store(whole_path(storage)))
-    show_document(rows) if as_json else show_rows(rows, title=f"{len(rows)} runs in {storage}")
+    store = Store(whole_path(storage))
+    local = store.files.local_root
+    if local is not None and local.exists() and not local.is_dir():
+        raise UsageError(f"--storage {storage} is a file: a store is a folder or a URI.")
+    rows = list_runs(store)
+    title = f"{len(rows)} runs in {storage}"
+    if local is not None and not local.exists():
+        title = f"No runs: there is no folder {storage} yet."
+    show_document(rows) if as_json else show_rows(rows, title=title)
 
 
 @guarded
@@ -61,6 +68,7 @@ def logs(
 def stop(
     run: Run,
     now: Annotated[bool, typer.Option("--now", help="Don't let running members finish.")] = False,
+    storage: Storage = "store",
     address: Address = None,
     as_json: AsJson = False,
 ) -> None:
@@ -73,8 +81,10 @@ def stop(
         raise UsageError(
             f"No local Ray head runs, so {run} is not running here. Name its cluster: --address."
         )
+    store = Store(whole_path(storage))
+    known = store.files.exists(store.run(run) / "run.json")
     with submit.reached(address, tell) as cluster:
-        said = submit.stop(cluster, run, now=now)
+        said = submit.stop(cluster, run, now=now, known=known)
     show_document({"run": run, "message": said}) if as_json else typer.echo(said)
 
 
@@ -171,5 +181,4 @@ def correlation(
     show_rows(
         found["rows"], title=f"Correlation on {found['images']} images of {split}; docs/bier.md defines it"
     )
-    for name, path in found["paths"].items():
-        typer.echo(f"  {name:14} {path}")
+    show_paths(found["paths"])

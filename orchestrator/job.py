@@ -14,6 +14,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ ATTEMPT = "MUSTER_ATTEMPT"
 SEGMENT_SECONDS = 3.0
 BEAT_SECONDS = 20.0
 EXIT_FAILED = 1
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class EventLog:
@@ -135,6 +137,12 @@ def _guarded(work: Callable[[EventLog, str], int]) -> int:
     except MusterError as error:
         log(event("end", state="failed", exit_code=error.exit_code, message=str(error), answer=None))
         return error.exit_code
+    except (
+        SystemExit
+    ):  # Ray's handler of SIGTERM raises it in a driver: `muster stop --now`, or a node that shuts down
+        text = "The job was ended; finished epochs are kept."
+        log(event("end", state="stopped", exit_code=EXIT_TERMINATED, message=text, answer=None))
+        return EXIT_TERMINATED
     except Exception:
         text = f"muster itself failed; please report this:\n{traceback.format_exc()}"
         log(event("end", state="failed", exit_code=EXIT_FAILED, message=text, answer=None))

@@ -192,7 +192,11 @@ def from_store(request: LaunchRequest, emit: Emit) -> bool:
         return False
     _emit_plan(emit, plan)
     emit(event("curve", rows=metrics["splits"]["test"]["curve"]))
-    _end(emit, _answer(request, plan, set(), metrics, answer["paths"], time.monotonic() - started), [])
+    # As the store lies now: it may have been moved since.
+    paths = {
+        name: run.place(str(path).partition(f"/runs/{run.run}/")[2]) for name, path in answer["paths"].items()
+    }
+    _end(emit, _answer(request, plan, set(), metrics, paths, time.monotonic() - started), [])
     return True
 
 
@@ -227,7 +231,7 @@ def pack_ticker(emit: Emit) -> Callable[[str, int, int], None]:
         nonlocal last
         now = time.monotonic()
         if split not in started:  # the first image, or those of a builder that was killed, start the clock
-            started[split] = (now, done)
+            started[split], last = (now, done), now
             return
         if now - last >= 0.5 or done == total:
             last = now

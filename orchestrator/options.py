@@ -44,6 +44,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             refuse(problems, error.exit_code, kwargs.get("as_json", False))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
+            tell("Interrupted.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             sys.stderr.close()
@@ -64,5 +65,13 @@ def tell(text: str) -> None:
     err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def whole_path(storage: str) -> str:
-    return storage if "://" in storage else str(Path(storage).expanduser().absolute())
+def whole_path(place: str) -> str:
+    """A URI as it is, a path made absolute. Raises UsageError for what looks like a URI with a slash too few."""
+    if "://" in place:
+        return place
+    scheme, _, rest = place.partition(":/")
+    if rest and scheme.isalnum() and not Path(f"{scheme}:").exists():
+        raise UsageError(
+            f"{place}: a URI has two slashes, as {scheme}://{rest}; a folder of that name, ./{place}."
+        )
+    return str(Path(place).expanduser().absolute())

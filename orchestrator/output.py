@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -36,6 +36,13 @@ def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
     out.print(table)
 
 
+def show_paths(paths: Mapping[str, str]) -> None:
+    """Where an answer's files are, a line each."""
+    width = max((len(name) for name in paths), default=0)
+    for name, path in paths.items():
+        out.print(Text(f"  {name.replace('_', ' '):{width}} {path}"), soft_wrap=True)
+
+
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
@@ -55,7 +62,10 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     if answer.get("learners"):
         hidden = {"near_ties", "r_precision"}
         rows = [{key: row[key] for key in row if key not in hidden} for row in answer["learners"]]
-        show_rows([_in_percent(row) for row in rows], title="Each learner alone, in percent")
+        names = {"map_at_r": "MAP@R"}
+        rows = [{names.get(key, key): value for key, value in _in_percent(row).items()} for row in rows]
+        rows = [{key.replace("R@", "recall@"): value for key, value in row.items()} for row in rows]
+        show_rows(rows, title="Each learner alone, in percent")
     if found := answer.get("correlation"):
         alike = ", ".join(
             f"{percent(found[name])} % {name.replace('_', ' ')}"
@@ -66,8 +76,7 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     for text in (answer.get("protocol"), spread_text(answer["curve"][-1])):
         if text:
             out.print(Text(text[0].upper() + text[1:].rstrip(".") + "."), soft_wrap=True)
-    for name, path in answer.get("paths", {}).items():
-        out.print(Text(f"  {name.replace('_', ' '):10} {path}"), soft_wrap=True)
+    show_paths(answer.get("paths", {}))
 
 
 def search_table(answer: dict[str, Any], message: str) -> None:
@@ -91,8 +100,7 @@ def search_table(answer: dict[str, Any], message: str) -> None:
     for text in (message, answer["recommended"]["training"]["text"]):
         out.print(Text(text), soft_wrap=True)
     out.print(Text(f"  {answer['recommended']['command']}"), soft_wrap=True)
-    for name, path in answer.get("paths", {}).items():
-        out.print(Text(f"  {name:14} {path}"), soft_wrap=True)
+    show_paths(answer["paths"])
 
 
 def reproduce_table(answer: dict[str, Any], message: str) -> None:
@@ -121,8 +129,7 @@ def reproduce_table(answer: dict[str, Any], message: str) -> None:
             out.print(Text(line, style="dim"))
     out.print()
     out.print(Text(message), soft_wrap=True)
-    for name, path in answer["paths"].items():
-        out.print(Text(f"  {name:12} {path}"), soft_wrap=True)
+    show_paths(answer["paths"])
 
 
 def _paper_table(block: dict[str, Any]) -> None:
@@ -159,9 +166,8 @@ def status_table(status: dict[str, Any]) -> None:
     out.print(
         Text(f"{status['run']}: {status['state']}, {status['done']} of {status['asked']} members, {heard}")
     )
-    for name in ("plan", "message"):
-        if status[name]:
-            out.print(Text(status[name]), soft_wrap=True)
+    if text := status["message"] or status["plan"]:  # once it has ended, what was planned is history
+        out.print(Text(text), soft_wrap=True)
     if status["trials"]:
         rows = [{**row, "message": row.get("message")} for row in status["trials"]]
         show_rows([_in_percent(row) for row in rows], title="")
@@ -169,6 +175,7 @@ def status_table(status: dict[str, Any]) -> None:
     if status["ensembles"]:
         show_rows(status["ensembles"], title="")
         out.print()
+    lost = any(member["state"] == "lost" for member in status["members"])
     several = len({member.get("D") for member in status["members"]}) > 1
     rows = [
         {
@@ -179,6 +186,7 @@ def status_table(status: dict[str, Any]) -> None:
             "loss": member.get("loss"),
             "images_per_s": member.get("images_per_s"),
             "node": member.get("node"),
+            **({"message": member.get("message")} if lost else {}),
         }
         for member in status["members"]
     ]

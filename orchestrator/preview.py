@@ -32,7 +32,9 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
         rows.append({"what": "packing", "value": f"about {size / 1e6:.0f} MB{_free(store)}"})
         sentence = f"{members}: {asked} to train after packing, cost unknown until the images are packed."
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
-    rows.append({"what": "packs", "value": f"in the store, {prepared.facts['pack_bytes']} bytes"})
+    rows.append(
+        {"what": "packs", "value": f"in the store, {int(str(prepared.facts['pack_bytes'])) / 1e6:,.1f} MB"}
+    )
     if weights is None:
         sentence = f"{members}: what the store has of them is not known until ImageNet's weights are fetched."
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}

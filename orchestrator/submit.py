@@ -75,9 +75,6 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
     cluster = Cluster(connect("auto"), head.python, local=True, started=started)
     try:
         yield cluster
-    except KeyboardInterrupt:
-        cluster.kept = True
-        raise
     finally:
         if started and not cluster.kept and all(job.done for job in cluster.jobs.list()):
             local.stop(head)
@@ -160,13 +157,20 @@ def running_attempt(jobs: Any, run: str) -> str | None:
     return mine[-1].submission_id if mine else None
 
 
-def stop(cluster: Cluster, run: str, *, now: bool) -> str:
+def stop(cluster: Cluster, run: str, *, now: bool, known: bool) -> str:
     """Asks a run's fleet to finish what is running and drop the rest; with `now` the job is ended at once.
 
     What was done, for people. Ray would end a job three seconds after the signal: the fleet is told first.
+    `known`: the store has the run. Raises UsageError if neither it nor the cluster does.
     """
     attempt = running_attempt(cluster.jobs, run)
     if attempt is None:
+        jobs = [job for job in cluster.jobs.list() if "run" in job.metadata]
+        if not known and all(job.metadata["run"] != run for job in jobs):
+            running = ", ".join(sorted({job.metadata["run"] for job in jobs if not job.done})) or "nothing"
+            raise UsageError(
+                f"There is no run {run}, here or in the store (--storage). What is running: {running}."
+            )
         return f"{run} is not running."
     if now:
         cluster.jobs.stop(attempt)

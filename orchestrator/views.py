@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 from orchestrator.events import Event, from_line
-from workers.errors import DamagedRunError, UsageError
+from workers.errors import CorruptFileError, DamagedRunError, UsageError
 from workers.store import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
 SILENT_SECONDS = 60.0
+#: Names of runs in the message that a run is not among them.
+KNOWN_SHOWN = 10
 
 
 def read_events(store: Store, run: str) -> list[Event]:
@@ -37,8 +39,12 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     folder = store.run(run)
     request = folder.read("run.json")
     if request is None:  # nothing was submitted under this name
-        known = ", ".join(store.runs()[-10:]) or "none"
-        raise UsageError(f"There is no run {run} in {store.root}. The newest there are: {known}.")
+        known = store.runs()
+        listed = ", ".join(known[:KNOWN_SHOWN]) + (
+            f" and {len(known) - KNOWN_SHOWN} more" if known[KNOWN_SHOWN:] else ""
+        )
+        there = f"There are: {listed}." if known else "There are none: is --storage right?"
+        raise UsageError(f"There is no run {run} in {store.root}. {there}")
     events = read_events(store, run)
     end = next((item for item in reversed(events) if item["event"] == "end"), None)
     members: dict[str, dict[str, Any]] = {}
@@ -47,6 +53,9 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
             known_fields = {name: value for name, value in item.items() if name not in {"event", "t"}}
             members[item["key"]] = {**members.get(item["key"], {}), **known_fields}
     rows = sorted(members.values(), key=lambda row: (row["index"], row.get("D", 0)))
+    for row in rows:
+        if row["state"] in {"done", "reused"}:
+            row.update(_recorded(store, row["key"]))
     heard = events[-1]["t"] if events else None
     return {
         "run": run,
@@ -64,6 +73,19 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
         "ensembles": _ensembles(folder.read("plan.json"), members),
         "answer": folder.read("answer.json") if end and end["state"] in {"done", "partial"} else None,
     }
+
+
+def _recorded(store: Store, key: str) -> dict[str, Any]:
+    """What a finished member's commit record says of its training; that it is gone, if it is."""
+    try:
+        done = store.model(key).done()
+        if done is not None:
+            seconds = max(float(done.facts["seconds"]), 1e-9)
+            speed = done.facts["images"] * done.facts["epochs"] / seconds
+            return {"loss": done.facts["loss"], "images_per_s": speed, "node": done.facts["node"]}
+    except (CorruptFileError, KeyError, TypeError, ValueError):
+        pass
+    return {"state": "lost", "message": "its record is gone or damaged: muster resume makes it again"}
 
 
 def _asked(run: RunFolder, request: dict[str, Any], events: list[Event]) -> int:

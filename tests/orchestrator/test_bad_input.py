@@ -346,6 +346,27 @@ def test_a_run_that_is_not_there_is_answered_with_those_that_are(
     assert "There is no run nobody" in ran.err
 
 
+@pytest.mark.parametrize("command", ["launch", "runs"])
+def test_a_uri_with_a_slash_too_few_is_no_folder(muster_without_cluster: Muster, command: str) -> None:
+    words = ["launch", "dreml", "--dry-run"] if command == "launch" else ["runs"]
+    ran = muster_without_cluster(*words, "--storage", "s3:/bucket/store", code=2)
+    assert "as s3://bucket/store" in ran.err
+
+
+def test_a_list_of_runs_says_where_there_is_no_store(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    assert "there is no folder" in muster_without_cluster("runs", "--storage", tmp_path / "none").out
+    (tmp_path / "file").touch()
+    assert "is a file" in muster_without_cluster("runs", "--storage", tmp_path / "file", code=2).err
+
+
+def test_images_that_lie_in_no_class_folder_are_told(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").touch()
+    where = ["--dataset", "folder", "--data-root", tmp_path, "--storage", tmp_path / "s"]
+    err = muster_without_cluster("launch", "dreml", *where, "--dry-run", code=2).err
+    assert "0 class folder(s) and 3 images that lie in no class folder" in err
+
+
 def test_stopping_without_a_cluster_says_so(muster_without_cluster: Muster, tmp_path: Path) -> None:
     env = {**muster_without_cluster.env, "MUSTER_STATE_DIR": str(tmp_path / "none")}
     assert "No local Ray head runs" in Muster(env)("stop", "nobody", code=2).err

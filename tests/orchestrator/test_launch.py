@@ -147,11 +147,42 @@ def test_the_run_can_be_read_with_the_cluster_off(
     status = alone("status", "first", "--storage", store, "--json").document
     assert status["state"] == "done"
     assert status["done"] == status["asked"] == 4
+    losses = {
+        file.parent.name: json.loads(file.read_text())["loss"] for file in store.glob("models/*/DONE.json")
+    }
+    assert all(row["loss"] == losses[row["key"]] for row in status["members"])
     assert [row["run"] for row in alone("runs", "--storage", store, "--json").document] == ["first"]
     logs = alone("logs", "first", "--member", 2, "--storage", store).out
     assert "epoch 2: loss" in logs
     assert "member 2," in logs
     assert alone("evaluate", "first", "--storage", store, "--json").document["curve"] == answer["curve"]
+
+
+def test_a_store_that_was_moved_answers_with_its_own_paths(
+    launched: tuple[Path, Any], muster: Muster, small: list[object], tmp_path: Path
+) -> None:
+    store = tmp_path / "moved"
+    shutil.copytree(launched[0], store)
+    found = muster(*small, "--L", 4, "--storage", store, "--name", "first", "--json").document
+    assert found["models"]["reused"] == 4
+    for place in found["paths"].values():
+        assert Path(place).is_relative_to(store)
+        assert Path(place).exists()
+
+
+def test_status_tells_of_a_model_that_the_store_lost(
+    launched: tuple[Path, Any], muster: Muster, tmp_path: Path
+) -> None:
+    store = tmp_path / "copy"
+    shutil.copytree(launched[0], store)
+    victim = next(store.glob("models/*/DONE.json"))
+    victim.write_text("{}")
+    states = muster("status", "first", "--storage", store, "--json").document["members"]
+    assert [row["state"] for row in states if row["key"] == victim.parent.name] == ["lost"]
+    assert sum(row["state"] == "lost" for row in states) == 1
+    assert "muster resume makes it again" in " ".join(
+        muster("status", "first", "--storage", store).out.split()
+    )
 
 
 def test_damaged_vectors_are_found_and_made_again(
@@ -204,6 +235,26 @@ def test_a_stopped_run_keeps_what_was_running_and_resumes(
     resumed = muster("resume", "stopped", "--storage", tmp_path, "--json").document
     assert resumed["state"] == "done"
     assert resumed["models"] == {"asked": 6, "reused": trained, "trained": 6 - trained, "failed": 0}
+
+
+def test_a_run_that_was_ended_at_once_says_so(
+    muster: Muster, small: list[object], tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    where = ["--storage", tmp_path]
+    muster(*small, "--L", 6, *where, "--name", "ended", "--parallel", 1, "--detach")
+    until(lambda: list(tmp_path.glob("models/*/attempts")), 180)
+    refused = muster("stop", "endde", *where, code=2).err
+    assert "There is no run endde" in refused
+    assert "What is running: ended" in " ".join(refused.split())
+    assert "ended was ended" in muster("stop", "ended", *where, "--now").out
+    status = until(lambda: stopped(muster, where), 30)
+    assert status["message"] == "The job was ended; finished epochs are kept."
+    assert "ended is not running" in muster("stop", "ended", *where).out
+
+
+def stopped(muster: Muster, where: list[object]) -> Any:
+    status = muster("status", "ended", *where, "--json").document
+    return status if status["state"] == "stopped" else None
 
 
 def test_classes_of_one_image_are_named_and_left_out(

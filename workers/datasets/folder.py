@@ -48,9 +48,11 @@ class ImageFolder:
             }
         classes = _folders(self.root)
         if len(classes) < 4:
+            loose = sum(path.suffix.lower() in SUFFIXES for path in self.root.iterdir())
+            beside = f" and {loose} images that lie in no class folder" if loose else ""
             raise UsageError(
-                f"{self.root} has {len(classes)} class folder(s): at least 4 are needed to keep training and test "
-                "classes apart. Expected ROOT/CLASS/image.jpg, or ROOT/train/CLASS/... and ROOT/test/CLASS/..."
+                f"{self.root} has {len(classes)} class folder(s){beside}: at least 4 are needed to keep training "
+                "and test classes apart. Expected ROOT/CLASS/image.jpg, or ROOT/train/CLASS/... and ROOT/test/CLASS/..."
             )
         half = (len(classes) + 1) // 2
         return {
