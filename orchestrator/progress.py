@@ -113,6 +113,8 @@ class Progress:
 
     def _on_pack(self, event: Event) -> None:
         self._pack, self._untold = {**event, "seen": self._clock()}, True
+        if event.get("done") == event.get("total"):
+            self._tell_state(now=True)
 
     def _on_ensemble(self, event: Event) -> None:
         self._ensemble, self._untold = {**event, "seen": self._clock()}, True

@@ -86,7 +86,7 @@ def _candidates(request: LaunchRequest, store: Store) -> Iterator[tuple[str, Pre
 
 def _row(work: Work, lacking: frozenset[str], store: Store) -> Row:
     if not work.tasks:
-        trouble = work.trouble or "cost unknown until its images are packed"
+        trouble = work.trouble or "images not packed yet"
         return {**_empty(work.ask.name, trouble), "members": work.ask.request.ensemble.L}
     mine = [key for key in work.keys if key in lacking]
     each, basis = expected_seconds(store, work.tasks, set(lacking)) if mine else (0.0, "")
