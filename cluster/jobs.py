@@ -154,6 +154,8 @@ class Jobs:
 
     def stop(self, submission_id: str) -> bool:
         """Ask the cluster to stop a job (SIGTERM, later SIGKILL) without waiting; False if it ran no more."""
+        if self.info(submission_id).done:  # Ray says True until the job's supervisor is gone, a moment later
+            return False
         with self._asking(f"stop {submission_id}"):
             return bool(self._client.stop_job(submission_id))
 
