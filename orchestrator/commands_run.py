@@ -21,9 +21,9 @@ from workers.store import Store, check_run_name
 def status(run: Run, storage: Storage = "store", as_json: AsJson = False) -> None:
     """A run's state, from the store alone: it works with the cluster switched off."""
     from orchestrator.output import status_table
-    from orchestrator.views import run_status
+    from orchestrator.views import recorded_status
 
-    found = run_status(Store(whole_path(storage)), run)
+    found = recorded_status(Store(whole_path(storage)), run)
     show_document(found) if as_json else status_table(found)
 
 

@@ -18,6 +18,11 @@ def taken(facts: Mapping[str, Any], resources: Resources) -> float:
     return float(facts["seconds"]) * int(facts.get("ranks", 1)) * resources.share
 
 
+def images_per_s(facts: Mapping[str, Any]) -> float:
+    """The speed of training, by a model's commit record."""
+    return float(facts["images"] * facts["epochs"] / max(facts["seconds"], 1e-9))
+
+
 def device_time(seconds: float) -> str:
     """Device-seconds, for people."""
     hours = seconds / 3600

@@ -63,8 +63,10 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
         hidden = {"near_ties", "r_precision"}
         rows = [{key: row[key] for key in row if key not in hidden} for row in answer["learners"]]
         names = {"map_at_r": "MAP@R"}
-        rows = [{names.get(key, key): value for key, value in _in_percent(row).items()} for row in rows]
-        rows = [{key.replace("R@", "recall@"): value for key, value in row.items()} for row in rows]
+        rows = [
+            {names.get(key, key.replace("R@", "recall@")): value for key, value in _in_percent(row).items()}
+            for row in rows
+        ]
         show_rows(rows, title="Each learner alone, in percent")
     if found := answer.get("correlation"):
         alike = ", ".join(

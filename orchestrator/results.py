@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from orchestrator import plots
 from orchestrator.correlate import heat_title, method_name
+from orchestrator.device_time import images_per_s
 from orchestrator.heatmap import heat_map
 from orchestrator.plan import Plan, Prepared
 from orchestrator.protocols import protocol_text, spread_text
@@ -102,7 +103,7 @@ def member_rows(
             facts = done.facts
             row |= {"epochs": facts["epochs"], "final_loss": facts["loss"], "seconds": facts["seconds"]}
             row |= {"device": facts["device"], "node": facts["node"]}
-            row["images_per_s"] = facts["images"] * facts["epochs"] / max(facts["seconds"], 1e-9)
+            row["images_per_s"] = images_per_s(facts)
         if outcome.attempts:
             row["attempts"] = outcome.attempts
         if outcome.message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from orchestrator.device_time import images_per_s
 from orchestrator.events import Event, from_line
 from workers.errors import CorruptFileError, DamagedRunError, UsageError
 from workers.store import RunFolder, Store
@@ -13,6 +14,7 @@ from workers.store import RunFolder, Store
 SILENT_SECONDS = 60.0
 #: Names of runs in the message that a run is not among them.
 KNOWN_SHOWN = 10
+FINISHED = {"done", "reused"}
 
 
 def read_events(store: Store, run: str) -> list[Event]:
@@ -53,9 +55,6 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
             known_fields = {name: value for name, value in item.items() if name not in {"event", "t"}}
             members[item["key"]] = {**members.get(item["key"], {}), **known_fields}
     rows = sorted(members.values(), key=lambda row: (row["index"], row.get("D", 0)))
-    for row in rows:
-        if row["state"] in {"done", "reused"}:
-            row.update(_recorded(store, row["key"]))
     heard = events[-1]["t"] if events else None
     return {
         "run": run,
@@ -66,7 +65,7 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
         "message": end["message"] if end else None,
         "kind": request.get("kind", "launch"),
         "asked": max(len(members), _asked(folder, request, events)),
-        "done": sum(member["state"] in {"done", "reused"} for member in members.values()),
+        "done": sum(member["state"] in FINISHED for member in members.values()),
         "failed": sum(member["state"] == "failed" for member in members.values()),
         "members": rows,
         "trials": _trials(events),
@@ -75,14 +74,22 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     }
 
 
+def recorded_status(store: Store, run: str) -> dict[str, Any]:
+    """`run_status` with what the finished members' commit records say: a file is read for each of them."""
+    found = run_status(store, run)
+    for row in found["members"]:
+        if row["state"] in FINISHED:
+            row.update(_recorded(store, row["key"]))
+    return {**found, "done": sum(row["state"] in FINISHED for row in found["members"])}
+
+
 def _recorded(store: Store, key: str) -> dict[str, Any]:
     """What a finished member's commit record says of its training; that it is gone, if it is."""
     try:
         done = store.model(key).done()
         if done is not None:
-            seconds = max(float(done.facts["seconds"]), 1e-9)
-            speed = done.facts["images"] * done.facts["epochs"] / seconds
-            return {"loss": done.facts["loss"], "images_per_s": speed, "node": done.facts["node"]}
+            facts = done.facts
+            return {"loss": facts["loss"], "images_per_s": images_per_s(facts), "node": facts["node"]}
     except (CorruptFileError, KeyError, TypeError, ValueError):
         pass
     return {"state": "lost", "message": "its record is gone or damaged: muster resume makes it again"}
@@ -104,7 +111,7 @@ def _ensembles(plan: dict[str, Any] | None, members: dict[str, dict[str, Any]]) 
     rows = []
     for name, ask in (plan or {}).get("asks", {}).items():
         states = [members[key]["state"] if key in members else "queued" for key in ask["members"]]
-        done = sum(state in {"done", "reused"} for state in states)
+        done = sum(state in FINISHED for state in states)
         rows.append(
             {"ensemble": name, "done": done, "asked": len(states), "failed": states.count("failed"),
              "note": ask["trouble"]}
