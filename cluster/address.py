@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from cluster import local
@@ -13,8 +14,19 @@ from cluster.errors import ClusterError
 _ACCEPTED = "http://host:8265, https://host, host:8265 or auto (the local head)"
 
 
-def resolve(address: str, token_path: Path | None = None) -> tuple[str, str | None]:
-    """The dashboard's URL (no trailing slash) for `address`, and the token to show there, if one is found.
+class Door(NamedTuple):
+    """Where a cluster is asked."""
+
+    url: str
+    "The dashboard's, without a trailing slash."
+    token: str | None
+    "What to show there, if one is found."
+    head: local.LocalHead | None
+    "If it is the local head."
+
+
+def resolve(address: str, token_path: Path | None = None) -> Door:
+    """The door of the cluster at `address`.
 
     Raises `ClusterError` for an address of another form, for `auto` without a local head, and for a token
     file that was named and cannot be read.
@@ -29,7 +41,9 @@ def resolve(address: str, token_path: Path | None = None) -> tuple[str, str | No
         url = head.dashboard_url
     else:
         url = parse(address)
-    return url, _token(url, token_path, head)
+    if head is not None and not _same_door(url, head.dashboard_url):
+        head = None
+    return Door(url, _token(token_path, head), head)
 
 
 def parse(address: str) -> str:
@@ -50,11 +64,11 @@ def parse(address: str) -> str:
     return address.rstrip("/")
 
 
-def _token(url: str, token_path: Path | None, head: local.LocalHead | None) -> str | None:
+def _token(token_path: Path | None, head: local.LocalHead | None) -> str | None:
     """The first of: the file named; the local head's, if that is where we go; Ray's own places, in its order."""
     if token_path is not None:
         return _read(token_path)
-    if head is not None and _same_door(url, head.dashboard_url):
+    if head is not None:
         return _read(Path(head.token_path))
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
@@ -66,7 +80,7 @@ def _token(url: str, token_path: Path | None, head: local.LocalHead | None) -> s
 
 def _read(path: Path) -> str:
     try:
-        token = path.read_text().strip()
+        token = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ClusterError(f"the token file {path} cannot be read: {error}", exit_code=2) from error
     if not token:

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 from cluster.errors import ClusterError, UnreachableError
 
 ALLOW_OPEN = "MUSTER_ALLOW_OPEN_CLUSTER"
+FINAL = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
+"""The states in which a job is over."""
 _PATIENCE_S = 9.0
 _REFUSED = (401, 403)
 
@@ -80,6 +82,17 @@ def knock(url: str, token: str | None) -> str:
             exit_code=2,
         )
     return str(_json(url, "/api/version", token).get("ray_version", "unknown"))
+
+
+def unfinished_jobs(url: str, token: str | None) -> int:
+    """How many jobs of the cluster, drivers of other programs among them, are not over.
+
+    Raises OSError, HTTPException or ValueError where that can't be learnt.
+    """
+    answer = get(f"{url}/api/jobs/", token)
+    if answer.status != 200:
+        raise ValueError(f"{url} answers with HTTP {answer.status}")
+    return sum(job["status"] not in FINAL for job in json.loads(answer.body))
 
 
 def _json(url: str, path: str, token: str | None) -> dict[str, object]:

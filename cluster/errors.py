@@ -24,3 +24,7 @@ class UnreachableError(ClusterError):
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(message, exit_code)
+
+
+class HeadDiedError(ClusterError):
+    """The local head ended by itself. Asking it again is of no use."""

@@ -20,10 +20,10 @@ from cluster import address as addresses
 from cluster import dashboard
 from cluster.errors import ClusterError, UnreachableError
 from cluster.follow import follow
+from cluster.text import without_colours
 
 _CONNECT_S, _ANSWER_S = 5.0, 60.0
 _SUBMIT_PATIENCE_S = 60.0
-_FINAL = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class JobInfo:
     @property
     def done(self) -> bool:
         """Whether the status is final."""
-        return self.status in _FINAL
+        return self.status in dashboard.FINAL
 
 
 def connect(address: str = "auto", *, token_path: Path | None = None) -> Jobs:
@@ -54,20 +54,25 @@ def connect(address: str = "auto", *, token_path: Path | None = None) -> Jobs:
     `UnreachableError` when nobody answers, `ClusterError` when authentication fails, is missing on a
     cluster that others can reach, or the address is of another form.
     """
-    url, token = addresses.resolve(address, token_path)
-    ray_version = dashboard.knock(url, token)
-    return Jobs(url, token, ray_version)
+    door = addresses.resolve(address, token_path)
+    try:
+        ray_version = dashboard.knock(door.url, door.token)
+    except UnreachableError:
+        if door.head:
+            door.head.check()
+        raise
+    return Jobs(door, ray_version)
 
 
 class Jobs:
     """The jobs of one cluster. Made by `connect`."""
 
-    def __init__(self, url: str, token: str | None, ray_version: str) -> None:
-        self.url = url
+    def __init__(self, door: addresses.Door, ray_version: str) -> None:
+        self.url = door.url
         self.ray_version = ray_version  # the cluster's
-        self._token = token
+        self._token, self._head = door.token, door.head
         with self._asking("connect"):
-            self._client = _client(url, token)
+            self._client = _client(door.url, door.token)
 
     def submit(
         self,
@@ -111,6 +116,8 @@ class Jobs:
                     return submission_id
                 if _NO_AGENT not in str(error) or time.monotonic() > deadline:
                     raise
+                if self._head:
+                    self._head.check()
             time.sleep(0.5)
 
     def status(self, submission_id: str) -> str:
@@ -183,6 +190,8 @@ class Jobs:
                 exit_code=2,
             ) from error
         except (requests.ConnectionError, requests.Timeout, ConnectionError) as error:
+            if self._head:  # one that has ended will not answer later
+                self._head.check()
             raise UnreachableError(
                 f"cannot {what}: {self.url} does not answer any more ({type(error).__name__})."
             ) from error
@@ -206,7 +215,7 @@ def _explain(text: str) -> str:
         )
     if "status code 404" in text:
         return "there is no such job."
-    lines = [line for line in text.splitlines() if re.search(r"\w", line)]
+    lines = [line for line in without_colours(text).splitlines() if re.search(r"\w", line)]
     return lines[-1].strip() if lines else "Ray gave no reason."
 
 
@@ -218,7 +227,7 @@ def _info(job: Any) -> JobInfo:
         submission_id=job.submission_id,
         status=str(getattr(job.status, "value", job.status)),
         entrypoint=job.entrypoint,
-        message=job.message or "",
+        message=without_colours(job.message or ""),
         error_type=job.error_type,
         exit_code=job.driver_exit_code,
         started=seconds(job.start_time),

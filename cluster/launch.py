@@ -7,6 +7,7 @@ nothing about heads that exist already: that is `local`.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import random
 import re
@@ -16,12 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 from cluster import dashboard, procs
-from cluster.errors import ClusterError
+from cluster.environment import inherited, suspects
+from cluster.errors import ClusterError, HeadDiedError
+from cluster.text import printable, without_colours
 
 PORT_ATTEMPTS = 3
 LOOPBACK = "127.0.0.1"
@@ -30,16 +35,8 @@ _HOME_LIMIT = 40  # characters; Ray's socket names below it must stay within AF_
 _LOG_LINES = 25
 _children: dict[int, subprocess.Popen[bytes]] = {}  # a dropped Popen complains; a kept one can be reaped
 
-# Ray would obey these of our caller: another cluster's address or token, or the traits of a job we run in.
-_FOREIGN = (
-    "RAY_ADDRESS",
-    "RAY_API_SERVER_ADDRESS",
-    "RAY_AUTH_TOKEN",
-    "RAY_JOB_CONFIG_JSON_ENV_VAR",
-    "RAY_NAMESPACE",
-    "RAY_REDIS_ADDRESS",
-    "RAY_TMPDIR",
-)
+#: A path of these alone survives Ray's command lines: the raylet splits those of its agents at blanks.
+_PLAIN = re.compile(r"[A-Za-z0-9@%+=,./_-]+")
 
 
 class Resources(NamedTuple):
@@ -59,6 +56,24 @@ def ray_version() -> str:
     return importlib.metadata.version("ray")
 
 
+def counted_cpus() -> int:
+    """This machine's CPUs, as a head counts them that is not told."""
+    from ray._private.utils import get_num_cpus
+
+    return int(get_num_cpus())
+
+
+def counted_gpus() -> int:
+    """This machine's GPUs, as a head counts them that is not told."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    manager = get_accelerator_manager_for_resource("GPU")
+    assert manager is not None
+    visible = manager.get_current_process_visible_accelerator_ids()
+    there = int(manager.get_current_node_num_accelerators())
+    return there if visible is None else min(there, len(visible))
+
+
 def client_environment(token_path: Path) -> dict[str, str]:
     """Variables that make a process of this machine speak to a loopback head; Ray needs each of them."""
     return {
@@ -69,38 +84,86 @@ def client_environment(token_path: Path) -> dict[str, str]:
         # 127.0.0.1 by the machine's address and binds its servers to every interface.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Else a process below `uv run` asks Ray to build an environment by uv again, on a head that can't.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     }
+
+
+def head_settings(token_path: Path) -> dict[str, str]:
+    """Variables that every process of a head has, whatever the caller's shell says."""
+    return {
+        **client_environment(token_path),
+        # Names of files are UTF-8 to us; under a locale that is not, Python would take them for something else.
+        "PYTHONUTF8": "1",
+        # By default SIGTERM waits up to 30 s for a busy node to drain. Who stops a head has decided.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    }
+
+
+def temp_base() -> Path:
+    """Where the folders of local heads are."""
+    return Path(os.environ.get("MUSTER_TEMP_DIR") or f"/tmp/muster-{os.getuid()}")
 
 
 def make_home() -> Path:
     """A new folder for one head, short and closed to others: Ray makes what is below world-writable."""
-    base = Path(os.environ.get("MUSTER_TEMP_DIR") or f"/tmp/muster-{os.getuid()}")
-    try:
+    base = temp_base()
+    if problem := temp_problem(base):
+        raise ClusterError(problem, exit_code=2)
+    with told(base, "MUSTER_TEMP_DIR"):
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="", dir=base))
+
+
+def temp_problem(base: Path) -> str:
+    """Why no head's folder can be below `base`, "" if one can; whether it can be written is not asked."""
+    if not base.is_absolute() or not _PLAIN.fullmatch(str(base)):
+        return (
+            f"{base}: Ray's command lines take a folder for temporary files only by an absolute path of plain letters, "
+            "digits and ./_-. Set MUSTER_TEMP_DIR to such a folder."
+        )
+    try:
         seen = base.lstat()
-    except OSError as error:
-        raise ClusterError(f"cannot make {base}: {error}. Set MUSTER_TEMP_DIR to another folder.") from error
-    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o022:
-        raise ClusterError(
+    except OSError:  # it is not there yet, or its maker will say why not
+        seen = None
+    if seen and (not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o022):
+        return (
             f"{base} is not a folder that is yours and closed to others' writing. "
             "Set MUSTER_TEMP_DIR to one that is."
         )
-    home = Path(tempfile.mkdtemp(prefix="", dir=base))
-    if len(str(home)) > _HOME_LIMIT:
-        home.rmdir()
-        raise ClusterError(
+    if len(str(base)) > _HOME_LIMIT - 9:
+        return (
             f"{base} is too long: Ray's socket names below it would pass the system's limit. "
             f"Set MUSTER_TEMP_DIR to a folder of at most {_HOME_LIMIT - 9} characters."
         )
-    return home
+    return ""
+
+
+@contextmanager
+def told(folder: Path, variable: str) -> Iterator[None]:
+    """Turns what the system says about one of muster's own folders into an error that names the cure."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or str(error)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            cause = "it is, or lies below, a file"
+        raise ClusterError(
+            f"cannot write to {folder}: {cause}. Free some space there, or set {variable} to a folder of your own.",
+            exit_code=2,
+        ) from error
 
 
 def spawn(home: Path, token_path: Path, resources: Resources) -> tuple[subprocess.Popen[bytes], str]:
     """Start the head in a session of its own; returns its process and its dashboard's URL at once."""
     port, client_port = _free_ports()
+    with told(home, "MUSTER_TEMP_DIR"):
+        (home / "tmp").mkdir(mode=0o700)
+        python, path = _plain_names(home)
+        log = (home / "head.log").open("wb")
     command = [
         # Not the `ray` on the PATH, which may be of another installation.
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+        *(python, "-m", "ray.scripts.scripts", "start", "--head"),
         # --block keeps the parent: Ray then ties its children's lives to it, in the kernel.
         "--block",
         f"--node-ip-address={LOOPBACK}",
@@ -117,10 +180,10 @@ def spawn(home: Path, token_path: Path, resources: Resources) -> tuple[subproces
         *([] if resources.num_cpus is None else [f"--num-cpus={resources.num_cpus}"]),
         *([] if resources.num_gpus is None else [f"--num-gpus={resources.num_gpus}"]),
     ]
-    with (home / "head.log").open("wb") as log:
+    with log:
         process = subprocess.Popen(
             command,
-            env=_head_environment(home, token_path),
+            env={**_head_environment(home, token_path, python), **path},
             cwd=home,  # else the head would hold on to the caller's folder, and jobs would import from it
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -129,6 +192,43 @@ def spawn(home: Path, token_path: Path, resources: Resources) -> tuple[subproces
         )
     _children[process.pid] = process
     return process, f"http://{LOOPBACK}:{port}"
+
+
+def spawn_keeper(home: Path) -> None:
+    """Start the process that ends a head once nobody needs it: it outlives whoever started the head."""
+    with (home / "keeper.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cluster.keeper", str(home)],
+            env={**os.environ, procs.MARK: str(home)},
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _children[process.pid] = process
+
+
+def _plain_names(home: Path) -> tuple[str, dict[str, str]]:
+    """This interpreter by a path that Ray's command lines can hold, and the variables that its Ray is found with.
+
+    Where either lies below a folder with blanks or non-ASCII letters, a link in the head's own folder stands for
+    the whole environment: Python and Ray then take the link's name for their own.
+    """
+    ray = importlib.util.find_spec("ray")  # without importing it
+    assert ray is not None
+    assert ray.origin is not None
+    python, site = Path(sys.executable), Path(ray.origin).parent.parent
+    if all(_PLAIN.fullmatch(str(path)) for path in (python, site)):
+        return str(python), {}
+    environment = Path(sys.prefix) if python.is_relative_to(sys.prefix) else python.parent.parent
+    (home / "env").symlink_to(environment)
+    python = home / "env" / python.relative_to(environment)
+    if site.is_relative_to(environment):
+        return str(python), {}
+    (home / "site").symlink_to(site)  # as of a user's own packages, which lie elsewhere
+    known = os.environ.get("PYTHONPATH")
+    return str(python), {"PYTHONPATH": os.pathsep.join([str(home / "site"), *([known] if known else [])])}
 
 
 def await_ready(
@@ -143,16 +243,12 @@ def await_ready(
         if gcs_address := _ready(home, url, token):
             return gcs_address
         if time.monotonic() > deadline:
-            raise ClusterError(
-                f"the local head did not come up in time. The end of its log:\n{_log_end(home)}"
-            )
+            raise ClusterError(f"the local head did not come up in time. {last_words(home)}")
         time.sleep(0.05)
-    log = _log_end(home)
+    log = last_words(home)
     if re.search(r"already occupied|[Aa]ddress already in use|Failed to bind", log):
-        raise PortTakenError(f"the local head found its port taken. The end of its log:\n{log}")
-    raise ClusterError(
-        f"the local head ended at once, with exit code {process.returncode}. The end of its log:\n{log}"
-    )
+        raise PortTakenError(f"the local head found its port taken. {log}")
+    raise HeadDiedError(f"the local head ended at once, with exit code {process.returncode}. {log}")
 
 
 def reap(pid: int) -> None:
@@ -161,21 +257,17 @@ def reap(pid: int) -> None:
         process.wait()
 
 
-def _head_environment(home: Path, token_path: Path) -> dict[str, str]:
-    scratch = home / "tmp"
-    scratch.mkdir(mode=0o700)
-    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+def _head_environment(home: Path, token_path: Path, python: str) -> dict[str, str]:
+    ours = head_settings(token_path)
     return {
         "RAY_JOB_STOP_WAIT_TIME_S": "10",  # from SIGTERM to SIGKILL of a stopped job; Ray's 3 s are few
-        **kept,
-        **client_environment(token_path),
+        **inherited(ours).passed_on,
+        **ours,
         procs.MARK: str(home),
         # Jobs that say `python` get the one that muster runs in.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", os.defpath)]),
         # Inside the home, so that it goes with it; a long one would also break the dashboard's sockets.
-        "TMPDIR": str(scratch),
-        # By default SIGTERM waits up to 30 s for a busy node to drain. Who stops a head has decided.
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "TMPDIR": str(home / "tmp"),
     }
 
 
@@ -212,10 +304,12 @@ def _free_ports() -> list[int]:
     raise ClusterError(f"no two free ports on {LOOPBACK} among {len(tried)}; see `ss -ltn`.")
 
 
-def _log_end(home: Path) -> str:
+def last_words(home: Path) -> str:
+    """The end of a head's log, and the variables of the shell that can decide how a head comes up."""
     try:
         lines = (home / "head.log").read_text(errors="replace").splitlines()
     except OSError as error:
-        return f"(no log: {error})"
-    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
-    return "\n".join(f"  {line}" for line in plain[-_LOG_LINES:]) or "  (it is empty)"
+        lines = [f"(no log: {error.strerror})"]
+    shown = [printable(without_colours(line)) for line in lines if line.strip()][-_LOG_LINES:]
+    end = "\n".join(f"  {line}" for line in shown or ["(it is empty)"])
+    return f"The end of its log:\n{end}\n  Set in this shell, and read by Ray, Python or the loader: {suspects()}."

@@ -148,7 +148,10 @@ def _submitted(
 ) -> dict[str, Any] | None:
     """The job's `end` event; None if it was left to itself."""
     from orchestrator import submit
+    from orchestrator.places import check_places
 
+    if address is None:
+        check_places(Store(request.storage))
     submission = ""
     try:
         with submit.reached(address, tell) as cluster:
@@ -158,7 +161,6 @@ def _submitted(
                     f"stop {request.run}."
                 )
             submission = submit.submit(cluster, request, *splits, verb=verb)
-            cluster.kept = detach
             if not detach:
                 return submit.follow(cluster, submission, err)
     except KeyboardInterrupt:
@@ -204,7 +206,7 @@ def _how_to_go_on(request: AnyRequest, address: str | None, what: str) -> str:
         shown = where if verb != "status" else f" --storage {request.storage}"
         lines.append(f"  {does + ':':8} muster {verb} {request.run}{shown}")
     if address is None:
-        lines.append("  The local Ray head stays up for it: muster cluster down ends it.")
+        lines.append("  The local Ray head ends with it, unless `muster cluster up` keeps it up.")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ error. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 partial, 13
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import typer
@@ -20,7 +21,9 @@ from orchestrator import (
     commands_run,
     commands_search,
 )
-from orchestrator.options import refuse
+from orchestrator.complaints import argument_problems, explained
+from orchestrator.options import EXIT_INTERRUPTED, refuse
+from orchestrator.outlets import answering
 from workers.errors import UsageError
 
 EXIT_ABORTED = 1
@@ -64,16 +67,46 @@ app.command()(commands_cluster.doctor)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point, once `muster.__main__` has made sure that these packages are ours."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if "--json" not in sys.argv[1:]:
-        app()
-    else:
-        sys.exit(_answering_with_json())
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed, a batch system: as Ctrl-C
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
+            signal.signal(number, _interrupt)
+    with answering():
+        sys.exit(_answered(sys.argv[1:]))
 
 
-def _answering_with_json() -> int:
-    """Runs the command; what the parser refuses is answered with a document like every other refusal."""
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _answered(words: list[str]) -> int:
+    """Runs the command; its exit code. The one place where what the system refuses becomes a message."""
+    as_json = "--json" in words
+    try:
+        if problems := argument_problems(words):
+            raise UsageError(problems)
+        return _run(as_json)
+    except UsageError as error:
+        refuse(error.problems, error.exit_code, as_json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        refuse(["Interrupted."], EXIT_INTERRUPTED, as_json)
+        return EXIT_INTERRUPTED
+    except (OSError, UnicodeError, RuntimeError) as error:
+        if (text := explained(error)) is None:
+            raise
+        refuse([text], UsageError.exit_code, as_json)
+        return UsageError.exit_code
+
+
+def _run(as_json: bool) -> int:
+    if not as_json:
+        try:
+            app()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        return 0
     try:
         return int(app(standalone_mode=False) or 0)
     except typer.Abort:
@@ -86,3 +119,7 @@ def _answering_with_json() -> int:
         code = int(getattr(error, "exit_code", UsageError.exit_code))
         refuse([error.format_message()], code, as_json=True)
         return code
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.options import Address, AsJson, Storage, guarded, whole_path
+from orchestrator.options import Address, AsJson, Storage, guarded, say, whole_path
 from orchestrator.output import show_document, show_rows
 from workers.errors import UsageError
 
@@ -44,7 +44,7 @@ def cluster_down(
             typer.confirm(f"End the running jobs {', '.join(running)}?", abort=True, err=True)
         local.stop(head)
     said = "The local head is down." if head else "No local head was running."
-    show_document({"stopped": head is not None, "message": said}) if as_json else typer.echo(said)
+    show_document({"stopped": head is not None, "message": said}) if as_json else say(said)
 
 
 @guarded
@@ -55,9 +55,7 @@ def cluster_status(address: Address = None, as_json: AsJson = False) -> None:
 
     head = local.find() if address is None else None
     if address is None and head is None:
-        show_document({"up": False}) if as_json else typer.echo(
-            "No local head is running; a launch starts one."
-        )
+        show_document({"up": False}) if as_json else say("No local head is running; a launch starts one.")
         return
     jobs = connect(address or "auto")
     rows = [

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.attach import run_launch, run_reproduce, run_search, saved_request, saved_run
 from orchestrator.loading import replaced
-from orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, tell, whole_path
+from orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, say, tell, whole_path
 from orchestrator.output import answer_table, show_document, show_paths, show_rows
 from orchestrator.reproduce_spec import ReproduceOptions
 from orchestrator.search_spec import SearchRequest
@@ -59,9 +59,9 @@ def logs(
         show_document([{"log": title, "lines": lines} for title, lines in found])
         return
     for title, lines in found:
-        typer.echo(f"== {title}")
+        say(f"== {title}")
         for line in lines:
-            typer.echo(line)
+            say(line)
 
 
 @guarded
@@ -85,7 +85,7 @@ def stop(
     known = store.files.exists(store.run(run) / "run.json")
     with submit.reached(address, tell) as cluster:
         said = submit.stop(cluster, run, now=now, known=known)
-    show_document({"run": run, "message": said}) if as_json else typer.echo(said)
+    show_document({"run": run, "message": said}) if as_json else say(said)
 
 
 @guarded

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster import environment, launch
+from orchestrator.complaints import explained
+from orchestrator.places import places
 from workers.errors import MusterError
+from workers.quantities import bytes_text
 from workers.store import Store
 
-NEEDED_GB = 5
 PACKAGES = ("ray", "torch", "torchvision", "pyarrow", "faiss-cpu", "numpy", "pydantic")
 
 
@@ -30,17 +33,25 @@ class Finding:
 
 def examine(storage: str, address: str | None) -> Iterator[Finding]:
     """Looks at everything in turn; one failure does not hide the next."""
-    for check in (_python, _packages, _device, lambda: _store(storage), _space, lambda: _cluster(address)):
-        yield from _safely(check)
+    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("python", _python),
+        ("packages", _packages),
+        ("environment", _environment),
+        ("device", _device),
+        ("store", lambda: _store(storage)),
+        ("places", lambda: _places(storage)),
+        ("shared memory", _shared_memory),
+        ("cluster", lambda: _cluster(address)),
+    )
+    for name, check in checks:
+        yield from _safely(name, check)
 
 
-def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _safely(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except Exception as error:
-        yield Finding(
-            getattr(check, "__name__", "check").strip("_<>"), "failed", f"{type(error).__name__}: {error}"
-        )
+        yield Finding(name, "failed", explained(error) or f"{type(error).__name__}: {error}")
 
 
 def _python() -> Iterator[Finding]:
@@ -76,31 +87,38 @@ def _device() -> Iterator[Finding]:
 def _store(storage: str) -> Iterator[Finding]:
     try:
         store = Store(storage)
-        store.files.check_writable()
+        if store.files.local_root is None:  # a disk of this machine is looked at with the other places
+            store.files.check_writable()
+        count = f"{len(store.runs())} runs, {len(store.files.names('models'))} models"
     except MusterError as error:
         yield Finding("store", "failed", str(error))
         return
-    yield Finding(
-        "store",
-        "ok",
-        f"{storage} can be written; {len(store.runs())} runs, {len(store.files.names('models'))} models",
-    )
+    yield Finding("store", "ok", f"{storage}: {count}")
 
 
-def _space() -> Iterator[Finding]:
-    for name, folder in (("disk", Path.cwd()), ("temporary disk", Path(os.environ.get("TMPDIR", "/tmp")))):
-        free = shutil.disk_usage(folder).free / 1e9
-        state = "ok" if free >= NEEDED_GB else "warning"
-        yield Finding(
-            name, state, f"{free:.0f} GB free at {folder}" + ("" if state == "ok" else ": free some")
-        )
+def _places(storage: str) -> Iterator[Finding]:
+    for place in places(Store(storage)):
+        few = place.free < place.enough
+        state = "failed" if place.problem else "warning" if few else "ok"
+        yield Finding(place.name, state, place.detail)
+
+
+def _environment() -> Iterator[Finding]:
+    """The variables that Ray, Python and the loader read: what a local head gets of them, and what it does not."""
+    found = environment.inherited(launch.head_settings(Path()))
+    yield Finding("environment", "ok", f"set for Ray, Python or the loader: {environment.suspects()}")
+    if text := environment.dropped_text(found.dropped):
+        yield Finding("environment", "warning", text)
+
+
+def _shared_memory() -> Iterator[Finding]:
     if Path("/dev/shm").exists():
-        free = shutil.disk_usage("/dev/shm").free / 1e6
-        few = free < 500
+        free = shutil.disk_usage("/dev/shm").free
+        few = free < 500e6
         yield Finding(
             "shared memory",
             "warning" if few else "ok",
-            f"{free:.0f} MB free" + (": give the container more, --shm-size=2g" if few else ""),
+            f"{bytes_text(free)} free" + (": give the container more, --shm-size=2g" if few else ""),
         )
 
 

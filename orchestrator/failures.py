@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
 
+from cluster.text import without_colours
 from workers.errors import DivergedError, MusterError, UsageError
 
 
@@ -51,7 +52,7 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
 
 
 def _line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
+    text = without_colours(str(error)).strip() or type(error).__name__
     return text.splitlines()[0][:300]
 
 

@@ -14,7 +14,6 @@ import functools
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from cluster.text import without_colours
 from orchestrator.events import Event, event, to_line
 from workers.errors import MusterError
 
@@ -30,7 +30,7 @@ ATTEMPT = "MUSTER_ATTEMPT"
 SEGMENT_SECONDS = 3.0
 BEAT_SECONDS = 20.0
 EXIT_FAILED = 1
-EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_ENDED = 130  # by `muster stop --now` or a node that shuts down: as an interruption
 
 
 class EventLog:
@@ -141,10 +141,10 @@ def _guarded(work: Callable[[EventLog, str], int]) -> int:
         SystemExit
     ):  # Ray's handler of SIGTERM raises it in a driver: `muster stop --now`, or a node that shuts down
         text = "The job was ended; finished epochs are kept."
-        log(event("end", state="stopped", exit_code=EXIT_TERMINATED, message=text, answer=None))
-        return EXIT_TERMINATED
+        log(event("end", state="stopped", exit_code=EXIT_ENDED, message=text, answer=None))
+        return EXIT_ENDED
     except Exception:
-        text = f"muster itself failed; please report this:\n{traceback.format_exc()}"
+        text = f"muster itself failed; please report this:\n{without_colours(traceback.format_exc())}"
         log(event("end", state="failed", exit_code=EXIT_FAILED, message=text, answer=None))
         return EXIT_FAILED
 

@@ -11,6 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from orchestrator.capacity import (
+    check_machine,
+    check_places_for,
+    cluster_resources,
+    common_precision,
+    gpu_share,
+)
 from orchestrator.events import Event, event
 from orchestrator.plan import (
     Plan,
@@ -25,12 +32,9 @@ from orchestrator.protocols import draws_of, protocol_text
 from orchestrator.spec import LaunchRequest, open_data, parse_request, to_dict
 from workers.datasets import Split
 from workers.errors import MusterError, UsageError
-from workers.model import Precision
 from workers.store import RunFolder, Store
 
 Emit = Callable[[Event], None]
-#: GPUs that have no bf16 arithmetic of their own, as Ray names them.
-WITHOUT_BF16 = ("V100", "P100", "T4", "P4", "K80", "M60", "RTX-20")
 MENDINGS = 3
 EXIT_PARTIAL, EXIT_FAILED = 3, 1
 
@@ -45,12 +49,10 @@ def stage(emit: Emit, name: str) -> Iterator[None]:
 
 
 def check_name(request: LaunchRequest, store: Store) -> RunFolder:
-    """The run's folder; writes nothing that stays.
+    """The run's folder; only reads.
 
-    Raises UsageError if the name belongs to another request that has come as far as a plan, and StoreError
-    if the store can't be written.
+    Raises UsageError if the name belongs to another request that has come as far as a plan.
     """
-    store.files.check_writable()
     run = store.run(request.run)
     saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "launch")
@@ -65,11 +67,12 @@ def check_name(request: LaunchRequest, store: Store) -> RunFolder:
 
 
 def check_here(request: LaunchRequest, store: Store) -> tuple[dict[str, Split], str | None]:
-    """All that a launch would refuse and that can be told before a cluster is asked: nothing stays written.
+    """All that a launch would refuse and that can be told before a cluster is asked; only reads.
 
     The data's splits, and the digest of the initial weights, None if it is not known. Raises UsageError and
     StoreError.
     """
+    check_machine([request])
     _, splits = check_listing(request)
     weights = known_weights(request)
     check_name(request, store)
@@ -121,9 +124,10 @@ def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str
         for warning in prepared.warnings:
             emit(event("message", level="warning", text=warning))
     with stage(emit, "plan"):
-        gpus = gpu_share(request)
-        check_ranks(request, gpus)
-        precision = common_precision(request, gpus)
+        there = cluster_resources()
+        gpus = gpu_share(request, there)
+        check_places_for(request, gpus, there)
+        precision = common_precision(request, gpus, there)
         plan = make_plan(request, store, prepared, weights=store_weights(request, store), precision=precision)
         run.write(
             "plan.json",
@@ -240,49 +244,6 @@ def pack_ticker(emit: Emit) -> Callable[[str, int, int], None]:
             emit(event("pack", split=split, done=done, total=total, images_per_s=round(speed, 1)))
 
     return tick
-
-
-def gpu_share(request: LaunchRequest) -> float:
-    """The share of a GPU that a member takes; 0 where there is none. Raises UsageError if asked for in vain."""
-    import ray
-
-    there = ray.cluster_resources().get("GPU", 0)
-    share = request.resources.gpus_per_member
-    if share is None or (share and request.bier is not None):  # a rank has a GPU to itself
-        return 1.0 if there else 0.0
-    if share > there:
-        raise UsageError(
-            f"--gpus-per-member {share:g}: the cluster has {there:g} GPUs. Give 0 to train on CPUs."
-        )
-    return share
-
-
-def check_ranks(request: LaunchRequest, gpus: float) -> None:
-    """Raises UsageError if the cluster has no place for all ranks: they would wait for each other for ever."""
-    import ray
-
-    ranks, threads = request.resources.ranks, request.ensemble.threads
-    there = ray.cluster_resources()
-    kind, room = (
-        ("GPUs", there.get("GPU", 0)) if gpus else (f"CPUs, {threads} a rank", there.get("CPU", 0) / threads)
-    )
-    if request.bier is not None and ranks > room:
-        raise UsageError(
-            f"--ranks {ranks}: the cluster has {int(room * (1 if gpus else threads))} {kind}. Take at most {int(room)}."
-        )
-
-
-def common_precision(request: LaunchRequest, gpus: float) -> Precision:
-    """The precision that is part of the keys: what was asked, or what every GPU of the cluster can do."""
-    import ray
-
-    if request.ensemble.precision != "auto":
-        return request.ensemble.precision
-    kinds = [
-        name.removeprefix("accelerator_type:") for name in ray.cluster_resources() if name.startswith("accel")
-    ]
-    able = bool(kinds) and not any(kind.startswith(WITHOUT_BF16) for kind in kinds)
-    return "bf16" if gpus and able else "fp32"
 
 
 def _emit_plan(emit: Emit, plan: Plan) -> None:

@@ -92,7 +92,7 @@ def replaced(settings: Any, changes: Mapping[str, Any], section: str = "") -> An
 def merge_file(settings: Settings, path: Path, sections: Sections, top: Sequence[str]) -> list[str]:
     """Puts a TOML file's settings over those given; what is wrong with it."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin with a mark
     except OSError as error:
         return [f"--config {path}: {error.strerror}."]
     except ValueError as error:  # of TOML, of UTF-8, or of an integer of thousands of digits

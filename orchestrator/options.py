@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import ArgumentInfo
 
 from cluster.errors import ClusterError
+from cluster.text import printable
 from orchestrator.output import err, show_document
 from workers.errors import MusterError, UsageError
 
@@ -38,6 +40,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            _refuse_empty(function, kwargs)
             function(*args, **kwargs)
         except (MusterError, ClusterError) as error:
             problems = error.problems if isinstance(error, UsageError) else [str(error)]
@@ -46,11 +49,31 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             tell("Interrupted.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except BrokenPipeError:
-            sys.stderr.close()
-            raise typer.Exit(0) from None
 
     return run
+
+
+def _refuse_empty(function: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Raises UsageError for options that were given as "": a shell variable that is not set, most often, and never
+    the current folder."""
+    empty = [name for name, value in given.items() if _is_empty(value)]
+    if empty:
+        raise UsageError([f"{_flag(function, name)} is empty: is a shell variable unset?" for name in empty])
+
+
+def _is_empty(value: Any) -> bool:
+    # typer makes "." of an empty path; nobody names the current folder as a file
+    return (isinstance(value, str) and not value.strip()) or value == Path()
+
+
+def _flag(function: Callable[..., None], parameter: str) -> str:
+    """How a command's parameter is written on the command line."""
+    hint = typing.get_type_hints(function, include_extras=True)[parameter]
+    info = next((item for item in getattr(hint, "__metadata__", ()) if hasattr(item, "param_decls")), None)
+    if isinstance(info, ArgumentInfo):
+        return parameter.upper()
+    flags = [name for name in (info and info.param_decls) or () if name.startswith("--")]
+    return flags[0] if flags else f"--{parameter.replace('_', '-')}"
 
 
 def refuse(problems: Sequence[str], exit_code: int, as_json: bool) -> None:
@@ -62,11 +85,20 @@ def refuse(problems: Sequence[str], exit_code: int, as_json: bool) -> None:
 
 
 def tell(text: str) -> None:
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(printable(text))
 
 
 def whole_path(place: str) -> str:
     """A URI as it is, a path made absolute. Raises UsageError for what looks like a URI with a slash too few."""
+    if not place.strip():
+        raise UsageError(
+            "An empty path is no place: is a shell variable unset? The current folder is written as ."
+        )
     if "://" in place:
         return place
     scheme, _, rest = place.partition(":/")

@@ -11,9 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.text import printable
+
 # Names and paths may hold :words: that rich would draw as pictures.
 err = Console(stderr=True, emoji=False)
 out = Console(emoji=False)
+
+
+def shown(value: Any) -> Any:
+    """A JSON-like value with all of its text fit for a terminal: names of files may hold anything."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {shown(key): shown(item) for key, item in value.items()}
+    return [shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def show_document(value: Any) -> None:
@@ -23,8 +34,9 @@ def show_document(value: Any) -> None:
 
 def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
     """A table whose columns are the keys of the first row."""
+    rows = shown(list(rows))
     if title:
-        out.print(Text(title), soft_wrap=True)
+        out.print(Text(printable(title)), soft_wrap=True)
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -39,7 +51,7 @@ def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
 def show_paths(paths: Mapping[str, str]) -> None:
     """Where an answer's files are, a line each."""
     width = max((len(name) for name in paths), default=0)
-    for name, path in paths.items():
+    for name, path in shown(paths).items():
         out.print(Text(f"  {name.replace('_', ' '):{width}} {path}"), soft_wrap=True)
 
 
@@ -53,6 +65,7 @@ def _cell(name: str, value: Any) -> str:
 
 def answer_table(answer: dict[str, Any], message: str) -> None:
     """The curve over L, then where everything is."""
+    answer, message = shown(answer), printable(message)
     from orchestrator.plots import percent, recall_ks
     from orchestrator.progress import print_curve
     from orchestrator.protocols import spread_text
@@ -83,6 +96,7 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
 
 def search_table(answer: dict[str, Any], message: str) -> None:
     """The trials, the Pareto front, what is recommended and how to get it."""
+    answer, message = shown(answer), printable(message)
     metric, split = answer["chosen_on"]["metric"], answer["chosen_on"]["split"]
     hidden = {"message", "reused", "trained"}
     rows = [{key: value for key, value in row.items() if key not in hidden} for row in answer["trials"]]
@@ -107,6 +121,7 @@ def search_table(answer: dict[str, Any], message: str) -> None:
 
 def reproduce_table(answer: dict[str, Any], message: str) -> None:
     """The papers' tables with what was measured, the figures' files, and what it took."""
+    answer, message = shown(answer), printable(message)
     from orchestrator import table_files
 
     if answer["rehearsal"]:
@@ -164,6 +179,7 @@ def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
 
 def status_table(status: dict[str, Any]) -> None:
     """A run's state and its members."""
+    status = shown(status)
     heard = _cell("heard", status["heard"])
     out.print(
         Text(f"{status['run']}: {status['state']}, {status['done']} of {status['asked']} members, {heard}")

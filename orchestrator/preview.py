@@ -6,16 +6,19 @@ import shutil
 from typing import Any
 
 from orchestrator.launch import check_here
+from orchestrator.places import refuse_no_store, unwritable
 from orchestrator.plan import counted_members, make_plan, prepare
 from orchestrator.spec import LaunchRequest
 from workers.packing import estimated_bytes
 from workers.pixels import ResizeRule
+from workers.quantities import bytes_text
 from workers.store import Store
 
 
 def preview(request: LaunchRequest) -> dict[str, Any]:
     """`sentence` for people and `rows`: a row for each step. Raises UsageError for all that launch would."""
     store = Store(request.storage)
+    refuse_no_store(store)
     splits, weights = check_here(request, store)
     rows = [
         {"what": f"{name} split", "value": f"{len(split.items)} images, {len(split.class_names)} classes"}
@@ -29,17 +32,19 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
             estimated_bytes(splits[name], ResizeRule.parse(rule.resize))
             for name, rule in (("train", request.recipe), ("test", request.view))
         )
-        rows.append({"what": "packing", "value": f"about {size / 1e6:.0f} MB{_free(store)}"})
+        rows.append({"what": "packing", "value": f"about {bytes_text(size)}{_free(store)}"})
         sentence = f"{members}: {asked} to train after packing, cost unknown until the images are packed."
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
     rows.append(
-        {"what": "packs", "value": f"in the store, {int(str(prepared.facts['pack_bytes'])) / 1e6:,.1f} MB"}
+        {"what": "packs", "value": f"in the store, {bytes_text(int(str(prepared.facts['pack_bytes'])))}"}
     )
     if weights is None:
         sentence = f"{members}: what the store has of them is not known until ImageNet's weights are fetched."
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
     precision = "fp32" if request.ensemble.precision == "auto" else request.ensemble.precision
     plan = make_plan(request, store, prepared, weights=weights, precision=precision)
+    if (plan.to_train or plan.to_embed) and (problem := unwritable(store)):
+        rows.append({"what": "warning", "value": problem})
     for task in plan.tasks:
         state = "to train" if task.key in plan.to_train else "in the store"
         rows.append({"what": f"member {task.spec.index}", "value": f"{task.key} {state}"})
@@ -52,4 +57,4 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
 def _free(store: Store) -> str:
     if store.files.local_root is None:
         return ""
-    return f", {shutil.disk_usage(store.files.nearest_folder()).free / 1e9:.0f} GB free"
+    return f", {bytes_text(shutil.disk_usage(store.files.nearest_folder()).free)} free"

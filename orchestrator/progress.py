@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.events import Event
+from orchestrator.output import shown
 from orchestrator.plots import Row, curve_table, duration, recall_ks, thinned
 from orchestrator.progress_trials import OPEN, Trials, score, trial_name
 
@@ -85,6 +86,7 @@ class Progress:
 
     def handle(self, event: Event) -> None:
         """Show one event. Kinds and fields that are not known are passed over."""
+        event = shown(event)
         show = self._shows.get(str(event.get("event")))
         if show:
             show(event)

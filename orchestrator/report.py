@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import plots
 from orchestrator.plots import Row, curve_table, duration, percent, thinned
+from workers.quantities import bytes_text
 
 MEMBER_STATES = ("trained", "reused", "failed")
 SPARK_WIDTH, SPARK_HEIGHT = 64, 18
@@ -233,11 +234,4 @@ def _decimals(value: float | None, digits: int = 3) -> str:
 
 
 def _size(value: float | None) -> str:
-    """Bytes in the unit that suits them."""
-    if value is None:
-        return "-"
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
+    return "-" if value is None else bytes_text(value)

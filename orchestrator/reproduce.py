@@ -15,17 +15,16 @@ from typing import Any
 import ray
 
 from orchestrator.asks import Got
-from orchestrator.events import Event, event
-from orchestrator.fleet import FleetSettings, start_fleet
-from orchestrator.launch import (
-    MENDINGS,
-    Emit,
-    check_ranks,
+from orchestrator.capacity import (
+    Amounts,
+    check_places_for,
+    cluster_resources,
     common_precision,
     gpu_share,
-    pack_ticker,
-    stage,
 )
+from orchestrator.events import Event, event
+from orchestrator.fleet import FleetSettings, start_fleet
+from orchestrator.launch import MENDINGS, Emit, pack_ticker, stage
 from orchestrator.outlook import Outlook
 from orchestrator.plan import store_weights
 from orchestrator.reproduce_answer import answer_of, end_of, write_answer
@@ -78,8 +77,9 @@ def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
         prepare_asks(found.works, store, pack_ticker(emit))
         _tell_troubles(found.works, emit)
     with stage(emit, "plan"):
-        gpus = gpu_share(_any_request(options, found))
-        tasks, cost = _planned(found, store, run, emit, gpus)
+        there = cluster_resources()
+        gpus = gpu_share(_any_request(options, found), there)
+        tasks, cost = _planned(found, store, run, emit, gpus, there)
     crew = Crew(options, store, found.works, tasks, cost, emit, gpus, fleet_name)
     with stage(emit, "train"):
         outcomes = crew.train(found.works)
@@ -114,7 +114,7 @@ def _tell_troubles(works: list[Work], emit: Emit) -> None:
 
 
 def _planned(
-    found: Draft, store: Store, run: RunFolder, emit: Emit, gpus: float
+    found: Draft, store: Store, run: RunFolder, emit: Emit, gpus: float, there: Amounts
 ) -> tuple[dict[str, MemberTask], Cost]:
     """The tasks of all asks, told and written down."""
 
@@ -125,10 +125,10 @@ def _planned(
     requests: dict[tuple[str, str], LaunchRequest] = {}
 
     def settle(request: LaunchRequest) -> tuple[str, Precision]:
-        check_ranks(request, gpus)
+        check_places_for(request, gpus, there)
         ensemble = request.ensemble
         requests[ensemble.backbone, ensemble.weights] = request
-        return weights(ensemble.backbone, ensemble.weights), common_precision(request, gpus)
+        return weights(ensemble.backbone, ensemble.weights), common_precision(request, gpus, there)
 
     tasks = plan_asks(found.works, settle)
     cost = cost_of(found.works, tasks, store)

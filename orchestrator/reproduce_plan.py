@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.asks import Ask
+from orchestrator.capacity import check_machine
 from orchestrator.device_time import device_time
 from orchestrator.launch import differences, refuse_other_kind
 from orchestrator.plan import (
@@ -93,8 +94,7 @@ def counted(count: int, what: str) -> str:
 
 
 def check_run_name(options: ReproduceOptions, store: Store) -> RunFolder:
-    """The run's folder; writes nothing that stays. Raises UsageError if the name belongs to another request."""
-    store.files.check_writable()
+    """The run's folder; only reads. Raises UsageError if the name belongs to another request."""
     run = store.run(options.run)
     saved = run.read("run.json")
     refuse_other_kind(saved, options.run, "reproduce")
@@ -109,10 +109,11 @@ def check_run_name(options: ReproduceOptions, store: Store) -> RunFolder:
 
 
 def check_here(options: ReproduceOptions, found: Draft, store: Store) -> None:
-    """All that a reproduction would refuse and that can be told before a cluster is asked: nothing stays written.
+    """All that a reproduction would refuse and that can be told before a cluster is asked; only reads.
 
     Raises UsageError and StoreError.
     """
+    check_machine(work.ask.request for work in found.works)
     check_data(found.works)
     problems = [*_file_problems(options, found.works), *_rank_problems(found.works)]
     if problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
+from orchestrator.places import refuse_no_store
 from orchestrator.plan import expected_seconds
 from orchestrator.plots import duration
 from orchestrator.reproduce_plan import (
@@ -31,6 +32,7 @@ Row = dict[str, Any]
 def preview(options: ReproduceOptions) -> dict[str, Any]:
     """`sentence` for people, and a row for each ensemble. Raises UsageError where there is no data at all."""
     store = Store(options.storage)
+    refuse_no_store(store)
     found = draft(options)
     check_here(options, found, store)
     prepare_asks(found.works, store, None)

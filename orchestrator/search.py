@@ -20,17 +20,10 @@ from typing import Any
 import ray
 
 from orchestrator.budget import Budget, trained_seconds
+from orchestrator.capacity import check_places_for, cluster_resources, common_precision, gpu_share
 from orchestrator.events import Event, event
 from orchestrator.fleet import NAMESPACE, FleetSettings, start_fleet
-from orchestrator.launch import (
-    EXIT_PARTIAL,
-    Emit,
-    common_precision,
-    gpu_share,
-    pack_ticker,
-    recall_at,
-    stage,
-)
+from orchestrator.launch import EXIT_PARTIAL, Emit, pack_ticker, recall_at, stage
 from orchestrator.outlook import Outlook
 from orchestrator.plan import store_weights
 from orchestrator.prefixes import Prefixes
@@ -101,8 +94,10 @@ def _planned(
         for warning in dict.fromkeys(text for found in prepared.values() for text in found.warnings):
             emit(event("message", level="warning", text=warning))
     with stage(emit, "plan"):
-        gpus = gpu_share(request.base)
-        precision = common_precision(request.base, gpus)
+        there = cluster_resources()
+        gpus = gpu_share(request.base, there)
+        check_places_for(request.base, gpus, there)
+        precision = common_precision(request.base, gpus, there)
         weights = store_weights(request.base, store)
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
         cost = search_cost(plan, store)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.capacity import check_machine
 from orchestrator.device_time import device_time
 from orchestrator.halving import Schedule, make_schedule, rung_for_half
 from orchestrator.launch import differences, refuse_other_kind
+from orchestrator.places import refuse_no_store
 from orchestrator.plan import Prepared, check_listing, expected_seconds, known_weights, member_tasks, prepare
 from orchestrator.search_spec import SearchRequest, parse_search
 from workers.errors import UsageError
@@ -102,8 +104,7 @@ def check_search(request: SearchRequest) -> None:
 
 
 def check_search_name(request: SearchRequest, store: Store) -> RunFolder:
-    """The run's folder; writes nothing that stays. Raises UsageError if the name belongs to another request."""
-    store.files.check_writable()
+    """The run's folder; only reads. Raises UsageError if the name belongs to another request."""
     run = store.run(request.run)
     saved = run.read("run.json")
     refuse_other_kind(saved, request.run, "search")
@@ -118,10 +119,11 @@ def check_search_name(request: SearchRequest, store: Store) -> RunFolder:
 
 
 def check_here(request: SearchRequest, store: Store) -> str | None:
-    """All that a search would refuse and that can be told before a cluster is asked: nothing stays written.
+    """All that a search would refuse and that can be told before a cluster is asked; only reads.
 
     The digest of the initial weights, None if it is not known. Raises UsageError and StoreError.
     """
+    check_machine([request.base])
     check_search(request)
     weights = known_weights(request.base)
     check_search_name(request, store)
@@ -207,6 +209,7 @@ def _hint(schedule: Schedule, reduction: int | None) -> str:
 def preview_search(request: SearchRequest) -> dict[str, Any]:
     """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing."""
     store = Store(request.storage)
+    refuse_no_store(store)
     weights = check_here(request, store)
     prepared = prepare_all(request, store, None)
     trials = request.trials()

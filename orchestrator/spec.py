@@ -20,6 +20,7 @@ from orchestrator.input_checks import backbone_problems, resize_problems
 from orchestrator.loading import Settings, assign, merge_file, parse, parse_saved, put
 from orchestrator.resources import Resources
 from workers import datasets
+from workers.backbone_facts import WITHOUT_IMAGENET
 from workers.baseline_settings import OWN, BaselineLoss, BaselineSettings
 from workers.bier_settings import BierSettings
 from workers.correlation import Combine
@@ -237,6 +238,8 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
     backbone = settings["ensemble"].get("backbone", EnsembleRequest.backbone)
     if isinstance(backbone, str):
         problems += backbone_problems(backbone, crops)
+        if settings["ensemble"].get("weights") == "imagenet" and backbone in WITHOUT_IMAGENET:
+            problems.append(WITHOUT_IMAGENET[backbone])
     name = str(settings.get("name") or "")
     if name:
         try:
@@ -253,9 +256,13 @@ def _top_problems(settings: Settings) -> list[str]:
     """What is no text among the settings that belong to no section; it is taken out."""
     wrong = {key: settings.get(key) for key in TOP if key != "image_size"}
     wrong = {key: value for key, value in wrong.items() if value is not None and not isinstance(value, str)}
-    for key in wrong:
+    empty = [key for key in TOP if isinstance(settings.get(key), str) and not settings[key].strip()]
+    for key in [*wrong, *empty]:
         del settings[key]
-    return [f"{key} = {value!r}: must be text, in quotes." for key, value in wrong.items()]
+    return [
+        *(f"{key} = {value!r}: must be text, in quotes." for key, value in wrong.items()),
+        *(f"{key} is empty: give it a value or leave it out." for key in empty),
+    ]
 
 
 def _dreml_parts(settings: Settings, dataset: str, traits: Traits, problems: list[str]) -> Settings:

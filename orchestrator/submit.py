@@ -9,12 +9,14 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.text import without_colours
 from orchestrator.events import Event, from_line
 from orchestrator.job import ATTEMPT, REQUEST
 from workers.errors import MusterError, UsageError
@@ -39,9 +41,6 @@ class Cluster:
     python: str
     "The interpreter of its nodes."
     local: bool
-    started: bool
-    "Did this command start it? Then it ends with the command's job, unless somebody else uses it."
-    kept: bool = False
 
     def modules(self) -> list[Path] | None:
         """Our own code, to travel with the job; None where the nodes run on this very installation."""
@@ -54,30 +53,28 @@ class Cluster:
 def reached(address: str | None, tell: Callable[[str], None], cpus: int | None = None) -> Iterator[Cluster]:
     """The cluster at `address`; without one the local head, started if there is none.
 
-    A head that was started here is stopped at the end, unless the caller set `kept` or it runs another job.
+    A head that was started for this ends with its last job, which may outlive this process.
     """
-    from cluster import local
+    from cluster import environment, launch, local
     from cluster.jobs import connect
 
     if address is not None and address != "auto":
-        yield Cluster(connect(address), "python", local=False, started=False)
+        yield Cluster(connect(address), "python", local=False)
         return
-    head = local.find()
-    started = head is None
-    if head is None:
+
+    def starting() -> None:
         tell("Starting a local Ray head on loopback.")
-        head = local.start(num_cpus=cpus)
-    if not Path(head.python).exists():
-        raise UsageError(
-            f"The local Ray head was started with {head.python}, which is gone: it can start no process any more. "
-            "End it with `muster cluster down`, then try again."
-        )
-    cluster = Cluster(connect("auto"), head.python, local=True, started=started)
-    try:
-        yield cluster
-    finally:
-        if started and not cluster.kept and all(job.done for job in cluster.jobs.list()):
-            local.stop(head)
+        ours = launch.head_settings(Path())
+        if text := environment.dropped_text(environment.inherited(ours).dropped):
+            tell(text)
+
+    with local.used(starting, cpus) as head:
+        if not Path(head.python).exists():
+            raise UsageError(
+                f"The local Ray head was started with {head.python}, which is gone: it can start no process any more. "
+                "End it with `muster cluster down`, then try again."
+            )
+        yield Cluster(connect("auto"), head.python, local=True)
 
 
 def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "launch") -> str:
@@ -89,8 +86,13 @@ def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "lau
         REQUEST: json.dumps(dataclasses.asdict(request)),
         ATTEMPT: attempt,
     }
-    command = " ".join(["exec", cluster.python, "-m", "orchestrator.job", verb, *splits])
+    command = _command(cluster, verb, *splits)
     return cluster.jobs.submit(command, attempt, environment, cluster.modules(), {"run": request.run})
+
+
+def _command(cluster: Cluster, *words: str) -> str:
+    """What the cluster's shell runs; a path may hold blanks."""
+    return f"exec {shlex.join([cluster.python, '-m', 'orchestrator.job', *words])}"
 
 
 def job_settings() -> dict[str, str]:
@@ -102,6 +104,8 @@ def job_settings() -> dict[str, str]:
     return {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # A cluster that was started below `uv run` has no uv to build an environment with.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
         # A report of Ray Train waits for its controller's next look, by default every 2 s; so does its end.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -134,7 +138,7 @@ def follow(cluster: Cluster, submission: str, console: Console) -> Event:
         for line in cluster.jobs.tail(submission):
             item = from_line(line)
             if item is None:
-                output = [*output[-OUTPUT_SHOWN:], line]
+                output = [*output[-OUTPUT_SHOWN:], without_colours(line)]
                 continue
             if item["event"] == "end":
                 end = item
@@ -175,9 +179,10 @@ def stop(cluster: Cluster, run: str, *, now: bool, known: bool) -> str:
     if now:
         cluster.jobs.stop(attempt)
         return f"{run} was ended; finished epochs are kept. Go on with: muster resume {run}"
-    command = f"exec {cluster.python} -m orchestrator.job stop {attempt}"
     helper = f"stop-{attempt}-{new_attempt_id()}"
-    cluster.jobs.submit(command, helper, job_settings(), cluster.modules(), {"stops": run})
+    cluster.jobs.submit(
+        _command(cluster, "stop", attempt), helper, job_settings(), cluster.modules(), {"stops": run}
+    )
     ends = [
         item for line in cluster.jobs.tail(helper) if (item := from_line(line)) and item["event"] == "end"
     ]

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from workers.backbone_facts import WITHOUT_IMAGENET
 from workers.bvlc_googlenet import BvlcGoogLeNet
 from workers.errors import UsageError
 
@@ -194,13 +195,8 @@ def imagenet_state(backbone: str) -> dict[str, torch.Tensor]:
     """torchvision's ImageNet weights, downloaded or from its cache. Raises UsageError if that fails."""
     import torchvision.models
 
-    if backbone == "conv4":
-        raise UsageError("conv4 has no ImageNet weights; use --weights none, or another backbone.")
-    if backbone == "bvlc_googlenet":
-        raise UsageError(
-            "bvlc_googlenet has no ImageNet weights to download: give --weights FILE, Caffe's blobs as a state dict "
-            "(docs/bier.md), or train from --weights none."
-        )
+    if backbone in WITHOUT_IMAGENET:
+        raise UsageError(WITHOUT_IMAGENET[backbone])
     try:
         found = torchvision.models.get_model_weights(backbone)["DEFAULT"].get_state_dict(progress=False)
     except Exception as error:

@@ -187,7 +187,7 @@ class Files:
     def nearest_folder(self) -> Path:
         """The local root, or what there is of the path to it."""
         assert self.local_root is not None
-        return next(path for path in (self.local_root, *self.local_root.parents) if path.exists())
+        return nearest_folder(self.local_root)
 
     def check_writable(self) -> None:
         """Writes a small file and leaves no trace: below a local root that is not there yet it makes no folder, and
@@ -216,6 +216,11 @@ class Files:
                 f"Can't {verb} {self.path(name)}: {cause}. "
                 "Check --storage: the folder or bucket must exist, be writable, and be seen by every node."
             ) from error
+
+
+def nearest_folder(folder: Path) -> Path:
+    """A folder, or what there is of the path to it."""
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
 
 
 def _open_root(root: str) -> tuple[Any, str]:

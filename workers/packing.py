@@ -33,6 +33,7 @@ from workers.pixels import (
     image_digest,
     read_index,
 )
+from workers.quantities import bytes_text
 from workers.store import Done, Store, to_json
 from workers.workshop import workshop
 
@@ -213,8 +214,8 @@ def _check_space(folder: Path, split: Split, rule: ResizeRule) -> None:
     needed, free = 2 * estimated_bytes(split, rule) - there, shutil.disk_usage(folder).free
     if needed > free:
         raise UsageError(
-            f"Packing the {split.name} split needs about {needed / 1e9:.1f} GB of disk and {folder} has "
-            f"{free / 1e9:.1f} GB free. Free some, or give --storage another place."
+            f"Packing the {split.name} split needs about {bytes_text(needed)} of disk and {folder} has "
+            f"{bytes_text(free)} free. Free some, or give --storage another place."
         )
 
 

@@ -169,18 +169,10 @@ def test_a_long_or_shared_temp_folder_is_refused(
     monkeypatch.setenv("MUSTER_TEMP_DIR", str(shared))
     with pytest.raises(ClusterError, match="closed to others"):
         launch.make_home()
-
-
-def test_the_callers_ray_settings_do_not_reach_the_head(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "of another cluster")
-    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    environment = launch._head_environment(tmp_path, tmp_path / "token")
-    assert "RAY_AUTH_TOKEN" not in environment
-    assert "RAY_ADDRESS" not in environment
-    assert environment["RAY_AUTH_MODE"] == "token"
+    for odd in (tmp_path / "a blank", tmp_path / "ü", Path("relative")):
+        monkeypatch.setenv("MUSTER_TEMP_DIR", str(odd))
+        with pytest.raises(ClusterError, match="plain letters.*MUSTER_TEMP_DIR"):
+            launch.make_home()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 
 from workers.datasets.base import Item, Split, Traits, files_digest, read_rgb
 from workers.errors import UsageError
+from workers.names import is_text, no_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -66,11 +67,11 @@ class ImageFolder:
             for label in classes
             for image in _images(self.root / prefix / label)
         ]
-        odd = [repr(item.image_id) for item in items if not _is_text(item.image_id)]
+        odd = [item.image_id for item in items if not is_text(item.image_id)]
         if odd:
-            raise UsageError(
-                f"{self.root} has file names that are not UTF-8: {', '.join(odd[:10])}. Rename them."
-            )
+            shown = ", ".join(repr(name) for name in odd[:10])
+            why, cure = no_text(odd[0])
+            raise UsageError(f"{self.root} has file names that are {why}: {shown}. {cure}")
         present = {item.class_name for item in items}
         if not items:
             raise UsageError(
@@ -84,14 +85,6 @@ class ImageFolder:
 
     def source_digest(self, split: Split) -> str:
         return files_digest(self.root, split, extra=f"folder/{split.name}/{self.root.absolute()}")
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that the file system has and no text
-        return False
-    return True
 
 
 def _folders(root: Path) -> list[str]:

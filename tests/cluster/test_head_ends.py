@@ -1,0 +1,83 @@
+"""When a local head ends: with its last job, not with its terminal; and what is said if it ends by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import jobs, local
+from cluster.errors import HeadDiedError
+
+USER = """
+import sys, time
+from cluster import local
+from cluster.jobs import connect
+with local.used(lambda: None, 1):
+    connect("auto").submit("exec sleep 8", "work-1", {})
+    print("submitted", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def user(elsewhere: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that started a head for itself and has a job of eight seconds running on it."""
+    process = subprocess.Popen([sys.executable, "-c", USER], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "submitted\n"
+    yield process
+    process.kill()
+    process.wait()
+    if head := local.find():
+        local.stop(head)
+
+
+def test_a_head_outlives_a_killed_terminal_until_its_last_job_is_over(
+    user: subprocess.Popen[str], until
+) -> None:
+    head = local.find()
+    assert head is not None
+    assert not head.kept
+    user.kill()
+    user.wait()
+    time.sleep(3)  # the keeper has looked
+    assert head.alive
+    with local.used(lambda: pytest.fail("there is one")) as found:  # another user comes and goes
+        assert found.pid == head.pid
+        assert jobs.connect("auto").status("work-1") == "RUNNING"
+    assert head.alive
+    until(lambda: not Path(head.temp_dir).exists(), 60)
+    assert not head.alive
+    assert local.find() is None
+
+
+def test_a_head_that_dies_is_told_at_once_with_the_end_of_its_log(user: subprocess.Popen[str]) -> None:
+    head = local.find()
+    assert head is not None
+    cluster = jobs.connect("auto")
+    os.kill(head.pid, signal.SIGKILL)
+    began = time.monotonic()
+    while head.alive:
+        time.sleep(0.05)
+    with pytest.raises(HeadDiedError, match=r"(?s)has ended.*end of its log.*Ray runtime started"):
+        for _ in range(200):  # its parts follow it within a moment
+            cluster.list()
+            time.sleep(0.05)
+    for ask in (lambda: cluster.submit("true", "late-1", {}), lambda: list(cluster.tail("work-1"))):
+        with pytest.raises(HeadDiedError):
+            ask()
+    assert time.monotonic() - began < 30
+
+
+def test_a_head_that_was_asked_for_stays_when_its_last_user_leaves(head: local.LocalHead) -> None:
+    with local.used(lambda: pytest.fail("there is one")) as found:
+        assert found == head
+    assert local.end_if_unused(head.temp_dir)  # nothing to wait for
+    assert head.alive
