@@ -22,7 +22,7 @@ from workers import packing
 from workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
 from workers.bier_settings import BierSpec
 from workers.datasets import DataSet, Split
-from workers.errors import BadImagesError, UsageError
+from workers.errors import BadImagesError, StoreError, UsageError
 from workers.model import MemberSpec, Precision
 from workers.pixels import PackIndex
 from workers.rng import permutation
@@ -352,9 +352,13 @@ def expected_seconds(
         mean = float(np.mean([done.facts["seconds"] for done in mine]))
         return mean, f"measured on {len(mine)} of its members on {mine[0].facts['device']}"
     for key in store.files.names("models")[:SAMPLED_MODELS]:
-        folder, spec = store.model(key), tasks[0].spec
-        done = folder.done()
-        if done is not None and _alike(store, key, spec):
+        spec = tasks[0].spec
+        try:
+            done = store.model(key).done()
+            alike = done is not None and _alike(store, key, spec)
+        except StoreError:  # damaged, or another user's own: there are others to measure by
+            continue
+        if done is not None and alike:
             facts = done.facts
             each = float(facts["seconds"]) / (facts["images"] * facts["epochs"])
             return each * spec.shown(facts["images"]), _measured_on(done)

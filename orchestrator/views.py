@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.device_time import images_per_s
 from orchestrator.events import Event, from_line
-from workers.errors import CorruptFileError, DamagedRunError, UsageError
+from workers.errors import CorruptFileError, DamagedRunError, StoreError, UsageError
 from workers.store import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
@@ -139,15 +139,18 @@ def _state(end: Event | None, heard: float | None) -> str:
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:
-    """A row for each run: run, state, done, asked, failed, heard. Of one whose files can't be read: damaged."""
+    """A row for each run: run, state, done, asked, failed, heard. Of one whose files are not what they should be the
+    state is damaged, and of one that can't be read at all, as it is another user's, unreadable."""
     rows = []
     for run in store.runs():
-        if not store.files.exists(store.run(run) / "run.json"):
-            continue
         try:
+            if not store.files.exists(store.run(run) / "run.json"):
+                continue
             found = run_status(store, run)
         except DamagedRunError:  # `muster status` says more, and the others can be read
             found = {"run": run, "state": "damaged"}
+        except StoreError:
+            found = {"run": run, "state": "unreadable"}
         rows.append({name: found.get(name) for name in ("run", "state", "done", "asked", "failed", "heard")})
     return rows
 
@@ -164,8 +167,11 @@ def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[t
         key, _, attempt = name.removesuffix(".log").partition("-")
         index = numbers.get(key, 0)
         if member in {None, index}:
-            lines = store.files.get(store.run(run) / f"logs/{name}").decode(errors="replace").splitlines()
-            found.append((index, attempt, lines[-tail:]))
+            try:
+                text = store.files.get(store.run(run) / f"logs/{name}").decode(errors="replace")
+            except StoreError as error:  # the others can be read
+                text = str(error)
+            found.append((index, attempt, text.splitlines()[-tail:]))
     if not found:
         which = f"member {member}" if member is not None else "members"
         raise UsageError(

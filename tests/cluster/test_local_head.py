@@ -171,7 +171,7 @@ def test_a_long_or_shared_temp_folder_is_refused(
         launch.make_home()
     for odd in (tmp_path / "a blank", tmp_path / "ü", Path("relative")):
         monkeypatch.setenv("MUSTER_TEMP_DIR", str(odd))
-        with pytest.raises(ClusterError, match="plain letters.*MUSTER_TEMP_DIR"):
+        with pytest.raises(ClusterError, match=r"plain letters.*MUSTER_TEMP_DIR"):
             launch.make_home()
 
 

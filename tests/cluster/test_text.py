@@ -11,7 +11,8 @@ from cluster.text import printable, without_colours
     ("raw", "seen"),
     [
         ("plain name.jpg", "plain name.jpg"),
-        ("Straße \U0001f468\u200d\U0001f469\u200d\U0001f467 日本", "Straße \U0001f468\u200d\U0001f469\u200d\U0001f467 日本"),
+        ("Straße 日本", "Straße 日本"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\u200d\U0001f469\u200d\U0001f467"),
         ("red\x1b[31m.jpg", "red\\x1b[31m.jpg"),
         ("title\x1b]0;gone\x07", "title\\x1b]0;gone\\x07"),
         ("back\x08space\x7f\r", "back\\x08space\\x7f\\r"),

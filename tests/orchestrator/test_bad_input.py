@@ -97,6 +97,35 @@ def test_a_wrong_flag_is_named_with_its_cure(refused, flags: list[object], said:
     assert all(part in err for part in said), err
 
 
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["launch", "dreml", "--gpus-per-member", 1], "--gpus-per-member 1: the cluster has 0 GPUs"),
+        (["launch", "dreml", "--gpus-per-member", 0.25], "--gpus-per-member 0.25: the cluster has 0 GPUs"),
+        (["launch", "dreml", "--set", "threads=99999"], "ensemble.threads = 99999: the cluster has"),
+        (["launch", "dreml", "--weights", "imagenet"], "conv4 has no ImageNet weights"),
+        (["launch", "bier", "--weights", "imagenet", "--backbone", "bvlc_googlenet", "--image-size", 256],
+         "bvlc_googlenet has no ImageNet weights"),
+        (["launch", "bier", "--ranks", 9999], "--ranks 9999"),
+        (["launch", "baseline", "--loss", "triplet", "--weights", "imagenet"], "conv4 has no ImageNet weights"),
+        (["search", "--D", "4,8", "--val-classes", 20, "--max-L", 2, "--gpus-per-member", 1], "--gpus-per-member 1: the cluster has 0 GPUs"),
+        (["search", "--D", "4,8", "--val-classes", 20, "--max-L", 2, "--weights", "imagenet"], "conv4 has no ImageNet weights"),
+        (["reproduce", "dreml-table1", "--datasets", "glyphs", "--gpus-per-member", 1],
+         "--gpus-per-member 1: the cluster has 0 GPUs"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_refuses_what_its_launch_would_before_a_head_is_started(
+    muster_without_cluster: Muster, tmp_path: Path, words: list[object], said: str, dry_run: list[str]
+) -> None:
+    if torch.cuda.is_available() and "GPUs" in said:
+        words = [9 if word in (1, 0.25) else word for word in words]
+        said = "--gpus-per-member 9: the cluster has"
+    ran = muster_without_cluster(*words, "--storage", tmp_path, *dry_run, code=2)
+    assert said in ran.err
+    assert "Starting" not in ran.err
+
+
 def test_all_mistakes_come_in_one_message(refused, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text("[ensemble]\nD = 1\nL = -3\n[recipe]\nlearning_rate = 3\n[nonsense]\nx = 1\n")

@@ -1,0 +1,272 @@
+"""What the system refuses, and what a shell leaves out, reaches the user as a message: what, where, what to do."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.complaints import explained
+from orchestrator.job import EXIT_ENDED
+from orchestrator.spec import load
+from tests.cli import MUSTER, Muster, Ran
+from workers.errors import UsageError
+from workers.quantities import bytes_text
+
+
+def shell(muster: Muster, line: str, cwd: Path | None = None, **more: str) -> Ran:
+    """A line for bash, in which $M is the command line."""
+    done = subprocess.run(
+        ["bash", "-c", line], env={**muster.env, "M": str(MUSTER), **more}, cwd=cwd, capture_output=True,
+        text=True, errors="surrogateescape", timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("command", ["runs", "status first", "launch dreml --dry-run", "doctor"])
+def test_a_current_folder_that_was_deleted_is_told(
+    muster_without_cluster: Muster, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "gone").mkdir()
+    ran = shell(muster_without_cluster, f'cd gone; rmdir ../gone; "$M" {command}', tmp_path)
+    assert ran.code == 2
+    assert "the folder that this shell stands in is gone: cd to one" in ran.err
+
+
+@pytest.mark.parametrize("as_json", ["", "--json"])
+@pytest.mark.parametrize("command", ["runs", "data list", "launch dreml --D 1"])
+def test_an_answer_that_cant_be_written_is_told(
+    muster_without_cluster: Muster, tmp_path: Path, command: str, as_json: str
+) -> None:
+    ran = shell(muster_without_cluster, f'"$M" {command} {as_json} > /dev/full', tmp_path)
+    assert ran.code == 2
+    if "--D" not in command or as_json:
+        assert "can't write the answer to standard output: No space left on device. Free" in ran.err
+
+
+@pytest.mark.parametrize("line", ['"$M" runs 2> /dev/full', '"$M" runs >&-', '"$M" runs 2>&-'])
+def test_outputs_that_are_closed_or_full_don_t_matter_where_nothing_is_to_be_said(
+    muster_without_cluster: Muster, tmp_path: Path, line: str
+) -> None:
+    assert shell(muster_without_cluster, line, tmp_path).code == 0
+
+
+@pytest.mark.parametrize("as_json", ["", "--json"])
+def test_a_refusal_keeps_its_exit_code_where_nobody_can_hear_it(
+    muster_without_cluster: Muster, tmp_path: Path, as_json: str
+) -> None:
+    ran = shell(muster_without_cluster, f'"$M" launch dreml --D 1 {as_json} 2> /dev/full', tmp_path)
+    assert ran.code == 2
+    assert not as_json or "D = 1" in ran.document["message"]
+
+
+@pytest.mark.parametrize("as_json", ["", "--json"])
+def test_a_reader_who_leaves_early_is_no_failure(muster_without_cluster: Muster, as_json: str) -> None:
+    ran = shell(muster_without_cluster, f'"$M" data list {as_json} | head -1; exit ${{PIPESTATUS[0]}}')
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words", [["runs", "--storage"], ["launch", "dreml", "--data-root"], ["status"], ["launch", "dreml", "--name"]]
+)  # fmt: skip
+def test_an_argument_whose_bytes_are_no_text_is_told(
+    muster_without_cluster: Muster, words: list[str]
+) -> None:
+    ran = shell(muster_without_cluster, f"\"$M\" {' '.join(words)} $'caf\\xe9\\xff'")
+    assert ran.code == 2
+    assert "caf\\xe9\\xff: this name is not UTF-8. Rename" in ran.err
+
+
+def test_a_locale_that_is_not_utf8_is_blamed_and_not_the_name(
+    muster_without_cluster: Muster, tmp_path: Path, shapes: Path
+) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    images = shutil.copytree(shapes, tmp_path / "images")
+    (images / "class 03").rename(images / "Straße")
+    for place in (images / "Straße", images):
+        line = f'"$M" launch dreml --dry-run --dataset folder --data-root {place}'
+        ran = shell(muster_without_cluster, line, tmp_path, **locale)
+        assert ran.code == 2
+        assert "are UTF-8, which this shell's locale is not" in ran.err.replace("name is UTF", "are UTF")
+        assert "Set LC_ALL=C.UTF-8" in ran.err
+        assert "Rename" not in ran.err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_letter_that_an_output_lacks_is_shown_by_its_number(
+    muster_without_cluster: Muster, tmp_path: Path, encoding: str
+) -> None:
+    line = '"$M" runs --storage 日本; "$M" launch dreml --D 1 --storage 日本'
+    ran = shell(muster_without_cluster, line, tmp_path, PYTHONIOENCODING=encoding)
+    assert ran.code == 2
+    assert "there is no folder \\u65e5\\u672c yet" in ran.out
+    assert "D = 1" in ran.err
+
+
+def test_a_home_that_nobody_knows_is_told(muster_without_cluster: Muster) -> None:
+    ran = muster_without_cluster("runs", "--storage", "~nobody-of-this-name/store", code=2)
+    assert "no home folder is known for ~: set HOME" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b: No space left on device. Free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", b"/a/b"), "/a/b: Disk quota exceeded. Your quota"),
+        (PermissionError(errno.EACCES, "Permission denied", "/\x1b[1m"), "/\\x1b[1m: Permission denied. You may not"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files. Too many files are open: raise"),
+        (OSError(errno.EIO, "Input/output error", 3), "Input/output error. Reading or writing failed in the disk"),
+        (OSError("no number at all"), "no number at all. The system gave no other reason."),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "text that is not utf-8"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), "/x: No such file or directory. Is the"),
+        (ValueError("ours"), None),
+        (RuntimeError("ours"), None),
+    ],
+)  # fmt: skip
+def test_what_the_system_says_gets_its_cure(error: Exception, said: str | None) -> None:
+    found = explained(error)
+    assert found is None if said is None else str(found).startswith(said)
+
+
+def test_an_interruption_from_outside_is_one(muster_without_cluster: Muster, tmp_path: Path) -> None:
+    """SIGTERM of a batch system and SIGHUP of a closed terminal, like Ctrl-C: documented as 130."""
+    slow = tmp_path / "slow"
+    os.mkfifo(slow)  # its reading waits
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        process = muster_without_cluster.start("launch", "dreml", "--config", slow)
+        with slow.open("w"):  # it has come so far
+            process.send_signal(number)
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "Interrupted" in err
+    assert EXIT_ENDED == 130
+
+
+# An empty string is a mistake and never the current folder.
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs", "--storage", ""],
+        ["status", "first", "--storage", " "],
+        ["doctor", "--storage", ""],
+        ["launch", "dreml", "--storage", ""],
+        ["launch", "bier", "--data-root", "", "--dry-run"],
+        ["launch", "baseline", "--weights", "", "--dry-run"],
+        ["launch", "dreml", "--config", ""],
+        ["launch", "dreml", "--name", ""],
+        ["search", "--storage", ""],
+        ["reproduce", "dreml-table1", "--storage", ""],
+        ["data", "pack", "glyphs", "--storage", ""],
+        ["data", "check", "folder", "--root", ""],
+        ["cluster", "status", "--address", ""],
+        ["status", ""],
+    ],
+)
+def test_an_empty_argument_is_refused_by_name(
+    muster_without_cluster: Muster, tmp_path: Path, words: list[str]
+) -> None:
+    ran = shell(muster_without_cluster, '"$M" ' + " ".join(f"'{word}'" for word in words), tmp_path)
+    flag = words[words.index("") - 1] if "" in words else "--storage"
+    assert ran.code == 2
+    assert f"{'RUN' if flag == 'status' else flag} is empty" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["storage", "name", "preset"])
+def test_an_empty_setting_is_refused_wherever_it_stands(tmp_path: Path, key: str) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(f'{key} = ""\n')
+    for given in ((config, {}, []), (None, {}, [f'{key}=""'])):
+        with pytest.raises(UsageError, match=f"{key} is empty"):
+            load(*given)
+
+
+# Files of other editors, and modules of other people.
+
+
+def test_a_configuration_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_bytes(b"\xef\xbb\xbf[ensemble]\r\nL = 3\r\n")
+    assert load(config, {"method": "dreml"}, []).ensemble.L == 3
+    config.write_bytes("[ensemble]\nL = 3\n".encode("utf-16"))
+    with pytest.raises(UsageError, match="not valid TOML"):
+        load(config, {"method": "dreml"}, [])
+
+
+@pytest.mark.parametrize("module", ["muster", "orchestrator.cli"])
+def test_the_command_line_can_be_run_as_a_module(
+    muster_without_cluster: Muster, tmp_path: Path, module: str
+) -> None:
+    line = f'"{sys.executable}" -m {module} runs --storage {tmp_path}'
+    assert shell(muster_without_cluster, line).out == f"0 runs in {tmp_path}\n"
+    assert shell(muster_without_cluster, f"{line} --nonsense").code == 2
+
+
+@pytest.mark.parametrize("name", ["workers", "cluster", "orchestrator"])
+@pytest.mark.parametrize("package", [True, False])
+def test_a_foreign_module_that_hides_ours_is_named(
+    muster_without_cluster: Muster, tmp_path: Path, name: str, package: bool
+) -> None:
+    if package:
+        (tmp_path / name).mkdir()
+    (tmp_path / (f"{name}/__init__.py" if package else f"{name}.py")).write_text(
+        "raise SystemExit('not ours')\n"
+    )
+    for flags in ([], ["--json"]):
+        env = {**muster_without_cluster.env, "PYTHONPATH": str(tmp_path)}
+        ran = Muster(env)("runs", "--storage", tmp_path, *flags, code=2)
+        assert f"{tmp_path / name}" in ran.err
+        assert f"hides muster's own package {name}. Take {tmp_path} off PYTHONPATH" in ran.err
+        assert not flags or ran.document["exit_code"] == 2
+
+
+# Names and messages from elsewhere.
+
+
+def test_control_characters_of_names_are_escaped_wherever_they_are_printed(
+    muster_without_cluster: Muster, tmp_path: Path, shapes: Path
+) -> None:
+    images = shutil.copytree(shapes, tmp_path / "images")
+    odd = images / "class 02" / "red\x1b[31m\u202e.jpg"
+    odd.write_text("no image")
+    where = ["--data-root", images, "--storage", tmp_path / "s\x1b[2J"]
+    ran = muster_without_cluster("data", "pack", "folder", *where, code=2)
+    assert "red\\x1b[31m\\u202e.jpg" in ran.err
+    runs = muster_without_cluster("runs", "--storage", tmp_path / "s\x1b[2J")
+    assert "s\\x1b[2J" in runs.out
+    run = tmp_path / "s\x1b[2J/runs/odd"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"ensemble": {"L": 1}}))
+    (run / "events").mkdir()
+    event = {
+        "event": "end",
+        "t": 1,
+        "state": "failed",
+        "exit_code": 1,
+        "message": "\x1b[31mred",
+        "answer": None,
+    }
+    (run / "events/20260101T000000-abcdef-000000.jsonl").write_text(json.dumps(event))
+    status = muster_without_cluster("status", "odd", "--storage", tmp_path / "s\x1b[2J")
+    assert "\\x1b[31mred" in status.out
+    for text in (ran.err, ran.out, runs.out, runs.err, status.out, status.err):
+        assert not {"\x1b", "\u202e"} & set(text)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (19_660_800, "19.7 MB"), (999_960, "1.0 MB"), (48e6, "48.0 MB"),
+     (3e9, "3.0 GB"), (999.96e9, "1.0 TB"), (2e15, "2000.0 TB")],
+)  # fmt: skip
+def test_sizes_have_the_unit_that_fits(count: float, text: str) -> None:
+    assert bytes_text(count) == text
