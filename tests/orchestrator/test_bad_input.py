@@ -97,6 +97,9 @@ def test_a_wrong_flag_is_named_with_its_cure(refused, flags: list[object], said:
     assert all(part in err for part in said), err
 
 
+SEARCH = ["search", "--D", "4,8", "--val-classes", 20, "--max-L", 2]
+
+
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -109,8 +112,8 @@ def test_a_wrong_flag_is_named_with_its_cure(refused, flags: list[object], said:
          "bvlc_googlenet has no ImageNet weights"),
         (["launch", "bier", "--ranks", 9999], "--ranks 9999"),
         (["launch", "baseline", "--loss", "triplet", "--weights", "imagenet"], "conv4 has no ImageNet weights"),
-        (["search", "--D", "4,8", "--val-classes", 20, "--max-L", 2, "--gpus-per-member", 1], "--gpus-per-member 1: the cluster has 0 GPUs"),
-        (["search", "--D", "4,8", "--val-classes", 20, "--max-L", 2, "--weights", "imagenet"], "conv4 has no ImageNet weights"),
+        ([*SEARCH, "--gpus-per-member", 1], "--gpus-per-member 1: the cluster has 0 GPUs"),
+        ([*SEARCH, "--weights", "imagenet"], "conv4 has no ImageNet weights"),
         (["reproduce", "dreml-table1", "--datasets", "glyphs", "--gpus-per-member", 1],
          "--gpus-per-member 1: the cluster has 0 GPUs"),
     ],

@@ -241,12 +241,15 @@ def test_a_run_that_was_ended_at_once_says_so(
     muster: Muster, small: list[object], tmp_path: Path, until: Callable[..., Any]
 ) -> None:
     where = ["--storage", tmp_path]
-    muster(*small, "--L", 6, *where, "--name", "ended", "--parallel", 1, "--detach")
+    process = muster.start(*small, "--L", 6, *where, "--name", "ended", "--parallel", 1)
     until(lambda: list(tmp_path.glob("models/*/attempts")), 180)
     refused = muster("stop", "endde", *where, code=2).err
     assert "There is no run endde" in refused
     assert "What is running: ended" in " ".join(refused.split())
     assert "ended was ended" in muster("stop", "ended", *where, "--now").out
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130  # as documented: interrupted
+    assert "The job was ended" in err
     status = until(lambda: stopped(muster, where), 30)
     assert status["message"] == "The job was ended; finished epochs are kept."
     assert "ended is not running" in muster("stop", "ended", *where).out
