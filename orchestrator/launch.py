@@ -72,8 +72,8 @@ def check_here(request: LaunchRequest, store: Store) -> tuple[dict[str, Split], 
     The data's splits, and the digest of the initial weights, None if it is not known. Raises UsageError and
     StoreError.
     """
-    check_machine([request])
     _, splits = check_listing(request)
+    check_machine([request])
     weights = known_weights(request)
     check_name(request, store)
     return splits, weights

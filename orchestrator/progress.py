@@ -335,16 +335,10 @@ def _drawn(bar: Bar, label_cells: int, width: int, ascii_only: bool) -> Text:
 
 def _tell(console: Console, text: str, style: str = "") -> None:
     """One permanent line; the further lines of a text are indented."""
-    first, *more = _clean(text).split("\n")
+    first, *more = text.expandtabs().rstrip().split("\n")
     if not console.is_interactive:  # kept whole, whatever its length: somebody will grep for it
         console.print(Text("\n    ".join([first, *more])), soft_wrap=True)
         return
     console.print(Text(first, style=style))
     if more:
         console.print(Padding(Text("\n".join(more), style="dim"), (0, 0, 0, 4)))
-
-
-def _clean(text: str) -> str:
-    """Without escape sequences, which the end of a log may hold, and other control characters."""
-    text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?", "", text).expandtabs()
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "", text).rstrip()

@@ -113,11 +113,11 @@ def check_here(options: ReproduceOptions, found: Draft, store: Store) -> None:
 
     Raises UsageError and StoreError.
     """
-    check_machine(work.ask.request for work in found.works)
     check_data(found.works)
     problems = [*_file_problems(options, found.works), *_rank_problems(found.works)]
     if problems:
         raise UsageError(problems)
+    check_machine(work.ask.request for work in found.works)
     check_run_name(options, store)
 
 

@@ -123,8 +123,8 @@ def check_here(request: SearchRequest, store: Store) -> str | None:
 
     The digest of the initial weights, None if it is not known. Raises UsageError and StoreError.
     """
-    check_machine([request.base])
     check_search(request)
+    check_machine([request.base])
     weights = known_weights(request.base)
     check_search_name(request, store)
     return weights

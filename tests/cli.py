@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,14 @@ def muster(muster_without_cluster: Muster) -> Iterator[Muster]:
     muster_without_cluster("cluster", "up", "--num-cpus", 2)
     yield muster_without_cluster
     muster_without_cluster("cluster", "down", "--yes")
+
+
+def recorded_with(muster: Muster, folder: Path, **fields: object) -> Muster:
+    """The same head, as if it had been started otherwise: with another interpreter, or with GPUs."""
+    state = shutil.copytree(muster.env["MUSTER_STATE_DIR"], folder / "state")
+    (record,) = state.glob("head-*.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), **fields}))
+    return Muster({**muster.env, "MUSTER_STATE_DIR": str(state)})
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ SEARCH = ["search", "--D", "4,8", "--val-classes", 20, "--max-L", 2]
         (["launch", "dreml", "--weights", "imagenet"], "conv4 has no ImageNet weights"),
         (["launch", "bier", "--weights", "imagenet", "--backbone", "bvlc_googlenet", "--image-size", 256],
          "bvlc_googlenet has no ImageNet weights"),
-        (["launch", "bier", "--ranks", 9999], "--ranks 9999"),
+        (["launch", "bier", "--P", 128, "--K", 8, "--ranks", 1024], "--ranks 1024: the cluster has"),
         (["launch", "baseline", "--loss", "triplet", "--weights", "imagenet"], "conv4 has no ImageNet weights"),
         ([*SEARCH, "--gpus-per-member", 1], "--gpus-per-member 1: the cluster has 0 GPUs"),
         ([*SEARCH, "--weights", "imagenet"], "conv4 has no ImageNet weights"),

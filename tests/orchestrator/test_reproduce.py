@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli import Muster, Ran
+from tests.cli import Muster, Ran, recorded_with
 from tests.workers.datasets import copies
 
 ROWS = "dreml-r,hdc"
@@ -130,7 +130,7 @@ def test_a_row_is_exactly_the_launch_that_it_names(
 
 
 def test_dry_run_tells_what_the_store_has_and_writes_nothing(
-    muster_without_cluster: Muster, table: tuple[Path, Any], copies_root: Path, tmp_path: Path
+    muster: Muster, muster_without_cluster: Muster, table: tuple[Path, Any], copies_root: Path, tmp_path: Path
 ) -> None:
     store, _ = table
     before = finished(store)
@@ -139,7 +139,8 @@ def test_dry_run_tells_what_the_store_has_and_writes_nothing(
     assert (ran.document["members"], ran.document["to_train"]) == (8, 4)
     assert (whole := ran.document["device_seconds"]) > 0
     halves = ("--seeds", 2, "--gpus-per-member", 0.5, "--dry-run", "--json")
-    half = muster_without_cluster(*rehearsal(copies_root, store, *halves)).document
+    with_gpu = recorded_with(muster, tmp_path, num_gpus=1)
+    half = with_gpu(*rehearsal(copies_root, store, *halves)).document
     assert half["device_seconds"] == pytest.approx(whole / 2)
     assert finished(store) == before
     empty = muster_without_cluster(*rehearsal(copies_root, tmp_path / "none", "--dry-run"))

@@ -178,7 +178,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(
     usage = shutil.disk_usage(image_folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     data = CountingFolder(image_folder)
-    with pytest.raises(UsageError, match=r"GB of disk.*--storage"):
+    with pytest.raises(UsageError, match=r"kB of disk.*has 1.0 kB free.*--storage"):
         build(store, data)
     assert data.decoded == []
 

@@ -1,0 +1,71 @@
+"""A store of an older release is worth as much as ever: nothing of it is trained again, and it reads as it did.
+
+`record.py` made it, and says how the hashes of weights are compared on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from tests.cli import Muster
+from tests.frozen import made
+from tests.frozen.record import ARCHIVE, FROZEN, differences
+from tests.frozen.surface import surface
+from workers.task import ModelSpec
+
+RECORDED: dict[str, Any] = json.loads(FROZEN.read_text())
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Path]:
+    """The recorded store at its place, beside the images that it was made of."""
+    shutil.rmtree(made.ROOT, ignore_errors=True)
+    made.make_images()
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(made.ROOT, filter="data")
+    yield made.STORE
+    shutil.rmtree(made.ROOT)
+
+
+def test_the_surface_of_the_command_line_is_what_it_was() -> None:
+    assert differences(RECORDED["surface"], json.loads(json.dumps(surface()))) == []
+
+
+def test_the_keys_of_all_methods_are_what_they_were(store: Path) -> None:
+    methods = set()
+    for path in store.glob("models/*/spec.json"):
+        saved = json.loads(path.read_text())
+        assert saved.pop("key") == path.parent.name
+        spec: Any = TypeAdapter(ModelSpec).validate_python(saved)
+        assert spec.key == path.parent.name
+        methods.add(spec.method)
+    assert methods == {"dreml", "bier", "baseline"}
+
+
+@pytest.mark.parametrize("command", made.READ)
+def test_an_older_store_reads_as_it_did_and_needs_nothing_new(
+    muster_without_cluster: Muster, store: Path, command: str
+) -> None:
+    ran = muster_without_cluster(*made.READ[command], *made.WHERE, "--json")
+    assert differences(RECORDED["documents"][command], made.steady(ran.document)) == []
+    assert "Starting" not in ran.err
+
+
+def test_requests_have_the_names_that_they_had(muster_without_cluster: Muster, store: Path) -> None:
+    assert made.names(muster_without_cluster) == RECORDED["names"]
+
+
+def test_an_older_ensemble_can_be_made_longer(muster: Muster, store: Path) -> None:
+    words = made.RUNS["members"]
+    longer = [*words[: words.index("--L")], "--L", "3", *words[words.index("--L") + 2 :]]
+    answer = muster(*longer, *made.WHERE, "--name", "longer", "--json").document
+    assert answer["models"] == {"asked": 3, "reused": 2, "trained": 1, "failed": 0}
+    assert answer["curve"][:2] == RECORDED["documents"]["again members"]["curve"]
