@@ -3,12 +3,13 @@ else; and what the store that it made answers when it can only be read."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,23 @@ def test_an_entry_that_cant_be_read_hides_no_other(
     assert "Can't read" in reader("status", "closed", "--storage", store_of_many, code=2).err
     more = reader(*flags, "--D", 5, "--L", 1, "--storage", store_of_many, "--dry-run", "--json").document
     assert more["device_seconds"] > 0  # measured on the model that can be read
+
+
+def test_a_terminal_that_is_killed_leaves_its_job_and_no_head(
+    muster_without_cluster: Muster, small: list[object], tmp_path: Path, until: Callable[..., object]
+) -> None:
+    muster = Muster({**muster_without_cluster.env, "MUSTER_STATE_DIR": str(tmp_path / "state")})
+    process = muster.start(*small, "--L", 1, "--storage", tmp_path / "store", "--name", "left")
+    until(lambda: list(tmp_path.glob("store/models/*/attempts")), 120)
+    process.kill()
+    process.communicate()
+    (record,) = (tmp_path / "state").glob("head-*.json")
+    home = Path(json.loads(record.read_text())["temp_dir"])
+    until(
+        lambda: (
+            muster("status", "left", "--storage", tmp_path / "store", "--json").document["state"] == "done"
+        ),
+        120,
+    )
+    until(lambda: not record.exists(), 30)
+    assert not home.exists()
