@@ -12,6 +12,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' || \
 		{ echo "muster needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip uninstall --quiet --disable-pip-version-check --yes muster 2>/dev/null  # its name until 0.1
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
@@ -36,6 +37,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

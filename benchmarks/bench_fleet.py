@@ -1,7 +1,7 @@
 """What the fleet costs: members trained through `muster launch` against the same members in bare processes.
 
 Both train the same keys on this machine, two at a time, one after the other in one run; the bare processes
-call `workers.member.run_member` with no Ray, no scheduler and no command line. Prints one JSON line; `ratio` is
+call `muster.workers.member.run_member` with no Ray, no scheduler and no command line. Prints one JSON line; `ratio` is
 the fleet's training stage over the bare processes' wall time (1.0: the fleet costs nothing).
 
     python benchmarks/bench_fleet.py [members] [epochs]
@@ -20,10 +20,10 @@ from pathlib import Path
 
 MEMBER = """
 import sys, torch
-from orchestrator.plan import make_plan, prepare
-from orchestrator.spec import load
-from workers.member import run_member
-from workers.store import Store
+from muster.orchestrator.plan import make_plan, prepare
+from muster.orchestrator.spec import load
+from muster.workers.member import run_member
+from muster.workers.store import Store
 members, epochs, storage, index = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 flags = {"ensemble.L": members, "recipe.epochs": epochs, "storage": storage}
 request = load(None, flags, [])
@@ -35,9 +35,9 @@ run_member(store, plan.tasks[index], f"bare-{index}", torch.device("cpu"))
 
 def bare(members: int, epochs: int, storage: str) -> float:
     """Seconds for all members, two processes at a time; the images are packed before."""
-    from orchestrator.plan import prepare
-    from orchestrator.spec import load
-    from workers.store import Store
+    from muster.orchestrator.plan import prepare
+    from muster.orchestrator.spec import load
+    from muster.workers.store import Store
 
     prepare(load(None, {"storage": storage}, []), Store(storage), lambda *_: None)
 

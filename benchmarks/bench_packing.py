@@ -27,14 +27,14 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from orchestrator import presets
-from workers import augment
-from workers.datasets import ImageFolder, Item
-from workers.model import Recipe
-from workers.packing import build_pack
-from workers.pixels import Pack, ResizeRule, open_pack
-from workers.rng import permutation
-from workers.store import Store
+from muster.orchestrator import presets
+from muster.workers import augment
+from muster.workers.datasets import ImageFolder, Item
+from muster.workers.model import Recipe
+from muster.workers.packing import build_pack
+from muster.workers.pixels import Pack, ResizeRule, open_pack
+from muster.workers.rng import permutation
+from muster.workers.store import Store
 
 BATCH = 128
 TARGETS = {"uint8": 12.0, "float": 4.0}

@@ -26,11 +26,11 @@ import pyarrow.parquet as pq
 
 RANK = """
 import datetime, os, sys, torch, torch.distributed as dist
-from orchestrator.plan import make_plan, prepare
-from orchestrator.spec import load
-from workers.member import run_member
-from workers.store import Store
-from workers.team import Team
+from muster.orchestrator.plan import make_plan, prepare
+from muster.orchestrator.spec import load
+from muster.workers.member import run_member
+from muster.workers.store import Store
+from muster.workers.team import Team
 steps, every, storage, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=300))
 request = load(None, {"method": "bier", "bier.steps": steps, "storage": storage}, [])
@@ -70,9 +70,9 @@ def speed(storage: Path, started: float) -> tuple[float, float]:
 
 def packed(storage: Path) -> Path:
     """A fresh store that has the packed images."""
-    from orchestrator.plan import prepare
-    from orchestrator.spec import load
-    from workers.store import Store
+    from muster.orchestrator.plan import prepare
+    from muster.orchestrator.spec import load
+    from muster.workers.store import Store
 
     request = load(None, {"method": "bier", "storage": str(storage)}, [])
     prepare(request, Store(str(storage)), lambda *_: None)
@@ -82,7 +82,7 @@ def packed(storage: Path) -> Path:
 def main() -> None:
     given = [int(argument) for argument in sys.argv[1:]]
     rounds, steps, every, ranks = [*given, *(3, 300, 50, 2)[len(given) :]]
-    from cluster import local
+    from muster.cluster import local
 
     found: dict[str, list[tuple[float, float]]] = {"torchrun": [], "muster": []}
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as scratch:

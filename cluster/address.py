@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from cluster import local
-from cluster.errors import ClusterError
+from muster.cluster import local
+from muster.cluster.errors import ClusterError
 
 _ACCEPTED = "http://host:8265, https://host, host:8265 or auto (the local head)"
 

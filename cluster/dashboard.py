@@ -18,7 +18,7 @@ from http.client import HTTPException
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from cluster.errors import ClusterError, UnreachableError
+from muster.cluster.errors import ClusterError, UnreachableError
 
 ALLOW_OPEN = "MUSTER_ALLOW_OPEN_CLUSTER"
 FINAL = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})

@@ -13,11 +13,11 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from cluster import dashboard
-from cluster.errors import ClusterError, UnreachableError
+from muster.cluster import dashboard
+from muster.cluster.errors import ClusterError, UnreachableError
 
 if TYPE_CHECKING:
-    from cluster.jobs import JobInfo, Jobs
+    from muster.cluster.jobs import JobInfo, Jobs
 
 PATIENCE_S = 120.0
 _SILENCE_S = 1.0  # then ask whether the job has ended: Ray itself closes the stream 2 to 4 s later

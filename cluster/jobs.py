@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster import address as addresses
-from cluster import dashboard
-from cluster.errors import ClusterError, UnreachableError
-from cluster.follow import follow
-from cluster.text import without_colours
+from muster.cluster import address as addresses
+from muster.cluster import dashboard
+from muster.cluster.errors import ClusterError, UnreachableError
+from muster.cluster.follow import follow
+from muster.cluster.text import without_colours
 
 _CONNECT_S, _ANSWER_S = 5.0, 60.0
 _SUBMIT_PATIENCE_S = 60.0

@@ -1,6 +1,6 @@
 """The process that ends a local head after its last job, whatever became of the terminal that started it.
 
-    python -m cluster.keeper FOLDER    the head's temporary folder
+    python -m muster.cluster.keeper FOLDER    the head's temporary folder
 
 It belongs to the head: `muster cluster down` ends it as well. A head that is to be kept up needs none.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 import time
 
-from cluster import local
-from cluster.errors import ClusterError
+from muster.cluster import local
+from muster.cluster.errors import ClusterError
 
 _PAUSE_S = 2.0
 

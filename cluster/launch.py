@@ -23,10 +23,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster import dashboard, procs
-from cluster.environment import inherited, suspects
-from cluster.errors import ClusterError, HeadDiedError
-from cluster.text import printable, without_colours
+from muster.cluster import dashboard, procs
+from muster.cluster.environment import inherited, suspects
+from muster.cluster.errors import ClusterError, HeadDiedError
+from muster.cluster.text import printable, without_colours
 
 PORT_ATTEMPTS = 3
 LOOPBACK = "127.0.0.1"
@@ -198,7 +198,7 @@ def spawn_keeper(home: Path) -> None:
     """Start the process that ends a head once nobody needs it: it outlives whoever started the head."""
     with (home / "keeper.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.keeper", str(home)],
+            [sys.executable, "-m", "muster.cluster.keeper", str(home)],
             env={**os.environ, procs.MARK: str(home)},
             cwd=home,
             stdin=subprocess.DEVNULL,

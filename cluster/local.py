@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from cluster import dashboard, launch, procs
-from cluster.errors import ClusterError, HeadDiedError
+from muster.cluster import dashboard, launch, procs
+from muster.cluster.errors import ClusterError, HeadDiedError
 
 STATE_DIR = "MUSTER_STATE_DIR"
 DEFAULT_OBJECT_STORE = 512 * 2**20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.spec import LaunchRequest
+from muster.orchestrator.spec import LaunchRequest
 
 if TYPE_CHECKING:  # they bring torch, which a command line has no time for
-    from orchestrator.plan import Prepared
-    from workers.task import MemberTask, Target
+    from muster.orchestrator.plan import Prepared
+    from muster.workers.task import MemberTask, Target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ from typing import Any
 
 import typer
 
-from cluster.errors import ClusterError
-from orchestrator.options import EXIT_INTERRUPTED, tell, whole_path
-from orchestrator.output import answer_table, err, show_document, show_rows
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.search_spec import SearchRequest, parse_search
-from orchestrator.spec import LaunchRequest, parse_request
-from workers.errors import UsageError
-from workers.store import Store
+from muster.cluster.errors import ClusterError
+from muster.orchestrator.options import EXIT_INTERRUPTED, tell, whole_path
+from muster.orchestrator.output import answer_table, err, show_document, show_rows
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.search_spec import SearchRequest, parse_search
+from muster.orchestrator.spec import LaunchRequest, parse_request
+from muster.workers.errors import UsageError
+from muster.workers.store import Store
 
 AnyRequest = LaunchRequest | SearchRequest | ReproduceOptions
 
@@ -47,7 +47,7 @@ def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
 
 
 def _address_problems(address: str) -> list[str]:
-    from cluster import address as addresses
+    from muster.cluster import address as addresses
 
     try:
         addresses.parse(address)
@@ -66,7 +66,7 @@ def refuse_dry_run_at(address: str | None) -> None:
 
 def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceOptions:
     """A reproduction's request with its paths as `placed` makes them."""
-    from orchestrator.spec import load
+    from muster.orchestrator.spec import load
 
     launch = load(None, {"storage": options.storage}, [])
 
@@ -86,7 +86,7 @@ def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceO
 
 
 def show_preview(request: LaunchRequest, address: str | None, as_json: bool) -> None:
-    from orchestrator.preview import preview
+    from muster.orchestrator.preview import preview
 
     refuse_dry_run_at(address)
     found = preview(request)
@@ -97,7 +97,7 @@ def run_launch(
     request: LaunchRequest, address: str | None, detach: bool, as_json: bool, *splits: str
 ) -> None:
     """Answers from the store if it can; else submits a job and follows it to its end."""
-    from orchestrator.launch import check_here, from_store
+    from muster.orchestrator.launch import check_here, from_store
 
     if address is None:
         check_here(request, Store(request.storage))
@@ -111,8 +111,8 @@ def run_launch(
 
 def run_search(request: SearchRequest, address: str | None, detach: bool, as_json: bool) -> None:
     """Submits a search's job and follows it to its end."""
-    from orchestrator.output import search_table
-    from orchestrator.search_plan import check_here
+    from muster.orchestrator.output import search_table
+    from muster.orchestrator.search_plan import check_here
 
     if address is None:
         check_here(request, Store(request.storage))
@@ -123,9 +123,9 @@ def run_search(request: SearchRequest, address: str | None, detach: bool, as_jso
 
 def run_reproduce(options: ReproduceOptions, address: str | None, detach: bool, as_json: bool) -> None:
     """Answers from the store if it can; else submits a reproduction's job and follows it to its end."""
-    from orchestrator.output import reproduce_table
-    from orchestrator.reproduce_answer import answer_from_store, end_of
-    from orchestrator.reproduce_plan import check_here, draft
+    from muster.orchestrator.output import reproduce_table
+    from muster.orchestrator.reproduce_answer import answer_from_store, end_of
+    from muster.orchestrator.reproduce_plan import check_here, draft
 
     if address is None:
         found = draft(options)
@@ -147,8 +147,8 @@ def _submitted(
     *splits: str,
 ) -> dict[str, Any] | None:
     """The job's `end` event; None if it was left to itself."""
-    from orchestrator import submit
-    from orchestrator.places import check_places
+    from muster.orchestrator import submit
+    from muster.orchestrator.places import check_places
 
     if address is None:
         check_places(Store(request.storage))
@@ -224,14 +224,14 @@ def saved_request(run: str, storage: str) -> LaunchRequest:
 
 def saved_run(run: str, storage: str) -> AnyRequest:
     """A run's request from the store, of whichever kind. Raises UsageError if there is no such run."""
-    from orchestrator.views import run_status
+    from muster.orchestrator.views import run_status
 
     store = Store(whole_path(storage))
     run_status(store, run)  # says which runs there are
     folder = store.run(run)
     saved, where = folder.read("run.json"), folder.place("run.json")
     if saved.get("kind") == "reproduce":
-        from orchestrator.targets import parse_options
+        from muster.orchestrator.targets import parse_options
 
         return dataclasses.replace(parse_options(saved, where), name=run, storage=store.root)
     if saved.get("kind") == "search":

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.errors import CorruptFileError
-from workers.store import ModelFolder, Store
+from muster.workers.errors import CorruptFileError
+from muster.workers.store import ModelFolder, Store
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrator.spec import LaunchRequest
-from workers.errors import UsageError
-from workers.model import Precision
+from muster.orchestrator.spec import LaunchRequest
+from muster.workers.errors import UsageError
+from muster.workers.model import Precision
 
 #: GPUs that have no bf16 arithmetic of their own, as Ray names them.
 WITHOUT_BF16 = ("V100", "P100", "T4", "P4", "K80", "M60", "RTX-20")
@@ -31,7 +31,7 @@ def check_machine(requests: Iterable[LaunchRequest]) -> None:
     asked = [request for request in requests if _asks(request)]
     if not asked:  # counting takes Ray a second
         return
-    from cluster import local
+    from muster.cluster import local
 
     there = local.offered()
     problems: list[str] = []

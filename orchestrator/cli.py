@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from orchestrator import (
+from muster.orchestrator import (
     commands_baseline,
     commands_cluster,
     commands_data,
@@ -21,10 +21,10 @@ from orchestrator import (
     commands_run,
     commands_search,
 )
-from orchestrator.complaints import argument_problems, explained
-from orchestrator.options import EXIT_INTERRUPTED, refuse
-from orchestrator.outlets import answering
-from workers.errors import UsageError
+from muster.orchestrator.complaints import argument_problems, explained
+from muster.orchestrator.options import EXIT_INTERRUPTED, refuse
+from muster.orchestrator.outlets import answering
+from muster.workers.errors import UsageError
 
 EXIT_ABORTED = 1
 

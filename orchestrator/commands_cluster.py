@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.options import Address, AsJson, Storage, guarded, say, whole_path
-from orchestrator.output import show_document, show_rows
-from workers.errors import UsageError
+from muster.orchestrator.options import Address, AsJson, Storage, guarded, say, whole_path
+from muster.orchestrator.output import show_document, show_rows
+from muster.workers.errors import UsageError
 
 
 @guarded
@@ -20,7 +20,7 @@ def cluster_up(
     as_json: AsJson = False,
 ) -> None:
     """Starts a Ray head on loopback, guarded by a token; it stays until `muster cluster down`."""
-    from cluster import local
+    from muster.cluster import local
 
     head = local.start(num_cpus=num_cpus, num_gpus=num_gpus)
     show_document(_head_row(head)) if as_json else show_rows([_head_row(head)], title="The local head is up.")
@@ -32,8 +32,8 @@ def cluster_down(
     as_json: AsJson = False,
 ) -> None:
     """Stops the local Ray head and all that runs on it."""
-    from cluster import local
-    from cluster.jobs import connect
+    from muster.cluster import local
+    from muster.cluster.jobs import connect
 
     head = local.find()
     if head is not None:
@@ -50,8 +50,8 @@ def cluster_down(
 @guarded
 def cluster_status(address: Address = None, as_json: AsJson = False) -> None:
     """Which cluster a launch would use, and its jobs."""
-    from cluster import local
-    from cluster.jobs import connect
+    from muster.cluster import local
+    from muster.cluster.jobs import connect
 
     head = local.find() if address is None else None
     if address is None and head is None:
@@ -74,7 +74,7 @@ def _head_row(head: Any) -> dict[str, Any]:
 @guarded
 def doctor(storage: Storage = "store", address: Address = None, as_json: AsJson = False) -> None:
     """Looks whether this machine, the store and the cluster are fit, and says what to do where not."""
-    from orchestrator.doctor import examine
+    from muster.orchestrator.doctor import examine
 
     rows = [dataclasses.asdict(finding) for finding in examine(whole_path(storage), address)]
     show_document(rows) if as_json else show_rows(rows, title="")

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.options import AsJson, Storage, guarded, tell, whole_path
-from orchestrator.output import out, show_document, show_rows
-from workers.errors import UsageError
+from muster.orchestrator.options import AsJson, Storage, guarded, tell, whole_path
+from muster.orchestrator.output import out, show_document, show_rows
+from muster.workers.errors import UsageError
 
 Name = Annotated[str, typer.Argument(help="The data set: see `muster data list`.")]
 Root = Annotated[str | None, typer.Option("--data-root", "--root", help="The folder of your copy.")]
@@ -21,7 +21,7 @@ AllowCounts = Annotated[
 @guarded
 def data_list(as_json: AsJson = False) -> None:
     """The data sets that muster reads: what each is, its licence, where it is obtained, its layouts."""
-    from orchestrator.data import described
+    from muster.orchestrator.data import described
 
     found = described()
     if as_json:
@@ -41,7 +41,7 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Compares a copy with what was published: files, lists, images and counts. No image is decoded."""
-    from orchestrator.data import examine
+    from muster.orchestrator.data import examine
 
     found = examine(name, root, test_list=test_list, allow_counts=allow_counts)
     if as_json:
@@ -81,8 +81,8 @@ def data_pack(
     as_json: AsJson = False,
 ) -> None:
     """Builds the packs that a launch with the same preset and size reads. What is packed already is left alone."""
-    from orchestrator.data import PackRequest, pack
-    from orchestrator.packbar import packing_bars
+    from muster.orchestrator.data import PackRequest, pack
+    from muster.orchestrator.packbar import packing_bars
 
     request = PackRequest(
         name, root, whole_path(storage), preset, image_size, test_list, skip_bad_images, allow_counts

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator import launch_options as given
-from orchestrator.attach import placed, run_launch, show_preview
-from orchestrator.launch_options import common_flags
-from orchestrator.options import Address, AsJson, Detach, guarded
-from orchestrator.spec import load
+from muster.orchestrator import launch_options as given
+from muster.orchestrator.attach import placed, run_launch, show_preview
+from muster.orchestrator.launch_options import common_flags
+from muster.orchestrator.options import Address, AsJson, Detach, guarded
+from muster.orchestrator.spec import load
 
 
 @guarded

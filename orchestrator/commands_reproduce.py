@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.attach import placed_options, refuse_dry_run_at, run_reproduce
-from orchestrator.options import Address, AsJson, Detach, guarded
-from orchestrator.output import show_document, show_rows
-from orchestrator.targets import ALL, TARGETS, load_options
+from muster.orchestrator.attach import placed_options, refuse_dry_run_at, run_reproduce
+from muster.orchestrator.options import Address, AsJson, Detach, guarded
+from muster.orchestrator.output import show_document, show_rows
+from muster.orchestrator.targets import ALL, TARGETS, load_options
 
 
 @guarded
@@ -67,7 +67,7 @@ def reproduce(
     if not dry_run:
         run_reproduce(options, address, detach, as_json)
         return
-    from orchestrator.reproduce_preview import preview
+    from muster.orchestrator.reproduce_preview import preview
 
     refuse_dry_run_at(address)
     found = preview(options)

@@ -7,21 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.attach import run_launch, run_reproduce, run_search, saved_request, saved_run
-from orchestrator.loading import replaced
-from orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, say, tell, whole_path
-from orchestrator.output import answer_table, show_document, show_paths, show_rows
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.search_spec import SearchRequest
-from workers.errors import UsageError
-from workers.store import Store, check_run_name
+from muster.orchestrator.attach import run_launch, run_reproduce, run_search, saved_request, saved_run
+from muster.orchestrator.loading import replaced
+from muster.orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, say, tell, whole_path
+from muster.orchestrator.output import answer_table, show_document, show_paths, show_rows
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.search_spec import SearchRequest
+from muster.workers.errors import UsageError
+from muster.workers.store import Store, check_run_name
 
 
 @guarded
 def status(run: Run, storage: Storage = "store", as_json: AsJson = False) -> None:
     """A run's state, from the store alone: it works with the cluster switched off."""
-    from orchestrator.output import status_table
-    from orchestrator.views import recorded_status
+    from muster.orchestrator.output import status_table
+    from muster.orchestrator.views import recorded_status
 
     found = recorded_status(Store(whole_path(storage)), run)
     show_document(found) if as_json else status_table(found)
@@ -30,7 +30,7 @@ def status(run: Run, storage: Storage = "store", as_json: AsJson = False) -> Non
 @guarded
 def runs(storage: Storage = "store", as_json: AsJson = False) -> None:
     """All runs of a store."""
-    from orchestrator.views import list_runs
+    from muster.orchestrator.views import list_runs
 
     store = Store(whole_path(storage))
     local = store.files.local_root
@@ -52,7 +52,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """What the members of a run logged, from the store."""
-    from orchestrator.views import member_logs
+    from muster.orchestrator.views import member_logs
 
     found = member_logs(Store(whole_path(storage)), run, member, tail)
     if as_json:
@@ -73,8 +73,8 @@ def stop(
     as_json: AsJson = False,
 ) -> None:
     """Stops a run: running members finish, so that their work is kept; queued ones are dropped."""
-    from cluster import local
-    from orchestrator import submit
+    from muster.cluster import local
+    from muster.orchestrator import submit
 
     check_run_name(run)
     if address is None and local.find() is None:
@@ -150,7 +150,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Scores a run's finished members again, from the store alone: no cluster is needed."""
-    from orchestrator.rescore import rescore, with_protocol
+    from muster.orchestrator.rescore import rescore, with_protocol
 
     request = with_protocol(saved_request(run, storage), vehicleid_protocol, repeats)
     found = rescore(request, split, recall_at, eval_memory, nmi)
@@ -171,7 +171,7 @@ def correlation(
     as_json: AsJson = False,
 ) -> None:
     """How alike the learners of a BIER model are: a table and heat maps, from the store alone."""
-    from orchestrator.correlate import correlate
+    from muster.orchestrator.correlate import correlate
 
     other = None if baseline is None else saved_request(baseline, storage)
     found = correlate(saved_request(run, storage), other, split)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.attach import placed, refuse_dry_run_at, run_search
-from orchestrator.options import Address, AsJson, Detach, guarded
-from orchestrator.output import show_document, show_rows
-from orchestrator.search_spec import SearchRequest, load_search
+from muster.orchestrator.attach import placed, refuse_dry_run_at, run_search
+from muster.orchestrator.options import Address, AsJson, Detach, guarded
+from muster.orchestrator.output import show_document, show_rows
+from muster.orchestrator.search_spec import SearchRequest, load_search
 
 
 @guarded
@@ -107,7 +107,7 @@ def search(
 
 
 def _preview(request: SearchRequest, address: str | None, as_json: bool) -> None:
-    from orchestrator.search_plan import preview_search
+    from muster.orchestrator.search_plan import preview_search
 
     refuse_dry_run_at(address)
     found: dict[str, Any] = preview_search(request)

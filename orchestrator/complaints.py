@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-from cluster.text import printable
-from workers.names import is_text, no_text
+from muster.cluster.text import printable
+from muster.workers.names import is_text, no_text
 
 #: By error number; the name of the file stands before it.
 CURES = {

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.heatmap import heat_map
-from orchestrator.plan import make_plan, prepare
-from orchestrator.spec import LaunchRequest
-from orchestrator.vectors import member_vectors
-from workers.correlation import Correlation, correlation, reduction
-from workers.errors import UsageError
-from workers.store import Store
+from muster.orchestrator.heatmap import heat_map
+from muster.orchestrator.plan import make_plan, prepare
+from muster.orchestrator.spec import LaunchRequest
+from muster.orchestrator.vectors import member_vectors
+from muster.workers.correlation import Correlation, correlation, reduction
+from muster.workers.errors import UsageError
+from muster.workers.store import Store
 
 MEASURES = {"between learners": "clf_corr", "between dimensions": "feat_corr"}
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import presets
-from workers import datasets, packing
-from workers.datasets import DataSet, Published, Split
-from workers.errors import BadImagesError, MusterError, UsageError
-from workers.store import Store
+from muster.orchestrator import presets
+from muster.workers import datasets, packing
+from muster.workers.datasets import DataSet, Published, Split
+from muster.workers.errors import BadImagesError, MusterError, UsageError
+from muster.workers.store import Store
 
 #: Called with (split, images done, images in all).
 Progress = Callable[[str, int, int], None]

@@ -15,8 +15,8 @@ from typing import Any
 
 import ray
 
-from orchestrator.member_actor import AttemptLog, Ticker, logged, where_am_i
-from workers.errors import DivergedError, MusterError
+from muster.orchestrator.member_actor import AttemptLog, Ticker, logged, where_am_i
+from muster.workers.errors import DivergedError, MusterError
 
 #: A rank that waits longer than this for the others in a collective has lost them.
 COLLECTIVE_SECONDS = 600
@@ -65,9 +65,9 @@ def train_rank(config: dict[str, Any]) -> None:
     import ray.train
     from ray.train.torch import get_device
 
-    from workers.member import run_member
-    from workers.store import Store
-    from workers.team import Team
+    from muster.workers.member import run_member
+    from muster.workers.store import Store
+    from muster.workers.team import Team
 
     context, task = ray.train.get_context(), config["task"]
 

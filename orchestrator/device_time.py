@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.resources import Resources
+from muster.orchestrator.resources import Resources
 
 
 def taken(facts: Mapping[str, Any], resources: Resources) -> float:

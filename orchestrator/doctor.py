@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import environment, launch
-from orchestrator.complaints import explained
-from orchestrator.places import places
-from workers.errors import MusterError
-from workers.quantities import bytes_text
-from workers.store import Store
+from muster.cluster import environment, launch
+from muster.orchestrator.complaints import explained
+from muster.orchestrator.places import places
+from muster.workers.errors import MusterError
+from muster.workers.quantities import bytes_text
+from muster.workers.store import Store
 
 PACKAGES = ("ray", "torch", "torchvision", "pyarrow", "faiss-cpu", "numpy", "pydantic")
 
@@ -123,9 +123,9 @@ def _shared_memory() -> Iterator[Finding]:
 
 
 def _cluster(address: str | None) -> Iterator[Finding]:
-    from cluster import local
-    from cluster.errors import ClusterError
-    from cluster.jobs import connect
+    from muster.cluster import local
+    from muster.cluster.errors import ClusterError
+    from muster.cluster.jobs import connect
 
     if address is None and local.find() is None:
         yield Finding("cluster", "ok", "no local head runs; a launch starts one")

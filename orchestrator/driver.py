@@ -9,21 +9,21 @@ from typing import Any
 
 import ray
 
-from orchestrator.device_time import taken
-from orchestrator.evaluate import evaluate_on_ray
-from orchestrator.events import Event, event
-from orchestrator.fleet import FleetSettings, start_fleet
-from orchestrator.gather import Gathered, gather
-from orchestrator.launch import Emit, recall_at
-from orchestrator.outlook import Outlook
-from orchestrator.plan import Plan, metrics_identity
-from orchestrator.protocols import draws_of
-from orchestrator.resources import parse_bytes
-from orchestrator.spec import LaunchRequest
-from orchestrator.work import Outcome
-from workers.errors import MusterError
-from workers.store import Store
-from workers.task import MemberTask
+from muster.orchestrator.device_time import taken
+from muster.orchestrator.evaluate import evaluate_on_ray
+from muster.orchestrator.events import Event, event
+from muster.orchestrator.fleet import FleetSettings, start_fleet
+from muster.orchestrator.gather import Gathered, gather
+from muster.orchestrator.launch import Emit, recall_at
+from muster.orchestrator.outlook import Outlook
+from muster.orchestrator.plan import Plan, metrics_identity
+from muster.orchestrator.protocols import draws_of
+from muster.orchestrator.resources import parse_bytes
+from muster.orchestrator.spec import LaunchRequest
+from muster.orchestrator.work import Outcome
+from muster.workers.errors import MusterError
+from muster.workers.store import Store
+from muster.workers.task import MemberTask
 
 #: Between two `ensemble` events while nothing but time passes.
 TELL_SECONDS = 2.0

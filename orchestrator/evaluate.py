@@ -1,6 +1,6 @@
 """An ensemble's scores at every size: as Ray tasks in a run, or in this process from the store alone.
 
-Recall and MAP@R come from one pass over the members for all L (`workers.retrieval`); NMI has no such form
+Recall and MAP@R come from one pass over the members for all L (`muster.workers.retrieval`); NMI has no such form
 and is computed at L = 1, 2, 4, ... and the last, a task each.
 """
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.learners import learner_scores, score_row
-from orchestrator.protocols import mean_curve
-from orchestrator.vectors import Combination, member_vectors
-from workers.errors import CorruptFileError
-from workers.pixels import read_index
-from workers.protocol import Protocol, one_of_each_class
-from workers.store import Store
-from workers.task import MemberTask, Target
+from muster.orchestrator.learners import learner_scores, score_row
+from muster.orchestrator.protocols import mean_curve
+from muster.orchestrator.vectors import Combination, member_vectors
+from muster.workers.errors import CorruptFileError
+from muster.workers.pixels import read_index
+from muster.workers.protocol import Protocol, one_of_each_class
+from muster.workers.store import Store
+from muster.workers.task import MemberTask, Target
 
 if TYPE_CHECKING:
-    from workers.ranking import PrefixScore
+    from muster.workers.ranking import PrefixScore
 
 MOST_THREADS = 8
 NMI_SEED = 0
@@ -90,7 +90,7 @@ def _with_nmi(found: dict[str, Any], values: dict[int, float]) -> dict[str, Any]
 
 def nmi_schedule(members: int) -> list[int]:
     """The ensemble sizes at which NMI is computed."""
-    from workers import clustering
+    from muster.workers import clustering
 
     return list(clustering.nmi_schedule(members))
 
@@ -120,7 +120,7 @@ def prefix_scores(
     """Recall@K, MAP@R and R-precision of every prefix, with so many threads. Raises DamagedMember."""
     import torch
 
-    from workers.retrieval import prefix_curve
+    from muster.workers.retrieval import prefix_curve
 
     torch.set_num_threads(threads)
     store = Store(root)
@@ -166,7 +166,7 @@ def prefix_nmi(root: str, target: Target, keys: list[str], combination: Combinat
     """NMI of one ensemble, with one thread: the result may depend on their number. Raises DamagedMember."""
     import faiss
 
-    from workers.clustering import nmi
+    from muster.workers.clustering import nmi
 
     faiss.omp_set_num_threads(1)
     store = Store(root)

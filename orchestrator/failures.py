@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
 
-from cluster.text import without_colours
-from workers.errors import DivergedError, MusterError, UsageError
+from muster.cluster.text import without_colours
+from muster.workers.errors import DivergedError, MusterError, UsageError
 
 
 @dataclass(frozen=True)

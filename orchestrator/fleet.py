@@ -21,14 +21,14 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.budget import Budget, Purse, seconds_of, trained_seconds
-from orchestrator.ddp import RanksActor
-from orchestrator.events import Event, event
-from orchestrator.failures import Failure, judge
-from orchestrator.member_actor import MemberActor
-from orchestrator.work import Outcome, Work
-from workers.store import Store, new_attempt_id
-from workers.task import MemberTask, missing
+from muster.orchestrator.budget import Budget, Purse, seconds_of, trained_seconds
+from muster.orchestrator.ddp import RanksActor
+from muster.orchestrator.events import Event, event
+from muster.orchestrator.failures import Failure, judge
+from muster.orchestrator.member_actor import MemberActor
+from muster.orchestrator.work import Outcome, Work
+from muster.workers.store import Store, new_attempt_id
+from muster.workers.task import MemberTask, missing
 
 NAMESPACE = "muster"
 #: Attempts in a row that made no new checkpoint, after which a member is given up.

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from orchestrator.vectors import Combination, member_vectors
-from workers.errors import CorruptFileError
-from workers.files import FileRecord
-from workers.pixels import read_index
-from workers.store import Store, to_json
-from workers.task import MemberTask, Target
+from muster.orchestrator.vectors import Combination, member_vectors
+from muster.workers.errors import CorruptFileError
+from muster.workers.files import FileRecord
+from muster.workers.pixels import read_index
+from muster.workers.store import Store, to_json
+from muster.workers.task import MemberTask, Target
 
 SCHEMA_VERSION = 1
 #: Rows of a shard are chosen so that its vectors take about this much.

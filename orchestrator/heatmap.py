@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.plots import INK, MUTED, our_style, saved
+from muster.orchestrator.plots import INK, MUTED, our_style, saved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from workers.pixels import ResizeRule
+from muster.workers.pixels import ResizeRule
 
 #: The smallest picture of the networks that are asked for most, in pixels.
 COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32, "bvlc_googlenet": 32}
@@ -33,7 +33,7 @@ def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
             f"{backbone} needs pictures of at least {least} px and gets {crop}: give --image-size {least}."
             for crop in small
         ]
-    from workers import backbones
+    from muster.workers import backbones
 
     if backbone not in backbones.names():
         near = difflib.get_close_matches(str(backbone), backbones.names(), 3)

@@ -1,9 +1,9 @@
 """The job's process on the cluster: reads the request from its environment, runs it, prints events.
 
-    python -m orchestrator.job launch [SPLIT]    MUSTER_REQUEST holds the request as JSON
-    python -m orchestrator.job search            the same for a search
-    python -m orchestrator.job reproduce         the same for the papers' tables and figures
-    python -m orchestrator.job stop ATTEMPT      tells a running job's fleet to finish what runs and stop
+    python -m muster.orchestrator.job launch [SPLIT]    MUSTER_REQUEST holds the request as JSON
+    python -m muster.orchestrator.job search            the same for a search
+    python -m muster.orchestrator.job reproduce         the same for the papers' tables and figures
+    python -m muster.orchestrator.job stop ATTEMPT      tells a running job's fleet to finish what runs and stop
 
 Every line of its output that is an event is also kept in the run folder, in segments that are never changed.
 """
@@ -21,9 +21,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from cluster.text import without_colours
-from orchestrator.events import Event, event, to_line
-from workers.errors import MusterError
+from muster.cluster.text import without_colours
+from muster.orchestrator.events import Event, event, to_line
+from muster.workers.errors import MusterError
 
 REQUEST = "MUSTER_REQUEST"
 ATTEMPT = "MUSTER_ATTEMPT"
@@ -92,36 +92,36 @@ def main() -> None:
 
 
 def _launch(extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
-    from orchestrator.spec import parse_request
-    from workers.store import Store
+    from muster.orchestrator.spec import parse_request
+    from muster.workers.store import Store
 
     request = parse_request(json.loads(os.environ[REQUEST]), "The request")
     _connect()
-    from orchestrator.launch import launch, open_run
+    from muster.orchestrator.launch import launch, open_run
 
     log.keep_in(open_run(request, Store(request.storage)))
     return launch(request, log, fleet_name(attempt), extra)
 
 
 def _search(log: EventLog, attempt: str) -> int:
-    from orchestrator.search_spec import parse_search
-    from workers.store import Store
+    from muster.orchestrator.search_spec import parse_search
+    from muster.workers.store import Store
 
     request = parse_search(json.loads(os.environ[REQUEST]), "The request")
     _connect()
-    from orchestrator.search import open_search, search
+    from muster.orchestrator.search import open_search, search
 
     log.keep_in(open_search(request, Store(request.storage)))
     return search(request, log, fleet_name(attempt))
 
 
 def _reproduce(log: EventLog, attempt: str) -> int:
-    from orchestrator.targets import parse_options
-    from workers.store import Store
+    from muster.orchestrator.targets import parse_options
+    from muster.workers.store import Store
 
     options = parse_options(json.loads(os.environ[REQUEST]), "The request")
     _connect()
-    from orchestrator.reproduce import open_reproduction, reproduce
+    from muster.orchestrator.reproduce import open_reproduction, reproduce
 
     log.keep_in(open_reproduction(options, Store(options.storage)))
     return reproduce(options, log, fleet_name(attempt))
@@ -152,7 +152,7 @@ def _guarded(work: Callable[[EventLog, str], int]) -> int:
 def _connect() -> None:
     import ray
 
-    from orchestrator.fleet import NAMESPACE
+    from muster.orchestrator.fleet import NAMESPACE
 
     ray.init(namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
 
@@ -165,7 +165,7 @@ def fleet_name(attempt: str) -> str:
 def _stop(attempt: str) -> int:
     import ray
 
-    from orchestrator.fleet import NAMESPACE
+    from muster.orchestrator.fleet import NAMESPACE
 
     _connect()
     try:

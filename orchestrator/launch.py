@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.capacity import (
+from muster.orchestrator.capacity import (
     check_machine,
     check_places_for,
     cluster_resources,
     common_precision,
     gpu_share,
 )
-from orchestrator.events import Event, event
-from orchestrator.plan import (
+from muster.orchestrator.events import Event, event
+from muster.orchestrator.plan import (
     Plan,
     check_listing,
     known_weights,
@@ -28,11 +28,11 @@ from orchestrator.plan import (
     prepare,
     store_weights,
 )
-from orchestrator.protocols import draws_of, protocol_text
-from orchestrator.spec import LaunchRequest, open_data, parse_request, to_dict
-from workers.datasets import Split
-from workers.errors import MusterError, UsageError
-from workers.store import RunFolder, Store
+from muster.orchestrator.protocols import draws_of, protocol_text
+from muster.orchestrator.spec import LaunchRequest, open_data, parse_request, to_dict
+from muster.workers.datasets import Split
+from muster.workers.errors import MusterError, UsageError
+from muster.workers.store import RunFolder, Store
 
 Emit = Callable[[Event], None]
 MENDINGS = 3
@@ -134,14 +134,14 @@ def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str
             {"text": plan.sentence(), "members": [task.key for task in plan.tasks], **prepared.facts},
         )
         _emit_plan(emit, plan)
-    from orchestrator.driver import Driver
+    from muster.orchestrator.driver import Driver
 
     driver = Driver(request, store, plan, emit, gpus, fleet_name)
     with stage(emit, "train"):
         outcomes = driver.train()
     metrics, gathered, outcomes = _mending(driver, request, emit, outcomes)
     with stage(emit, "report"):
-        from orchestrator.results import write_results
+        from muster.orchestrator.results import write_results
 
         paths = write_results(store, request, prepared, plan, outcomes, driver.trained, metrics, gathered)
     answer = _answer(request, plan, driver.trained, metrics, paths, time.monotonic() - started)
@@ -153,7 +153,7 @@ def _mending(
     driver: Any, request: LaunchRequest, emit: Emit, outcomes: list[Any]
 ) -> tuple[Any, Any, list[Any]]:
     """Gathers and evaluates; a member whose files prove damaged is made again first."""
-    from orchestrator.vectors import DamagedMember
+    from muster.orchestrator.vectors import DamagedMember
 
     for _ in range(MENDINGS):
         try:

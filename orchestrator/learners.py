@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.correlation import combine, correlation
-from workers.protocol import Protocol
+from muster.workers.correlation import combine, correlation
+from muster.workers.protocol import Protocol
 
 if TYPE_CHECKING:
-    from workers.ranking import PrefixScore
+    from muster.workers.ranking import PrefixScore
 
 #: Fewer learners or images than these have no correlation.
 LEAST_LEARNERS, LEAST_IMAGES = 2, 3
@@ -21,10 +21,10 @@ LEAST_LEARNERS, LEAST_IMAGES = 2, 3
 def learner_scores(
     raw: np.ndarray, sizes: tuple[int, ...], protocol: Protocol, ks: Sequence[int], memory: int
 ) -> dict[str, Any]:
-    """`learners`: a row of scores for each, alone; `correlation`: the measures of `workers.correlation` (docs/bier.md),
+    """`learners`: a row of scores for each, alone; `correlation`: those of `muster.workers.correlation` (docs/bier.md),
     None for a single learner. `raw`: float32 [n, sum of sizes]. Shares are in 0..1.
     """
-    from workers.retrieval import prefix_curve
+    from muster.workers.retrieval import prefix_curve
 
     unit = combine(raw, sizes, "concat")
     rows = []

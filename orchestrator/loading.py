@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from workers.errors import UsageError
+from muster.workers.errors import UsageError
 
 Settings = dict[str, Any]
 #: The dataclass of each section, by its name.

@@ -1,4 +1,4 @@
-"""A member as a Ray actor: it lends `workers.member` a process, a device, a log and a line to the fleet."""
+"""A member as a Ray actor: it lends `muster.workers.member` a process, a device, a log and a line to the fleet."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class MemberActor:
     def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
         """Trains and embeds what the store lacks. Raises what the work raises, its log already in the store."""
         fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
-        from workers.member import run_member
-        from workers.store import Store
+        from muster.workers.member import run_member
+        from muster.workers.store import Store
 
         store = Store(store_root)
         log = AttemptLog(store, store.run(run).log(task.key, attempt))
@@ -39,7 +39,7 @@ def where_am_i() -> dict[str, str]:
 @contextmanager
 def logged(log: Callable[[str], None] | None) -> Iterator[None]:
     """Puts what the work raises into its log before it is passed on."""
-    from workers.errors import MusterError
+    from muster.workers.errors import MusterError
 
     try:
         yield
@@ -57,7 +57,7 @@ def _device(gpus: float) -> Any:
     """The device that the fleet reserved. Never the CPU in place of a GPU: that would be slow, and silent."""
     import torch
 
-    from workers.errors import MusterError
+    from muster.workers.errors import MusterError
 
     if not gpus:
         return torch.device("cpu")

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from typer.models import ArgumentInfo
 
-from cluster.errors import ClusterError
-from cluster.text import printable
-from orchestrator.output import err, show_document
-from workers.errors import MusterError, UsageError
+from muster.cluster.errors import ClusterError
+from muster.cluster.text import printable
+from muster.orchestrator.output import err, show_document
+from muster.workers.errors import MusterError, UsageError
 
 EXIT_INTERRUPTED = 130
 

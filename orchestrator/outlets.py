@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.complaints import explained
-from workers.errors import UsageError
+from muster.orchestrator.complaints import explained
+from muster.workers.errors import UsageError
 
 
 class AnswerLostError(Exception):

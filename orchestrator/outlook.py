@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.events import Event, event
+from muster.orchestrator.events import Event, event
 
 RUNNING = {"starting", "training", "embedding"}
 DONE = {"done", "reused"}

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.text import printable
+from muster.cluster.text import printable
 
 # Names and paths may hold :words: that rich would draw as pictures.
 err = Console(stderr=True, emoji=False)
@@ -66,9 +66,9 @@ def _cell(name: str, value: Any) -> str:
 def answer_table(answer: dict[str, Any], message: str) -> None:
     """The curve over L, then where everything is."""
     answer, message = shown(answer), printable(message)
-    from orchestrator.plots import percent, recall_ks
-    from orchestrator.progress import print_curve
-    from orchestrator.protocols import spread_text
+    from muster.orchestrator.plots import percent, recall_ks
+    from muster.orchestrator.progress import print_curve
+    from muster.orchestrator.protocols import spread_text
 
     print_curve(out, answer["curve"], recall_ks(answer["curve"]))
     out.print()
@@ -122,7 +122,7 @@ def search_table(answer: dict[str, Any], message: str) -> None:
 def reproduce_table(answer: dict[str, Any], message: str) -> None:
     """The papers' tables with what was measured, the figures' files, and what it took."""
     answer, message = shown(answer), printable(message)
-    from orchestrator import table_files
+    from muster.orchestrator import table_files
 
     if answer["rehearsal"]:
         out.print(Text(answer["rehearsal"], style="yellow"), soft_wrap=True)
@@ -168,7 +168,7 @@ def _paper_table(block: dict[str, Any]) -> None:
 
 
 def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
-    from orchestrator.plots import percent
+    from muster.orchestrator.plots import percent
 
     scores = ("recall_at_", "map_at_r", "r_precision")
     return {

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from orchestrator.output import err
+from muster.orchestrator.output import err
 
 
 class _Speed(TextColumn):

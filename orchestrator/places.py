@@ -11,12 +11,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.complaints import CURES
-from workers.errors import StoreError, UsageError
-from workers.files import nearest_folder
-from workers.pixels import cache_folder
-from workers.quantities import bytes_text
-from workers.store import Store
+from muster.orchestrator.complaints import CURES
+from muster.workers.errors import StoreError, UsageError
+from muster.workers.files import nearest_folder
+from muster.workers.pixels import cache_folder
+from muster.workers.quantities import bytes_text
+from muster.workers.store import Store
 
 #: Written and removed again: a disk that has no room for this much has none for a log either.
 PROBE_BYTES = 1 << 20
@@ -48,7 +48,7 @@ class Place:
 
 def places(store: Store) -> list[Place]:
     """All of them, each tried; the store is one of them where it is on a disk of this machine."""
-    from cluster import launch, local
+    from muster.cluster import launch, local
 
     base = launch.temp_base()
     found = [

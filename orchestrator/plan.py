@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.device_time import device_time
-from orchestrator.spec import LaunchRequest, open_data
-from orchestrator.vectors import Combination
-from workers import packing
-from workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
-from workers.bier_settings import BierSpec
-from workers.datasets import DataSet, Split
-from workers.errors import BadImagesError, StoreError, UsageError
-from workers.model import MemberSpec, Precision
-from workers.pixels import PackIndex
-from workers.rng import permutation
-from workers.store import Done, Store
-from workers.task import Images, MemberTask, ModelSpec, Target, missing
+from muster.orchestrator.device_time import device_time
+from muster.orchestrator.spec import LaunchRequest, open_data
+from muster.orchestrator.vectors import Combination
+from muster.workers import packing
+from muster.workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
+from muster.workers.bier_settings import BierSpec
+from muster.workers.datasets import DataSet, Split
+from muster.workers.errors import BadImagesError, StoreError, UsageError
+from muster.workers.model import MemberSpec, Precision
+from muster.workers.pixels import PackIndex
+from muster.workers.rng import permutation
+from muster.workers.store import Done, Store
+from muster.workers.task import Images, MemberTask, ModelSpec, Target, missing
 
 #: Called with (split, images done, images in all).
 PackProgress = Callable[[str, int, int], None]
@@ -243,7 +243,7 @@ def _warnings(store: Store, splits: dict[str, Split], packs: set[str]) -> tuple[
 
 def check_weights(request: LaunchRequest) -> dict[str, Any]:
     """The initial weights, as tensors by name. Raises UsageError if there are none such or they don't fit."""
-    from workers import backbones
+    from muster.workers import backbones
 
     backbone = request.ensemble.backbone
     if request.ensemble.weights == "imagenet":
@@ -263,7 +263,7 @@ def known_weights(request: LaunchRequest) -> str | None:
         return "none"
     if request.ensemble.weights == "imagenet":
         return None
-    from workers import backbones
+    from muster.workers import backbones
 
     return backbones.state_digest(check_weights(request))
 
@@ -277,7 +277,7 @@ def store_weights(request: LaunchRequest, store: Store) -> str:
         return "none"
     from safetensors.torch import save
 
-    from workers import backbones
+    from muster.workers import backbones
 
     state = check_weights(request)
     digest = backbones.state_digest(state)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from orchestrator.evaluate import protocol_of
-from orchestrator.search_plan import SearchPlan
-from orchestrator.vectors import member_vectors
-from workers.protocol import Protocol
-from workers.ranking import PrefixScore, bytes_per_query
-from workers.retrieval import PrefixScorer, prefix_curve
-from workers.store import Store
-from workers.task import MemberTask
+from muster.orchestrator.evaluate import protocol_of
+from muster.orchestrator.search_plan import SearchPlan
+from muster.orchestrator.vectors import member_vectors
+from muster.workers.protocol import Protocol
+from muster.workers.ranking import PrefixScore, bytes_per_query
+from muster.workers.retrieval import PrefixScorer, prefix_curve
+from muster.workers.store import Store
+from muster.workers.task import MemberTask
 
 Row = dict[str, Any]
 #: A scorer works through the queries in blocks; with room for fewer at once it would crawl.

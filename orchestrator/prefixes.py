@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 if TYPE_CHECKING:
-    from orchestrator.prefix_scores import Running
-    from orchestrator.search_plan import SearchPlan
-    from orchestrator.work import Outcome
-    from workers.task import MemberTask
+    from muster.orchestrator.prefix_scores import Running
+    from muster.orchestrator.search_plan import SearchPlan
+    from muster.orchestrator.work import Outcome
+    from muster.workers.task import MemberTask
 
 MENDINGS = 3
 Row = dict[str, Any]
@@ -45,8 +45,8 @@ class Prefixes:
     """See the module. It reserves no CPU: scoring a prefix is short, and a CPU held all along would stand idle."""
 
     def __init__(self, plan: SearchPlan, rungs: tuple[int, ...], fleet: Any, memory: int) -> None:
-        from orchestrator.prefix_scores import Scores
-        from workers.store import Store
+        from muster.orchestrator.prefix_scores import Scores
+        from muster.workers.store import Store
 
         self.plan, self.rungs, self.fleet = plan, rungs, fleet
         self.store = Store(plan.request.storage)
@@ -56,7 +56,7 @@ class Prefixes:
 
     async def prefix(self, number: int, settings: dict[str, Any], L: int) -> Row:
         """The scores of a trial's first L members, once they are there; `ended` says why there are none."""
-        from orchestrator.vectors import DamagedMember
+        from muster.orchestrator.vectors import DamagedMember
 
         trial = self._trial(number, settings)
         for index in range(1, self.plan.reach(L, self.rungs) + 1):
@@ -84,7 +84,7 @@ class Prefixes:
         await self.fleet.withdraw.remote(_asker(number))
 
     def _trial(self, number: int, settings: dict[str, Any]) -> _Trial:
-        from orchestrator.prefix_scores import Running
+        from muster.orchestrator.prefix_scores import Running
 
         if number not in self.trials:
             self.trials[number] = _Trial(Running(self.plan.tasks(settings)))

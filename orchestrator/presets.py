@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workers.datasets import Traits
-from workers.model import LEAST_SIDE, MOST_SIDE
+from muster.workers.datasets import Traits
+from muster.workers.model import LEAST_SIDE, MOST_SIDE
 
 Settings = dict[str, Any]
 

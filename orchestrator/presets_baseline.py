@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from orchestrator import presets
-from workers.datasets import Traits
-from workers.model import InputRecipe
+from muster.orchestrator import presets
+from muster.workers.datasets import Traits
+from muster.workers.model import InputRecipe
 
 Settings = dict[str, Any]
 #: Images in a batch, in DREML's presets and for `glyphs`; npairs takes one pair of each label, the others 4 images.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.datasets import Traits
+from muster.workers.datasets import Traits
 
 Settings = dict[str, Any]
 #: Caffe's mean, (104, 117, 123) in BGR, and no division: the input of bvlc_googlenet.

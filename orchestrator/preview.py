@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from orchestrator.launch import check_here
-from orchestrator.places import refuse_no_store, unwritable
-from orchestrator.plan import counted_members, make_plan, prepare
-from orchestrator.spec import LaunchRequest
-from workers.packing import estimated_bytes
-from workers.pixels import ResizeRule
-from workers.quantities import bytes_text
-from workers.store import Store
+from muster.orchestrator.launch import check_here
+from muster.orchestrator.places import refuse_no_store, unwritable
+from muster.orchestrator.plan import counted_members, make_plan, prepare
+from muster.orchestrator.spec import LaunchRequest
+from muster.workers.packing import estimated_bytes
+from muster.workers.pixels import ResizeRule
+from muster.workers.quantities import bytes_text
+from muster.workers.store import Store
 
 
 def preview(request: LaunchRequest) -> dict[str, Any]:

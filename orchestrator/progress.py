@@ -21,10 +21,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.events import Event
-from orchestrator.output import shown
-from orchestrator.plots import Row, curve_table, duration, recall_ks, thinned
-from orchestrator.progress_trials import OPEN, Trials, score, trial_name
+from muster.orchestrator.events import Event
+from muster.orchestrator.output import shown
+from muster.orchestrator.plots import Row, curve_table, duration, recall_ks, thinned
+from muster.orchestrator.progress_trials import OPEN, Trials, score, trial_name
 
 RUNNING = ("starting", "training", "embedding")
 STYLES = {"warning": "yellow", "retrying": "yellow", "partial": "yellow", "stopped": "yellow"}

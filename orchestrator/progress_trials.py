@@ -5,8 +5,8 @@ It knows `trial` events and nothing else; `progress` draws the bars among its ow
 
 from __future__ import annotations
 
-from orchestrator.events import Event
-from orchestrator.plots import percent
+from muster.orchestrator.events import Event
+from muster.orchestrator.plots import percent
 
 #: States of a trial that is not over.
 OPEN = ("waiting", "reached")

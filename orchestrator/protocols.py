@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.spec import DataRequest, open_data
+from muster.orchestrator.spec import DataRequest, open_data
 
 Row = dict[str, Any]
 #: What a row of a curve holds that is no share.

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
-from orchestrator.spec import LaunchRequest, load
+from muster.orchestrator.spec import LaunchRequest, load
 
 #: Fields with a flag of their own; any other that differs from its default is set by name.
 FLAGS = {

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from orchestrator import plots
-from orchestrator.plots import Row, curve_table, duration, percent, thinned
-from workers.quantities import bytes_text
+from muster.orchestrator import plots
+from muster.orchestrator.plots import Row, curve_table, duration, percent, thinned
+from muster.workers.quantities import bytes_text
 
 MEMBER_STATES = ("trained", "reused", "failed")
 SPARK_WIDTH, SPARK_HEIGHT = 64, 18
@@ -88,7 +88,7 @@ def render_report(data: ReportData) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     env = Environment(
-        loader=PackageLoader("orchestrator"),
+        loader=PackageLoader("muster.orchestrator"),
         autoescape=True,
         undefined=StrictUndefined,  # a misspelt name must not become an empty cell
         trim_blocks=True,

@@ -14,21 +14,21 @@ from typing import Any
 
 import ray
 
-from orchestrator.asks import Got
-from orchestrator.capacity import (
+from muster.orchestrator.asks import Got
+from muster.orchestrator.capacity import (
     Amounts,
     check_places_for,
     cluster_resources,
     common_precision,
     gpu_share,
 )
-from orchestrator.events import Event, event
-from orchestrator.fleet import FleetSettings, start_fleet
-from orchestrator.launch import MENDINGS, Emit, pack_ticker, stage
-from orchestrator.outlook import Outlook
-from orchestrator.plan import store_weights
-from orchestrator.reproduce_answer import answer_of, end_of, write_answer
-from orchestrator.reproduce_plan import (
+from muster.orchestrator.events import Event, event
+from muster.orchestrator.fleet import FleetSettings, start_fleet
+from muster.orchestrator.launch import MENDINGS, Emit, pack_ticker, stage
+from muster.orchestrator.outlook import Outlook
+from muster.orchestrator.plan import store_weights
+from muster.orchestrator.reproduce_answer import answer_of, end_of, write_answer
+from muster.orchestrator.reproduce_plan import (
     Cost,
     Draft,
     Work,
@@ -39,16 +39,16 @@ from orchestrator.reproduce_plan import (
     plan_asks,
     prepare_asks,
 )
-from orchestrator.reproduce_scores import score_asks
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.spec import LaunchRequest
-from orchestrator.targets import Figure
-from orchestrator.vectors import DamagedMember
-from orchestrator.work import Outcome
-from workers.errors import MusterError
-from workers.model import Precision
-from workers.store import RunFolder, Store
-from workers.task import MemberTask
+from muster.orchestrator.reproduce_scores import score_asks
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.spec import LaunchRequest
+from muster.orchestrator.targets import Figure
+from muster.orchestrator.vectors import DamagedMember
+from muster.orchestrator.work import Outcome
+from muster.workers.errors import MusterError
+from muster.workers.model import Precision
+from muster.workers.store import RunFolder, Store
+from muster.workers.task import MemberTask
 
 #: Between two `ensemble` events while nothing but time passes.
 TELL_SECONDS = 2.0
@@ -252,7 +252,7 @@ def _mended(work: Callable[[], list[str]], mend: Callable[[DamagedMember], None]
 
 def draw_figure(name: str, root: str, folder: str, got: dict[str, Got]) -> list[str]:
     """Draws one figure from the vectors in the store; the names of the files it wrote. Raises DamagedMember."""
-    from orchestrator.targets import FIGURES
+    from muster.orchestrator.targets import FIGURES
 
     mine = {ask.removeprefix(f"{name}: "): one for ask, one in got.items()}
     drawn: list[str] = FIGURES[name].module.draw(Store(root), folder, mine)

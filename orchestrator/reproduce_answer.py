@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import table_files
-from orchestrator.asks import Got
-from orchestrator.device_time import taken
-from orchestrator.events import Event, event
-from orchestrator.figures.sheet import captions
-from orchestrator.launch import EXIT_PARTIAL
-from orchestrator.reproduce_plan import Draft, plan_asks, prepare_asks
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.spec import LaunchRequest
-from orchestrator.table_rows import table_answer
-from orchestrator.tables import Table
-from workers.errors import UsageError
-from workers.model import Precision
-from workers.store import RunFolder, Store
-from workers.task import missing
+from muster.orchestrator import table_files
+from muster.orchestrator.asks import Got
+from muster.orchestrator.device_time import taken
+from muster.orchestrator.events import Event, event
+from muster.orchestrator.figures.sheet import captions
+from muster.orchestrator.launch import EXIT_PARTIAL
+from muster.orchestrator.reproduce_plan import Draft, plan_asks, prepare_asks
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.spec import LaunchRequest
+from muster.orchestrator.table_rows import table_answer
+from muster.orchestrator.tables import Table
+from muster.workers.errors import UsageError
+from muster.workers.model import Precision
+from muster.workers.store import RunFolder, Store
+from muster.workers.task import missing
 
 if TYPE_CHECKING:
-    from orchestrator.work import Outcome
+    from muster.orchestrator.work import Outcome
 
 DONE = {"done", "reused"}
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.asks import Ask
-from orchestrator.capacity import check_machine
-from orchestrator.device_time import device_time
-from orchestrator.launch import differences, refuse_other_kind
-from orchestrator.plan import (
+from muster.orchestrator.asks import Ask
+from muster.orchestrator.capacity import check_machine
+from muster.orchestrator.device_time import device_time
+from muster.orchestrator.launch import differences, refuse_other_kind
+from muster.orchestrator.plan import (
     PackProgress,
     Prepared,
     class_problems,
@@ -25,14 +25,14 @@ from orchestrator.plan import (
     member_tasks,
     prepare,
 )
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.spec import LaunchRequest, open_data
-from orchestrator.targets import Figure, Target, each_target, parse_options
-from workers.datasets import Published
-from workers.errors import MusterError, UsageError
-from workers.model import Precision
-from workers.store import RunFolder, Store
-from workers.task import MemberTask, missing
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.spec import LaunchRequest, open_data
+from muster.orchestrator.targets import Figure, Target, each_target, parse_options
+from muster.workers.datasets import Published
+from muster.workers.errors import MusterError, UsageError
+from muster.workers.model import Precision
+from muster.workers.store import RunFolder, Store
+from muster.workers.task import MemberTask, missing
 
 
 @dataclass
@@ -131,7 +131,7 @@ def _file_problems(options: ReproduceOptions, works: Sequence[Work]) -> list[str
             if equals and backbone in requests:
                 known_weights(requests[backbone])
             elif equals:
-                from workers import backbones  # which imports torch
+                from muster.workers import backbones  # which imports torch
 
                 backbones.read_state(Path(file).expanduser())
         except UsageError as error:

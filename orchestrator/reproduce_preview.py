@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from orchestrator.places import refuse_no_store
-from orchestrator.plan import expected_seconds
-from orchestrator.plots import duration
-from orchestrator.reproduce_plan import (
+from muster.orchestrator.places import refuse_no_store
+from muster.orchestrator.plan import expected_seconds
+from muster.orchestrator.plots import duration
+from muster.orchestrator.reproduce_plan import (
     Draft,
     Work,
     check_here,
@@ -18,13 +18,13 @@ from orchestrator.reproduce_plan import (
     plan_asks,
     prepare_asks,
 )
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.spec import LaunchRequest
-from orchestrator.tables import Table
-from orchestrator.targets import ALL
-from workers.model import Precision
-from workers.store import Store
-from workers.task import missing
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.spec import LaunchRequest
+from muster.orchestrator.tables import Table
+from muster.orchestrator.targets import ALL
+from muster.workers.model import Precision
+from muster.workers.store import Store
+from muster.workers.task import missing
 
 Row = dict[str, Any]
 

@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.asks import Got
-from orchestrator.device_time import taken
-from orchestrator.evaluate import evaluate_on_ray
-from orchestrator.launch import MENDINGS, recall_at
-from orchestrator.plan import Plan, combination_of, metrics_identity
-from orchestrator.protocols import draws_of
-from orchestrator.reproduce_plan import Work
-from orchestrator.resources import parse_bytes
-from orchestrator.vectors import DamagedMember
-from workers.errors import MusterError
-from workers.store import RunFolder, Store
-from workers.task import MemberTask
+from muster.orchestrator.asks import Got
+from muster.orchestrator.device_time import taken
+from muster.orchestrator.evaluate import evaluate_on_ray
+from muster.orchestrator.launch import MENDINGS, recall_at
+from muster.orchestrator.plan import Plan, combination_of, metrics_identity
+from muster.orchestrator.protocols import draws_of
+from muster.orchestrator.reproduce_plan import Work
+from muster.orchestrator.resources import parse_bytes
+from muster.orchestrator.vectors import DamagedMember
+from muster.workers.errors import MusterError
+from muster.workers.store import RunFolder, Store
+from muster.workers.task import MemberTask
 
 if TYPE_CHECKING:
-    from orchestrator.work import Outcome
+    from muster.orchestrator.work import Outcome
 
 #: Ensembles that are scored at the same time; Ray shares the cores out.
 AT_ONCE = 4

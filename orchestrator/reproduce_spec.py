@@ -4,7 +4,7 @@ A table's row is a plain launch request, so that it is exactly a `muster launch 
 every launch, search and figure that asks for the same. `--scale` makes the whole a rehearsal: the same steps on
 fewer classes, epochs and members.
 
-A figure is a module of `orchestrator.figures` with `asks(options) -> list[Ask]`, made by `make_ask`, and
+A figure is a module of `muster.orchestrator.figures` with `asks(options) -> list[Ask]`, made by `make_ask`, and
 `draw(store, folder, got) -> list[str]`: it writes files below `folder` through `store.files.put`, both being names
 in the store (`runs/RUN/figures/dreml-fig3`), and returns those names. `got` is by the asks' names; of one without
 data or members it says why in `trouble`.
@@ -19,16 +19,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from orchestrator.asks import Ask
-from orchestrator.resources import Resources
-from orchestrator.spec import STRICT, LaunchRequest, load
-from workers import datasets
-from workers.baseline_settings import BaselineSettings
-from workers.bier_settings import BierSettings
-from workers.datasets import PUBLISHED
-from workers.datasets.published import Count
-from workers.errors import UsageError
-from workers.model import Recipe
+from muster.orchestrator.asks import Ask
+from muster.orchestrator.resources import Resources
+from muster.orchestrator.spec import STRICT, LaunchRequest, load
+from muster.workers import datasets
+from muster.workers.baseline_settings import BaselineSettings
+from muster.workers.bier_settings import BierSettings
+from muster.workers.datasets import PUBLISHED
+from muster.workers.datasets.published import Count
+from muster.workers.errors import UsageError
+from muster.workers.model import Recipe
 
 #: A rehearsal keeps at least so much of each, as far as the data have it.
 LEAST_CLASSES, LEAST_MEMBERS, LEAST_EPOCHS = 4, 2, 1

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.evaluate import evaluate_here
-from orchestrator.launch import recall_at as usual_recall_at
-from orchestrator.loading import replaced
-from orchestrator.plan import make_plan, prepare
-from orchestrator.protocols import draws_of, protocol_text
-from orchestrator.resources import parse_bytes
-from orchestrator.spec import LaunchRequest
-from workers.errors import UsageError
-from workers.store import Store
+from muster.orchestrator.evaluate import evaluate_here
+from muster.orchestrator.launch import recall_at as usual_recall_at
+from muster.orchestrator.loading import replaced
+from muster.orchestrator.plan import make_plan, prepare
+from muster.orchestrator.protocols import draws_of, protocol_text
+from muster.orchestrator.resources import parse_bytes
+from muster.orchestrator.spec import LaunchRequest
+from muster.workers.errors import UsageError
+from muster.workers.store import Store
 
 
 def with_protocol(request: LaunchRequest, protocol: str | None, repeats: int | None) -> LaunchRequest:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workers.model import check
+from muster.workers.model import check
 
 
 @dataclass(frozen=True, kw_only=True)

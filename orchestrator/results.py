@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator import plots
-from orchestrator.correlate import heat_title, method_name
-from orchestrator.device_time import images_per_s
-from orchestrator.heatmap import heat_map
-from orchestrator.plan import Plan, Prepared
-from orchestrator.protocols import protocol_text, spread_text
-from orchestrator.report import DataSet, ReportData, render_report
-from orchestrator.spec import LaunchRequest, to_dict
-from orchestrator.vectors import member_vectors
-from workers.correlation import correlation
-from workers.store import RunFolder, Store
-from workers.task import read_history
+from muster.orchestrator import plots
+from muster.orchestrator.correlate import heat_title, method_name
+from muster.orchestrator.device_time import images_per_s
+from muster.orchestrator.heatmap import heat_map
+from muster.orchestrator.plan import Plan, Prepared
+from muster.orchestrator.protocols import protocol_text, spread_text
+from muster.orchestrator.report import DataSet, ReportData, render_report
+from muster.orchestrator.spec import LaunchRequest, to_dict
+from muster.orchestrator.vectors import member_vectors
+from muster.workers.correlation import correlation
+from muster.workers.store import RunFolder, Store
+from muster.workers.task import read_history
 
 if TYPE_CHECKING:
-    from orchestrator.gather import Gathered
-    from orchestrator.work import Outcome
+    from muster.orchestrator.gather import Gathered
+    from muster.orchestrator.work import Outcome
 
 BASELINES = {"triplet": "Triplet", "npairs": "N-pairs", "proxynca": "Proxy-NCA"}
 

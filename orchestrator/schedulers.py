@@ -11,7 +11,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.halving import Halving, Verdict, flat
+from muster.orchestrator.halving import Halving, Verdict, flat
 
 
 class Plateau(tune.Stopper):

@@ -19,17 +19,17 @@ from typing import Any
 
 import ray
 
-from orchestrator.budget import Budget, trained_seconds
-from orchestrator.capacity import check_places_for, cluster_resources, common_precision, gpu_share
-from orchestrator.events import Event, event
-from orchestrator.fleet import NAMESPACE, FleetSettings, start_fleet
-from orchestrator.launch import EXIT_PARTIAL, Emit, pack_ticker, recall_at, stage
-from orchestrator.outlook import Outlook
-from orchestrator.plan import store_weights
-from orchestrator.prefixes import Prefixes
-from orchestrator.resources import parse_bytes
-from orchestrator.search_answer import build_answer, write_answer
-from orchestrator.search_plan import (
+from muster.orchestrator.budget import Budget, trained_seconds
+from muster.orchestrator.capacity import check_places_for, cluster_resources, common_precision, gpu_share
+from muster.orchestrator.events import Event, event
+from muster.orchestrator.fleet import NAMESPACE, FleetSettings, start_fleet
+from muster.orchestrator.launch import EXIT_PARTIAL, Emit, pack_ticker, recall_at, stage
+from muster.orchestrator.outlook import Outlook
+from muster.orchestrator.plan import store_weights
+from muster.orchestrator.prefixes import Prefixes
+from muster.orchestrator.resources import parse_bytes
+from muster.orchestrator.search_answer import build_answer, write_answer
+from muster.orchestrator.search_plan import (
     SearchCost,
     SearchPlan,
     check_search,
@@ -38,11 +38,11 @@ from orchestrator.search_plan import (
     schedule_of,
     search_cost,
 )
-from orchestrator.search_record import Record, evaluate_tests
-from orchestrator.search_spec import SearchRequest
-from orchestrator.tuning import tune_trials
-from workers.errors import MusterError
-from workers.store import RunFolder, Store
+from muster.orchestrator.search_record import Record, evaluate_tests
+from muster.orchestrator.search_spec import SearchRequest
+from muster.orchestrator.tuning import tune_trials
+from muster.workers.errors import MusterError
+from muster.workers.store import RunFolder, Store
 
 #: Between two `ensemble` events while nothing but time passes.
 TELL_SECONDS = 2.0

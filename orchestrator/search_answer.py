@@ -13,16 +13,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator import search_plots
-from orchestrator.budget import Budget
-from orchestrator.plan import member_tasks, prepare
-from orchestrator.plots import percent
-from orchestrator.relaunch import launch_command
-from orchestrator.search_plan import SearchCost, SearchPlan
-from orchestrator.search_record import Record, Row, TrialRecord
-from orchestrator.search_spec import SearchRequest
-from workers.store import RunFolder, Store, to_json
-from workers.task import missing
+from muster.orchestrator import search_plots
+from muster.orchestrator.budget import Budget
+from muster.orchestrator.plan import member_tasks, prepare
+from muster.orchestrator.plots import percent
+from muster.orchestrator.relaunch import launch_command
+from muster.orchestrator.search_plan import SearchCost, SearchPlan
+from muster.orchestrator.search_record import Record, Row, TrialRecord
+from muster.orchestrator.search_spec import SearchRequest
+from muster.workers.store import RunFolder, Store, to_json
+from muster.workers.task import missing
 
 #: A smaller ensemble is recommended if it is at most so far below the best one, as a share.
 TOLERANCE = 0.005

@@ -9,17 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.capacity import check_machine
-from orchestrator.device_time import device_time
-from orchestrator.halving import Schedule, make_schedule, rung_for_half
-from orchestrator.launch import differences, refuse_other_kind
-from orchestrator.places import refuse_no_store
-from orchestrator.plan import Prepared, check_listing, expected_seconds, known_weights, member_tasks, prepare
-from orchestrator.search_spec import SearchRequest, parse_search
-from workers.errors import UsageError
-from workers.model import Precision
-from workers.store import RunFolder, Store
-from workers.task import MemberTask, Target, missing
+from muster.orchestrator.capacity import check_machine
+from muster.orchestrator.device_time import device_time
+from muster.orchestrator.halving import Schedule, make_schedule, rung_for_half
+from muster.orchestrator.launch import differences, refuse_other_kind
+from muster.orchestrator.places import refuse_no_store
+from muster.orchestrator.plan import (
+    Prepared,
+    check_listing,
+    expected_seconds,
+    known_weights,
+    member_tasks,
+    prepare,
+)
+from muster.orchestrator.search_spec import SearchRequest, parse_search
+from muster.workers.errors import UsageError
+from muster.workers.model import Precision
+from muster.workers.store import RunFolder, Store
+from muster.workers.task import MemberTask, Target, missing
 
 PackProgress = Callable[[str, int, int], None]
 

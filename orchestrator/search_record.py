@@ -8,17 +8,17 @@ from typing import Any
 
 import ray
 
-from orchestrator.evaluate import prefix_scores
-from orchestrator.events import event
-from orchestrator.halving import Verdict
-from orchestrator.launch import MENDINGS, Emit
-from orchestrator.plots import percent
-from orchestrator.resources import parse_bytes
-from orchestrator.search_plan import SearchPlan
-from orchestrator.search_spec import SearchRequest
-from orchestrator.vectors import DamagedMember
-from workers.errors import MusterError
-from workers.store import Store
+from muster.orchestrator.evaluate import prefix_scores
+from muster.orchestrator.events import event
+from muster.orchestrator.halving import Verdict
+from muster.orchestrator.launch import MENDINGS, Emit
+from muster.orchestrator.plots import percent
+from muster.orchestrator.resources import parse_bytes
+from muster.orchestrator.search_plan import SearchPlan
+from muster.orchestrator.search_spec import SearchRequest
+from muster.orchestrator.vectors import DamagedMember
+from muster.workers.errors import MusterError
+from muster.workers.store import Store
 
 Row = dict[str, Any]
 #: What a result of Tune's holds beside our own fields.

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workers.model import Recipe
-from workers.rng import uniforms
+from muster.workers.model import Recipe
+from muster.workers.rng import uniforms
 
 POINTS = 4
 #: Each is prepared before any is trained, and people read a row of each.

@@ -19,12 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from orchestrator.input_checks import backbone_problems, resize_problems
-from orchestrator.loading import parse_saved, replaced
-from orchestrator.search_space import MOST_TRIALS, Axis, Value, draws, grid, parse_axes
-from orchestrator.spec import STRICT, LaunchRequest, load
-from workers import datasets
-from workers.errors import UsageError
+from muster.orchestrator.input_checks import backbone_problems, resize_problems
+from muster.orchestrator.loading import parse_saved, replaced
+from muster.orchestrator.search_space import MOST_TRIALS, Axis, Value, draws, grid, parse_axes
+from muster.orchestrator.spec import STRICT, LaunchRequest, load
+from muster.workers import datasets
+from muster.workers.errors import UsageError
 
 Algorithm = Literal["grid", "random", "optuna"]
 Scheduler = Literal["halving", "asha", "none"]
@@ -281,7 +281,9 @@ def _algorithm_problems(search: SearchSettings) -> list[str]:
         return []
     found = []
     if importlib.util.find_spec("optuna") is None:
-        found.append("--algorithm optuna: Optuna is not installed: pip install 'muster[optuna]'.")
+        found.append(
+            "--algorithm optuna: Optuna is not installed: pip install '.[optuna]' in muster's checkout."
+        )
     if search.scheduler == "halving":
         found.append(
             "--algorithm optuna proposes trials from finished ones, and halving lets all trials reach a rung first: "

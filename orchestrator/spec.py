@@ -1,6 +1,6 @@
 """The whole configuration: one loader for TOML files and flags, all mistakes in one message.
 
-What determines a model's weights is described in `workers.model` and parsed here into those same classes;
+What determines a model's weights is described in `muster.workers.model` and parsed here into those same classes;
 this module adds what does not: where the data are, which resources, which store. Precedence, lowest first:
 preset, file, flags, `--set`.
 """
@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from orchestrator import presets, presets_baseline, presets_bier
-from orchestrator.input_checks import backbone_problems, resize_problems
-from orchestrator.loading import Settings, assign, merge_file, parse, parse_saved, put
-from orchestrator.resources import Resources
-from workers import datasets
-from workers.backbone_facts import WITHOUT_IMAGENET
-from workers.baseline_settings import OWN, BaselineLoss, BaselineSettings
-from workers.bier_settings import BierSettings
-from workers.correlation import Combine
-from workers.datasets import Traits
-from workers.errors import UsageError
-from workers.model import InputRecipe, Recipe, TestView, check
-from workers.store import check_run_name
+from muster.orchestrator import presets, presets_baseline, presets_bier
+from muster.orchestrator.input_checks import backbone_problems, resize_problems
+from muster.orchestrator.loading import Settings, assign, merge_file, parse, parse_saved, put
+from muster.orchestrator.resources import Resources
+from muster.workers import datasets
+from muster.workers.backbone_facts import WITHOUT_IMAGENET
+from muster.workers.baseline_settings import OWN, BaselineLoss, BaselineSettings
+from muster.workers.bier_settings import BierSettings
+from muster.workers.correlation import Combine
+from muster.workers.datasets import Traits
+from muster.workers.errors import UsageError
+from muster.workers.model import InputRecipe, Recipe, TestView, check
+from muster.workers.store import check_run_name
 
 Method = Literal["dreml", "bier", "baseline"]
 #: The papers' largest ensembles have 48; every member has a key, a place in the queue and a row in the report.

@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.text import without_colours
-from orchestrator.events import Event, from_line
-from orchestrator.job import ATTEMPT, REQUEST
-from workers.errors import MusterError, UsageError
-from workers.store import new_attempt_id
+import muster
+from muster.cluster.text import without_colours
+from muster.orchestrator.events import Event, from_line
+from muster.orchestrator.job import ATTEMPT, REQUEST
+from muster.workers.errors import MusterError, UsageError
+from muster.workers.store import new_attempt_id
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cluster.jobs import Jobs
-    from orchestrator.attach import AnyRequest
+    from muster.cluster.jobs import Jobs
+    from muster.orchestrator.attach import AnyRequest
 
 EXIT_INTERRUPTED = 130
 OUTPUT_SHOWN = 20
@@ -44,9 +45,8 @@ class Cluster:
 
     def modules(self) -> list[Path] | None:
         """Our own code, to travel with the job; None where the nodes run on this very installation."""
-        root = Path(__file__).resolve().parent.parent
         here = self.python == sys.executable
-        return None if here else [root / name for name in ("orchestrator", "workers", "cluster")]
+        return None if here else [Path(muster.__file__).parent]
 
 
 @contextlib.contextmanager
@@ -55,8 +55,8 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
 
     A head that was started for this ends with its last job, which may outlive this process.
     """
-    from cluster import environment, launch, local
-    from cluster.jobs import connect
+    from muster.cluster import environment, launch, local
+    from muster.cluster.jobs import connect
 
     if address is not None and address != "auto":
         yield Cluster(connect(address), "python", local=False)
@@ -92,7 +92,7 @@ def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "lau
 
 def _command(cluster: Cluster, *words: str) -> str:
     """What the cluster's shell runs; a path may hold blanks."""
-    return f"exec {shlex.join([cluster.python, '-m', 'orchestrator.job', *words])}"
+    return f"exec {shlex.join([cluster.python, '-m', 'muster.orchestrator.job', *words])}"
 
 
 def job_settings() -> dict[str, str]:
@@ -130,7 +130,7 @@ def follow(cluster: Cluster, submission: str, console: Console) -> Event:
 
     Raises MusterError with the last lines of its output if it ended without one, and KeyboardInterrupt.
     """
-    from orchestrator.progress import Progress
+    from muster.orchestrator.progress import Progress
 
     output: list[str] = []
     end: Event | None = None

@@ -10,8 +10,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workers.datasets import PUBLISHED
-from workers.store import to_json
+from muster.workers.datasets import PUBLISHED
+from muster.workers.store import to_json
 
 Answer = Mapping[str, Any]
 KINDS = ("published", "measured", "spread", "difference")
@@ -165,7 +165,7 @@ def _html(answer: Answer, tables: Sequence[Answer]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     env = Environment(
-        loader=PackageLoader("orchestrator"),
+        loader=PackageLoader("muster.orchestrator"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

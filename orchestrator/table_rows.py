@@ -8,19 +8,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator import published
-from orchestrator.asks import Got
-from orchestrator.device_time import taken
-from orchestrator.protocols import draws_of, protocol_text
-from orchestrator.relaunch import launch_command
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.spec import LaunchRequest
-from orchestrator.tables import Place, Row, Table, Want, places
-from workers import datasets
-from workers.baseline_settings import BaselineSettings
-from workers.bier_settings import BierSettings
-from workers.model import Recipe
-from workers.store import Store
+from muster.orchestrator import published
+from muster.orchestrator.asks import Got
+from muster.orchestrator.device_time import taken
+from muster.orchestrator.protocols import draws_of, protocol_text
+from muster.orchestrator.relaunch import launch_command
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.spec import LaunchRequest
+from muster.orchestrator.tables import Place, Row, Table, Want, places
+from muster.workers import datasets
+from muster.workers.baseline_settings import BaselineSettings
+from muster.workers.bier_settings import BierSettings
+from muster.workers.model import Recipe
+from muster.workers.store import Store
 
 Answer = dict[str, Any]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.asks import Ask
-from orchestrator.reproduce_spec import ReproduceOptions, make_ask
-from workers.datasets.vehicleid import TEST_LISTS
-from workers.errors import UsageError
+from muster.orchestrator.asks import Ask
+from muster.orchestrator.reproduce_spec import ReproduceOptions, make_ask
+from muster.workers.datasets.vehicleid import TEST_LISTS
+from muster.workers.errors import UsageError
 
 Flags = dict[str, Any]
 
@@ -144,7 +144,7 @@ def _dreml(backbone: str, D: int, L: int) -> FlagsOf:
 
 
 def _bier(**settings: Any) -> FlagsOf:
-    """BIER with the data set's preset, and these of `workers.bier_settings`' fields changed.
+    """BIER with the data set's preset, and these of `muster.workers.bier_settings`' fields changed.
 
     The authors' network, Caffe's GoogLeNet, is taken if its weights were given (they are in no library), and else
     torchvision's, which has ImageNet weights.

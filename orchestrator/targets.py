@@ -1,6 +1,6 @@
 """What `muster reproduce` can be asked for: the papers' tables and figures by name, and the check of a request.
 
-Figures are modules of `orchestrator.figures` (see `reproduce_spec` for what they offer); each is imported only
+Figures are modules of `muster.orchestrator.figures` (see `reproduce_spec` for what they offer); each is imported only
 when it is wanted.
 """
 
@@ -15,15 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.asks import Ask
-from orchestrator.input_checks import backbone_problems
-from orchestrator.loading import parse_saved
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.spec import load
-from orchestrator.tables import TABLES, Table, for_table
-from workers import datasets
-from workers.datasets import PUBLISHED
-from workers.errors import MusterError, UsageError
+from muster.orchestrator.asks import Ask
+from muster.orchestrator.input_checks import backbone_problems
+from muster.orchestrator.loading import parse_saved
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.spec import load
+from muster.orchestrator.tables import TABLES, Table, for_table
+from muster.workers import datasets
+from muster.workers.datasets import PUBLISHED
+from muster.workers.errors import MusterError, UsageError
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Figure:
     @property
     def module(self) -> Any:
         """The module that asks and draws. Raises MusterError if this installation has none."""
-        name = f"orchestrator.figures.{self.name.removeprefix('dreml-')}"
+        name = f"muster.orchestrator.figures.{self.name.removeprefix('dreml-')}"
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:

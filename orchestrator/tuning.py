@@ -12,14 +12,14 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from orchestrator.fleet import NAMESPACE
-from orchestrator.halving import REDUCTION, Halving
-from orchestrator.schedulers import HalvingScheduler, Plateau
-from orchestrator.search_plan import schedule_of
-from orchestrator.search_record import Record
-from orchestrator.search_space import Axis
-from orchestrator.search_spec import SearchRequest
-from orchestrator.trial import trial
+from muster.orchestrator.fleet import NAMESPACE
+from muster.orchestrator.halving import REDUCTION, Halving
+from muster.orchestrator.schedulers import HalvingScheduler, Plateau
+from muster.orchestrator.search_plan import schedule_of
+from muster.orchestrator.search_record import Record
+from muster.orchestrator.search_space import Axis
+from muster.orchestrator.search_spec import SearchRequest
+from muster.orchestrator.trial import trial
 
 #: Ray gives each head node one of it.
 HEAD = "node:__internal_head__"

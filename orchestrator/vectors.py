@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.correlation import Combine, combine
-from workers.errors import CorruptFileError
-from workers.store import Store
-from workers.vectors import read_vectors
+from muster.workers.correlation import Combine, combine
+from muster.workers.errors import CorruptFileError
+from muster.workers.store import Store
+from muster.workers.vectors import read_vectors
 
 
 class DamagedMember(CorruptFileError):  # noqa: N818  (names the member, and crosses process borders)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from orchestrator.device_time import images_per_s
-from orchestrator.events import Event, from_line
-from workers.errors import CorruptFileError, DamagedRunError, StoreError, UsageError
-from workers.store import RunFolder, Store
+from muster.orchestrator.device_time import images_per_s
+from muster.orchestrator.events import Event, from_line
+from muster.workers.errors import CorruptFileError, DamagedRunError, StoreError, UsageError
+from muster.workers.store import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
 SILENT_SECONDS = 60.0

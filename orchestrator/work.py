@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.task import MemberTask
+from muster.workers.task import MemberTask
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from workers.model import InputRecipe, Recipe, TestView, Triple
-from workers.pixels import Int64, Pack, Uint8
-from workers.rng import Float64, uniforms
+from muster.workers.model import InputRecipe, Recipe, TestView, Triple
+from muster.workers.pixels import Int64, Pack, Uint8
+from muster.workers.rng import Float64, uniforms
 
 TOP, LEFT, FLIP, ANGLE = range(4)
 DRAWS = 4

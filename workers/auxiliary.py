@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workers.bier_settings import BierSettings, NormAxis
+from muster.workers.bier_settings import BierSettings, NormAxis
 
 HIDDEN = 512
 

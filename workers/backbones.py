@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workers.backbone_facts import WITHOUT_IMAGENET
-from workers.bvlc_googlenet import BvlcGoogLeNet
-from workers.errors import UsageError
+from muster.workers.backbone_facts import WITHOUT_IMAGENET
+from muster.workers.bvlc_googlenet import BvlcGoogLeNet
+from muster.workers.errors import UsageError
 
 State = Mapping[str, torch.Tensor]
 #: Of each kind of mismatch.

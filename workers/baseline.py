@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from workers import augment, backbones
-from workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
-from workers.bier_batches import LabelBatches
-from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
-from workers.errors import DivergedError, UsageError, loss_before
-from workers.fetch import Batch, fetched_ahead, host_batch
-from workers.fit import REPORT_SECONDS, Report, Save
-from workers.pixels import Pack, Part
-from workers.rng import torch_seed
+from muster.workers import augment, backbones
+from muster.workers.baseline_settings import BaselineSettings, BaselineSpec, library_problem
+from muster.workers.bier_batches import LabelBatches
+from muster.workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
+from muster.workers.errors import DivergedError, UsageError, loss_before
+from muster.workers.fetch import Batch, fetched_ahead, host_batch
+from muster.workers.fit import REPORT_SECONDS, Report, Save
+from muster.workers.pixels import Pack, Part
+from muster.workers.rng import torch_seed
 
 
 class MetricLoss(nn.Module):
@@ -118,7 +118,7 @@ def fit_baseline(
     save: Save = lambda checkpoint: None,
     report: Report = lambda progress: None,
 ) -> Checkpoint:
-    """Trains a model and returns its last state; `workers.bier_fit.network_weights` picks what is kept.
+    """Trains a model and returns its last state; `muster.workers.bier_fit.network_weights` picks what is kept.
 
     `save` gets a checkpoint after each epoch and `report` a dict of progress about twice a second.
     Raises DivergedError if the loss or a weight is no longer finite, UsageError if the library is missing.

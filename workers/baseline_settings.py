@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workers.model import TRAINING_VERSION, InputRecipe, Precision, SingleModel, as_declared, check
+from muster.workers.model import TRAINING_VERSION, InputRecipe, Precision, SingleModel, as_declared, check
 
 BaselineLoss = Literal["triplet", "npairs", "proxynca"]
 
@@ -27,7 +27,7 @@ OWN = {
 LIBRARY = "pytorch_metric_learning"
 MISSING = (
     "The losses of the baselines are pytorch-metric-learning's, which is not installed: "
-    "pip install 'muster[baselines]'."
+    "pip install '.[baselines]' in muster's checkout."
 )
 
 

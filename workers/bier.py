@@ -21,10 +21,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from workers.auxiliary import Auxiliary
-from workers.backbones import State, build, head
-from workers.bier_settings import BierSettings
-from workers.rng import torch_seed
+from muster.workers.auxiliary import Auxiliary
+from muster.workers.backbones import State, build, head
+from muster.workers.bier_settings import BierSettings
+from muster.workers.rng import torch_seed
 
 __all__ = [
     "Bier",
@@ -89,7 +89,7 @@ def build_bier(
     *,
     pretrained: bool = False,
 ) -> Bier:
-    """The network on the CPU: a backbone of `workers.backbones` with the learners in place of its last layer.
+    """The network on the CPU: a backbone of `muster.workers.backbones` with the learners in place of its last layer.
 
     Dropout is switched off: the authors' network has none before the learners, and masks drawn by each rank
     would make the result depend on how many there are. `initial`, `pretrained` and what is raised are as for

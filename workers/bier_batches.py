@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from workers.rng import Float64, Int64, permutation, uniforms
+from muster.workers.rng import Float64, Int64, permutation, uniforms
 
 
 class BatchShape(Protocol):

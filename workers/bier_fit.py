@@ -14,16 +14,16 @@ from typing import Any
 
 import torch
 
-from workers import augment, backbones, batchnorm
-from workers.bier import BierStep, StepLoss, build_bier, parameter_groups
-from workers.bier_batches import LabelBatches
-from workers.bier_settings import BierSpec
-from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
-from workers.errors import DivergedError, loss_before
-from workers.fetch import Batch, fetched_ahead, host_batch
-from workers.fit import REPORT_SECONDS, Report, Save
-from workers.pixels import Pack, Part
-from workers.team import ALONE, Team
+from muster.workers import augment, backbones, batchnorm
+from muster.workers.bier import BierStep, StepLoss, build_bier, parameter_groups
+from muster.workers.bier_batches import LabelBatches
+from muster.workers.bier_settings import BierSpec
+from muster.workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
+from muster.workers.errors import DivergedError, loss_before
+from muster.workers.fetch import Batch, fetched_ahead, host_batch
+from muster.workers.fit import REPORT_SECONDS, Report, Save
+from muster.workers.pixels import Pack, Part
+from muster.workers.team import ALONE, Team
 
 #: Between two looks at the losses: each waits for the device, and all ranks must look at the same step.
 LOOK_STEPS = 10

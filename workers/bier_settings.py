@@ -1,6 +1,6 @@
 """BIER's hyper-parameters and what else makes a model's key; it never imports torch.
 
-Kept apart from `workers.bier`, which re-exports `BierSettings`, so that a command line can parse and check
+Kept apart from `muster.workers.bier`, which re-exports `BierSettings`, so that a command line can parse and check
 settings before anything heavy is loaded. A setting that would have no effect on the weights is refused when
 it differs from its default: otherwise the same weights would have two keys.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workers.model import (
+from muster.workers.model import (
     TRAINING_VERSION,
     InputRecipe,
     Precision,

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from workers.errors import CorruptFileError, StoreError
-from workers.store import CheckpointFile, ModelFolder
+from muster.workers.errors import CorruptFileError, StoreError
+from muster.workers.store import CheckpointFile, ModelFolder
 
 #: An attempt keeps this many of its own: a damaged one leaves the one before.
 KEPT = 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.errors import MusterError, UsageError
+from muster.workers.errors import MusterError, UsageError
 
 
 def nmi(

@@ -1,4 +1,4 @@
-"""Images to unit vectors: what a trained network makes of a split. Where they are kept is `workers.vectors`."""
+"""Images to unit vectors: what a trained network makes of a split. Where they are kept is `muster.workers.vectors`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from workers import augment
-from workers.errors import DivergedError
-from workers.model import TestView
-from workers.pixels import Pack, Part
-from workers.vectors import Float32
+from muster.workers import augment
+from muster.workers.errors import DivergedError
+from muster.workers.model import TestView
+from muster.workers.pixels import Pack, Part
+from muster.workers.vectors import Float32
 
 #: Fixed, not tuned to what is free: the batch's size changes the last bits.
 BATCH = 256

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import torch
 
-from workers.pixels import Int64, Uint8
-from workers.rng import Float64
+from muster.workers.pixels import Int64, Uint8
+from muster.workers.rng import Float64
 
 A = TypeVar("A")
 B = TypeVar("B")

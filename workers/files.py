@@ -1,7 +1,7 @@
 """Whole files in a folder or an object store: put at once or not at all, and checked when read.
 
 Object stores have no rename, so nothing here relies on one: a file becomes visible by a single put, and on
-a local disk by a rename within its own folder. What may be trusted is decided by `workers.store`; this
+a local disk by a rename within its own folder. What may be trusted is decided by `muster.workers.store`; this
 module knows nothing of models or runs.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from workers.errors import CorruptFileError, StoreError
+from muster.workers.errors import CorruptFileError, StoreError
 
 CHUNK = 1 << 22
 #: Files of this name are being written, or were left by a writer that was killed.

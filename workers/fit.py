@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers import augment, backbones
-from workers.baseline_settings import BaselineSpec
-from workers.bier_settings import BierSpec
-from workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
-from workers.errors import DivergedError, loss_before
-from workers.fetch import Batch, fetched_ahead, host_batch
-from workers.losses import identity_proxy_loss
-from workers.model import MemberSpec
-from workers.partition import meta_classes
-from workers.pixels import Int64, Pack, Part, Uint8
-from workers.rng import permutation, torch_seed, uniforms
-from workers.schedule import learning_rate
+from muster.workers import augment, backbones
+from muster.workers.baseline_settings import BaselineSpec
+from muster.workers.bier_settings import BierSpec
+from muster.workers.checkpoint import Checkpoint, flat_optimizer, load_optimizer, on_host
+from muster.workers.errors import DivergedError, loss_before
+from muster.workers.fetch import Batch, fetched_ahead, host_batch
+from muster.workers.losses import identity_proxy_loss
+from muster.workers.model import MemberSpec
+from muster.workers.partition import meta_classes
+from muster.workers.pixels import Int64, Pack, Part, Uint8
+from muster.workers.rng import permutation, torch_seed, uniforms
+from muster.workers.schedule import learning_rate
 
 Report = Callable[[dict[str, Any]], None]
 Save = Callable[[Checkpoint], None]

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from workers.datasets.base import Item
-from workers.files import FileRecord
-from workers.pixels import Uint8
+from muster.workers.datasets.base import Item
+from muster.workers.files import FileRecord
+from muster.workers.pixels import Uint8
 
 
 @dataclass(frozen=True)

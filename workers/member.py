@@ -20,22 +20,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from workers import backbones
-from workers.baseline import fit_baseline
-from workers.baseline_settings import BaselineSpec
-from workers.bier import build_bier
-from workers.bier_fit import fit_bier, network_weights
-from workers.bier_settings import BierSpec
-from workers.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
-from workers.embed import embed
-from workers.errors import CorruptFileError, UsageError
-from workers.files import FileRecord
-from workers.fit import fit, prepare_device, trained_weights
-from workers.pixels import Pack, Part, cache_folder, open_pack
-from workers.store import Done, Folder, ModelFolder, Store, to_json
-from workers.task import Images, MemberTask, ModelSpec, missing
-from workers.team import ALONE, Team
-from workers.vectors import write_vectors
+from muster.workers import backbones
+from muster.workers.baseline import fit_baseline
+from muster.workers.baseline_settings import BaselineSpec
+from muster.workers.bier import build_bier
+from muster.workers.bier_fit import fit_bier, network_weights
+from muster.workers.bier_settings import BierSpec
+from muster.workers.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
+from muster.workers.embed import embed
+from muster.workers.errors import CorruptFileError, UsageError
+from muster.workers.files import FileRecord
+from muster.workers.fit import fit, prepare_device, trained_weights
+from muster.workers.pixels import Pack, Part, cache_folder, open_pack
+from muster.workers.store import Done, Folder, ModelFolder, Store, to_json
+from muster.workers.task import Images, MemberTask, ModelSpec, missing
+from muster.workers.team import ALONE, Team
+from muster.workers.vectors import write_vectors
 
 Report = Callable[[dict[str, Any]], None]
 Log = Callable[[str], None]

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from workers.partition import BALANCED
+from muster.workers.partition import BALANCED
 
 #: Raised by hand whenever training code changes its results; tests/workers/test_golden.py guards it.
 TRAINING_VERSION = 1

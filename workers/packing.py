@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.datasets.base import DataSet, Item, Split
-from workers.errors import BadImagesError, CorruptFileError, MusterError, UsageError
-from workers.files import FileRecord
-from workers.halfpack import BadImage, GoodImage, HalfPack, half_pack
-from workers.pixels import (
+from muster.workers.datasets.base import DataSet, Item, Split
+from muster.workers.errors import BadImagesError, CorruptFileError, MusterError, UsageError
+from muster.workers.files import FileRecord
+from muster.workers.halfpack import BadImage, GoodImage, HalfPack, half_pack
+from muster.workers.pixels import (
     INDEX_SCHEMA,
     PackIndex,
     Progress,
@@ -33,9 +33,9 @@ from workers.pixels import (
     image_digest,
     read_index,
 )
-from workers.quantities import bytes_text
-from workers.store import Done, Store, to_json
-from workers.workshop import workshop
+from muster.workers.quantities import bytes_text
+from muster.workers.store import Done, Store, to_json
+from muster.workers.workshop import workshop
 
 SHOWN = 10
 

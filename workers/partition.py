@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.rng import Int64, permutation
+from muster.workers.rng import Int64, permutation
 
 #: The rule's name is part of every member's key: other public codes use other rules (an unbalanced one).
 BALANCED = "balanced"

@@ -2,7 +2,7 @@
 
 A pack is one split's images under one resize rule: raw RGB bytes behind one another in `pixels.bin`, mapped
 into memory and so shared by all processes of a node, and `index.parquet` with an image a row. Building a
-pack checks every image. This module never augments; it hands out uint8 crops (`workers.augment` does the rest).
+pack checks every image. This module never augments; it hands out uint8 crops (`muster.workers.augment` does the rest).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from workers.errors import CorruptFileError, StoreError, UsageError
-from workers.files import FileRecord
-from workers.model import MOST_SIDE
-from workers.parquet import read_table
-from workers.store import Folder
+from muster.workers.errors import CorruptFileError, StoreError, UsageError
+from muster.workers.files import FileRecord
+from muster.workers.model import MOST_SIDE
+from muster.workers.parquet import read_table
+from muster.workers.store import Folder
 
 Uint8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]

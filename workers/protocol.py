@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from workers.errors import UsageError
-from workers.rng import uniforms
+from muster.workers.errors import UsageError
+from muster.workers.rng import uniforms
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """A few queries, the whole gallery, one ensemble prefix after another: which right images rank where.
 
 Owns the running similarities of one block of queries, the tie rule and the counts that the scores are made of.
-It checks nothing and starts no threads: `workers.retrieval` gives it vectors that are checked.
+It checks nothing and starts no threads: `muster.workers.retrieval` gives it vectors that are checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from workers.protocol import Protocol
+from muster.workers.protocol import Protocol
 
 TIE_TOLERANCE = 1e-6  # for each member: similarities closer than this differ by rounding
 

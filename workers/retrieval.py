@@ -23,9 +23,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from workers.errors import MusterError, UsageError
-from workers.protocol import Protocol, leave_one_out
-from workers.ranking import TIE_TOLERANCE, Block, PrefixScore, bytes_per_query
+from muster.workers.errors import MusterError, UsageError
+from muster.workers.protocol import Protocol, leave_one_out
+from muster.workers.ranking import TIE_TOLERANCE, Block, PrefixScore, bytes_per_query
 
 __all__ = ["TIE_TOLERANCE", "PrefixScore", "PrefixScorer", "Protocol", "leave_one_out", "prefix_curve"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from workers.model import Recipe
+from muster.workers.model import Recipe
 
 
 def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:

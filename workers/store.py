@@ -23,8 +23,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from workers.errors import CorruptFileError, DamagedRunError, UsageError
-from workers.files import FileRecord, Files
+from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
+from muster.workers.files import FileRecord, Files
 
 #: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from workers.baseline_settings import BaselineSpec
-from workers.bier_settings import BierSpec
-from workers.errors import CorruptFileError
-from workers.model import MemberSpec, TestView, embedding_digest
-from workers.parquet import read_table
-from workers.store import Done, Folder, ModelFolder, Store
+from muster.workers.baseline_settings import BaselineSpec
+from muster.workers.bier_settings import BierSpec
+from muster.workers.errors import CorruptFileError
+from muster.workers.model import MemberSpec, TestView, embedding_digest
+from muster.workers.parquet import read_table
+from muster.workers.store import Done, Folder, ModelFolder, Store
 
 ModelSpec = MemberSpec | BierSpec | BaselineSpec
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.errors import CorruptFileError
-from workers.files import FileRecord
-from workers.parquet import read_table
-from workers.store import Done, Folder
+from muster.workers.errors import CorruptFileError
+from muster.workers.files import FileRecord
+from muster.workers.parquet import read_table
+from muster.workers.store import Done, Folder
 
 Float32 = npt.NDArray[np.float32]
 VECTORS = "vectors.parquet"

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from workers.pixels import cache_folder
-from workers.store import Store
+from muster.workers.pixels import cache_folder
+from muster.workers.store import Store
 
 SCRATCH = "muster-pack-"
 PART = "muster-part-"

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orchestrator.plots import GRID, MUTED, our_style, saved
+from muster.orchestrator.plots import GRID, MUTED, our_style, saved
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only who draws pays for it
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.asks import Ask
-from orchestrator.reproduce_spec import ReproduceOptions, make_ask
-from orchestrator.tables import TABLES, Place
+from muster.orchestrator.asks import Ask
+from muster.orchestrator.reproduce_spec import ReproduceOptions, make_ask
+from muster.orchestrator.tables import TABLES, Place
 
 #: The table that has a data set's ResNet-18 ensemble.
 TABLE_OF = {"inshop": "dreml-table2", "vehicleid": "dreml-table3"}

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.asks import Ask, Got
-from orchestrator.figures import canvas
-from orchestrator.figures.ensembles import ask_for
-from orchestrator.figures.sheet import Sheet, drawable, listed, note_of, write
-from orchestrator.plots import MUTED, percent
-from orchestrator.reproduce_spec import ReproduceOptions
-from workers.store import Store
+from muster.orchestrator.asks import Ask, Got
+from muster.orchestrator.figures import canvas
+from muster.orchestrator.figures.ensembles import ask_for
+from muster.orchestrator.figures.sheet import Sheet, drawable, listed, note_of, write
+from muster.orchestrator.plots import MUTED, percent
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.workers.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

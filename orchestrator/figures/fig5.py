@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.asks import Ask, Got
-from orchestrator.figures import canvas, similarities
-from orchestrator.figures.ensembles import ask_for
-from orchestrator.figures.sheet import Sheet, drawable, listed, note_of, write
-from orchestrator.figures.similarities import BINS, EDGES, Float32
-from orchestrator.figures.vectors import ensemble_vectors
-from orchestrator.plots import percent
-from orchestrator.reproduce_spec import ReproduceOptions
-from workers.store import Store
+from muster.orchestrator.asks import Ask, Got
+from muster.orchestrator.figures import canvas, similarities
+from muster.orchestrator.figures.ensembles import ask_for
+from muster.orchestrator.figures.sheet import Sheet, drawable, listed, note_of, write
+from muster.orchestrator.figures.similarities import BINS, EDGES, Float32
+from muster.orchestrator.figures.vectors import ensemble_vectors
+from muster.orchestrator.plots import percent
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.workers.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.asks import Ask, Got
-from orchestrator.evaluate import protocol_of
-from orchestrator.figures import canvas, similarities
-from orchestrator.figures.ensembles import ask_for, table_flags
-from orchestrator.figures.sheet import Sheet, drawable, note_of, write
-from orchestrator.figures.similarities import Float32, Int64
-from orchestrator.figures.vectors import ensemble_vectors, images_of
-from orchestrator.plots import INK, MUTED, percent
-from orchestrator.reproduce_spec import ReproduceOptions
-from workers.protocol import Protocol
-from workers.rng import permutation
-from workers.store import Store
+from muster.orchestrator.asks import Ask, Got
+from muster.orchestrator.evaluate import protocol_of
+from muster.orchestrator.figures import canvas, similarities
+from muster.orchestrator.figures.ensembles import ask_for, table_flags
+from muster.orchestrator.figures.sheet import Sheet, drawable, note_of, write
+from muster.orchestrator.figures.similarities import Float32, Int64
+from muster.orchestrator.figures.vectors import ensemble_vectors, images_of
+from muster.orchestrator.plots import INK, MUTED, percent
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.workers.protocol import Protocol
+from muster.workers.rng import permutation
+from muster.workers.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,8 +173,8 @@ def _thumbnails(store: Store, got: Got, rows: Int64) -> dict[int, np.ndarray]:
     """What the networks see of the images, uint8 [side, side, 3], by row of the split's table."""
     from PIL import Image
 
-    from workers.augment import view_batch
-    from workers.member import open_images
+    from muster.workers.augment import view_batch
+    from muster.workers.member import open_images
 
     target = got.target("test")
     pack, part = open_images(store, target.images)

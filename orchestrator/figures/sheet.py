@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.asks import Got
-from workers.errors import MusterError
-from workers.store import Store, to_json
+from muster.orchestrator.asks import Got
+from muster.workers.errors import MusterError
+from muster.workers.store import Store, to_json
 
 CAPTIONS = "captions.json"
 Row = Mapping[str, Any]

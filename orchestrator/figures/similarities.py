@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from workers.rng import permutation
+from muster.workers.rng import permutation
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

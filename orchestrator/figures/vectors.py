@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.asks import Got
-from orchestrator.evaluate import all_vectors
-from orchestrator.resources import parse_bytes
-from workers.errors import CorruptFileError
-from workers.pixels import Part, read_index
-from workers.store import Store
+from muster.orchestrator.asks import Got
+from muster.orchestrator.evaluate import all_vectors
+from muster.orchestrator.resources import parse_bytes
+from muster.workers.errors import CorruptFileError
+from muster.workers.pixels import Part, read_index
+from muster.workers.store import Store
 
 
 @contextmanager

@@ -1,1 +1,5 @@
-"""The name under which muster is started: `muster`, or `python -m muster`. It imports nothing by itself."""
+"""Trains ensembles of image embeddings on a Ray cluster.
+
+The packages are muster.orchestrator, which decides, muster.workers, which computes in one process, and muster.cluster,
+which reaches Ray. This one imports none of them: workers must not load Ray, nor deciding processes torch.
+"""

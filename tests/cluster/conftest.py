@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import jobs, local
+from muster.cluster import jobs, local
 
 
 @pytest.fixture(scope="package")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import address, dashboard, jobs, local
-from cluster.errors import ClusterError, UnreachableError
+from muster.cluster import address, dashboard, jobs, local
+from muster.cluster.errors import ClusterError, UnreachableError
 
 
 def test_without_a_token_the_api_answers_401(head: local.LocalHead) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster import environment, launch
+from muster.cluster import environment, launch
 
 HARMFUL = {
     "RAY_ADDRESS": "192.0.2.1:6379",

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import jobs, local
-from cluster.errors import HeadDiedError
+from muster.cluster import jobs, local
+from muster.cluster.errors import HeadDiedError
 
 USER = """
 import sys, time
-from cluster import local
-from cluster.jobs import connect
+from muster.cluster import local
+from muster.cluster.jobs import connect
 with local.used(lambda: None, 1):
     connect("auto").submit("exec sleep 8", "work-1", {})
     print("submitted", flush=True)

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cluster import follow, jobs, local
-from cluster.errors import ClusterError, UnreachableError
+from muster.cluster import follow, jobs, local
+from muster.cluster.errors import ClusterError, UnreachableError
 
 
 def test_a_job_carries_code_and_variables_and_its_lines_come_back(cluster: jobs.Jobs, tmp_path: Path) -> None:

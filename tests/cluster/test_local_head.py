@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cluster import jobs, launch, local, procs
-from cluster.errors import ClusterError
+from muster.cluster import jobs, launch, local, procs
+from muster.cluster.errors import ClusterError
 
 SMALL_STORE = 100 * 2**20
 LOOPBACK_HEX = {
@@ -56,9 +56,7 @@ def test_a_head_outlives_its_starter_beside_another_and_stops_without_a_trace(
     head: local.LocalHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MUSTER_STATE_DIR", str(tmp_path))
-    code = (
-        f"from cluster import local; local.start(num_cpus=1, num_gpus=0, object_store_memory={SMALL_STORE})"
-    )
+    code = f"from muster.cluster import local; local.start(num_cpus=1, num_gpus=0, object_store_memory={SMALL_STORE})"
     # With pipes: a head that held on to them would keep `run` waiting for ever.
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=100)
     second = local.find()

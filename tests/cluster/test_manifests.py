@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cluster import jobs
+from muster.cluster import jobs
 
 MANIFESTS = Path(jobs.__file__).parent / "manifests"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.text import printable, without_colours
+from muster.cluster.text import printable, without_colours
 
 
 @pytest.mark.parametrize(

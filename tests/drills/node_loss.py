@@ -18,14 +18,14 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from orchestrator.driver import Driver
-from orchestrator.events import Event
-from orchestrator.plan import make_plan, prepare
-from orchestrator.search import search
-from orchestrator.search_spec import load_search
-from orchestrator.spec import load
+from muster.orchestrator.driver import Driver
+from muster.orchestrator.events import Event
+from muster.orchestrator.plan import make_plan, prepare
+from muster.orchestrator.search import search
+from muster.orchestrator.search_spec import load_search
+from muster.orchestrator.spec import load
+from muster.workers.store import Store
 from tests.orchestrator.searches import DS, WINDOW
-from workers.store import Store
 
 MEMORY = 80 * 2**20
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from muster.workers.task import ModelSpec
 from tests.cli import Muster
 from tests.frozen import made
 from tests.frozen.record import ARCHIVE, FROZEN, differences
 from tests.frozen.surface import surface
-from workers.task import ModelSpec
 
 RECORDED: dict[str, Any] = json.loads(FROZEN.read_text())
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import ray
 
-from orchestrator.fleet import NAMESPACE, Fleet, FleetSettings
-from orchestrator.search import hunt
-from orchestrator.search_plan import SearchPlan, prepare_all, schedule_of
-from orchestrator.search_record import Record
-from orchestrator.search_spec import load_search
-from workers.store import Done, Store
-from workers.vectors import write_vectors
+from muster.orchestrator.fleet import NAMESPACE, Fleet, FleetSettings
+from muster.orchestrator.search import hunt
+from muster.orchestrator.search_plan import SearchPlan, prepare_all, schedule_of
+from muster.orchestrator.search_record import Record
+from muster.orchestrator.search_spec import load_search
+from muster.workers.store import Done, Store
+from muster.workers.vectors import write_vectors
 
 TRIALS = 50
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import local
+from muster.cluster import local
 from tests.cli import Muster
 from tests.orchestrator.searches import tiny_members
 

@@ -50,7 +50,10 @@ def launched(odd_folder: Path, flags: list[str]) -> Ran:
     """A launch of a clone in that folder, by an environment that lies there too, with its HOME and store there."""
     clone, environment = odd_folder / "clone", odd_folder / "environment"
     shutil.copytree(
-        ROOT, clone, ignore=shutil.ignore_patterns(".venv", ".git", "store", "docs", "tests", ".*cache")
+        ROOT,
+        clone,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(".venv", ".git", "store", "docs", "tests", ".*cache"),
     )
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     site = next(environment.glob("lib/python3*/site-packages"))
@@ -59,7 +62,7 @@ def launched(odd_folder: Path, flags: list[str]) -> Ran:
     home = odd_folder / "home of mine"
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
-    env = {**kept, **HOSTILE, "HOME": str(home), "PYTHONPATH": f"{clone}:{clone / 'src'}", "COLUMNS": "80"}
+    env = {**kept, **HOSTILE, "HOME": str(home), "PYTHONPATH": str(clone / "src"), "COLUMNS": "80"}
     command = [environment / "bin/python", "-m", "muster", *flags, "--L", "1", "--name", "odd", "--json"]
     done = subprocess.run(
         [UV, "run", "--no-project", "--", *map(str, command), "--storage", odd_folder / "the store"],

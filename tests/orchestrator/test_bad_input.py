@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator.spec import load, to_dict
+from muster.orchestrator.spec import load, to_dict
+from muster.workers.backbones import build
+from muster.workers.files import Files
+from muster.workers.store import RunFolder
 from tests.cli import Muster, Ran
-from workers.backbones import build
-from workers.files import Files
-from workers.store import RunFolder
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from muster.workers.store import Store
 from tests.cli import Muster
-from workers.store import Store
 
 BATCH = ("--P", 4, "--K", 2, "--dim", 8, "--epochs", 2, "--set", "baseline.lr=0.001")
 
@@ -111,6 +111,6 @@ def test_without_the_library_its_extra_is_named_before_anything_starts(
     (tmp_path / "hide" / "sitecustomize.py").write_text(hide)
     bare = Muster({**muster_without_cluster.env, "PYTHONPATH": str(tmp_path / "hide")})
     ran = bare("launch", "baseline", "--loss", "proxynca", "--storage", tmp_path / "s", code=2)
-    assert "pip install 'muster[baselines]'" in ran.err
+    assert "pip install '.[baselines]' in muster's checkout" in ran.err
     assert "Ray" not in ran.err
     assert not (tmp_path / "s").exists()

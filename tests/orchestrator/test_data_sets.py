@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from muster.workers.datasets import NAMES
 from tests.cli import Muster
 from tests.workers.datasets import copies
-from workers.datasets import NAMES
 
 
 @pytest.fixture(scope="module")

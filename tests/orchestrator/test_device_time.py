@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.device_time import device_time, taken
-from orchestrator.plan import Plan
-from orchestrator.resources import Resources
-from orchestrator.search_plan import SearchCost
+from muster.orchestrator.device_time import device_time, taken
+from muster.orchestrator.plan import Plan
+from muster.orchestrator.resources import Resources
+from muster.orchestrator.search_plan import SearchCost
+from muster.workers.store import Store
 from tests.workers.members import task_for
-from workers.store import Store
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import local
-from cluster.jobs import Jobs, connect
-from orchestrator.submit import job_settings
+from muster.cluster import local
+from muster.cluster.jobs import Jobs, connect
+from muster.orchestrator.submit import job_settings
 from tests.cli import Muster
 
 LOOK = """

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.asks import Got
-from orchestrator.figures import fig3, fig4, fig5, fig6, similarities
-from orchestrator.figures.sheet import captions
-from orchestrator.figures.similarities import BINS, EDGES
-from orchestrator.reproduce_spec import ReproduceOptions
-from orchestrator.targets import TARGETS
+from muster.orchestrator.asks import Got
+from muster.orchestrator.figures import fig3, fig4, fig5, fig6, similarities
+from muster.orchestrator.figures.sheet import captions
+from muster.orchestrator.figures.similarities import BINS, EDGES
+from muster.orchestrator.reproduce_spec import ReproduceOptions
+from muster.orchestrator.targets import TARGETS
+from muster.workers.errors import MusterError
+from muster.workers.protocol import Protocol
+from muster.workers.store import Store
 from tests.orchestrator.made_ensembles import concatenation, labels_of, made_ensemble
-from workers.errors import MusterError
-from workers.protocol import Protocol
-from workers.store import Store
 
 FOLDER = "runs/try/figures/one"
 FIGURES: dict[str, Any] = {"dreml-fig3": fig3, "dreml-fig4": fig4, "dreml-fig5": fig5, "dreml-fig6": fig6}

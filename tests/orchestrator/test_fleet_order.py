@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from orchestrator.fleet import Fleet, FleetSettings
-from orchestrator.work import Work
+from muster.orchestrator.fleet import Fleet, FleetSettings
+from muster.orchestrator.work import Work
+from muster.workers.store import Store
+from muster.workers.task import MemberTask
 from tests.workers.members import task_for
-from workers.store import Store
-from workers.task import MemberTask
 
 
 class Watched(Fleet.__ray_metadata__.modified_class):  # type: ignore[attr-defined, misc]

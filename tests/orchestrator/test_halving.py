@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from orchestrator.budget import Budget, Purse
-from orchestrator.halving import Halving, Schedule, Verdict, flat, make_schedule, rung_for_half
+from muster.orchestrator.budget import Budget, Purse
+from muster.orchestrator.halving import Halving, Schedule, Verdict, flat, make_schedule, rung_for_half
 
 
 def a_race(trials: Iterable[int], *rungs: int) -> Halving:

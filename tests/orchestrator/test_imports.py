@@ -11,22 +11,22 @@ import pytest
 #: Processes that must stay light, by the modules they run.
 LIGHT = {
     "command line": [
-        "orchestrator.cli",
-        "orchestrator.attach",
-        "orchestrator.preview",
-        "orchestrator.results",
+        "muster.orchestrator.cli",
+        "muster.orchestrator.attach",
+        "muster.orchestrator.preview",
+        "muster.orchestrator.results",
     ],
     "driver of a launch": [
-        "orchestrator.job",
-        "orchestrator.launch",
-        "orchestrator.driver",
-        "orchestrator.report",
+        "muster.orchestrator.job",
+        "muster.orchestrator.launch",
+        "muster.orchestrator.driver",
+        "muster.orchestrator.report",
     ],
-    "driver of a search": ["orchestrator.search", "orchestrator.search_answer"],
-    "driver of a reproduction": ["orchestrator.reproduce", "orchestrator.reproduce_answer"],
-    "fleet": ["orchestrator.fleet"],
-    "trial": ["orchestrator.trial", "orchestrator.prefixes"],
-    "gather task": ["orchestrator.gather"],
+    "driver of a search": ["muster.orchestrator.search", "muster.orchestrator.search_answer"],
+    "driver of a reproduction": ["muster.orchestrator.reproduce", "muster.orchestrator.reproduce_answer"],
+    "fleet": ["muster.orchestrator.fleet"],
+    "trial": ["muster.orchestrator.trial", "muster.orchestrator.prefixes"],
+    "gather task": ["muster.orchestrator.gather"],
 }
 
 

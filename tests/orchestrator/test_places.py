@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.places import check_places, places
+from muster.orchestrator.places import check_places, places
+from muster.workers.errors import UsageError
+from muster.workers.store import Store
 from tests.cli import Muster
-from workers.errors import UsageError
-from workers.store import Store
 
 #: Folders below which nothing can be made, by anybody: one is no folder, the other the kernel's.
 DEAD = ["/etc/passwd", "/proc"]

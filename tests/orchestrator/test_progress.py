@@ -10,9 +10,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from orchestrator.events import event
-from orchestrator.plots import duration
-from orchestrator.progress import Progress, print_curve, print_plan
+from muster.orchestrator.events import event
+from muster.orchestrator.plots import duration
+from muster.orchestrator.progress import Progress, print_curve, print_plan
 
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 LONG = "words " * 40 + "/a/path/without/any/blank" * 8

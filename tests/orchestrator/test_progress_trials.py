@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.events import Event, event
-from orchestrator.progress import Progress
+from muster.orchestrator.events import Event, event
+from muster.orchestrator.progress import Progress
 from tests.orchestrator.test_progress import Clock, a_console, drawn, printed, training, widest
 
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from orchestrator.published import PUBLISHED, cell
-from orchestrator.tables import TABLES, places
+from muster.orchestrator.published import PUBLISHED, cell
+from muster.orchestrator.tables import TABLES, places
 
 #: DREML, Table 1, as printed: CUB R@1, 2, 4, 8, NMI, then Cars the same.
 TABLE_1 = """

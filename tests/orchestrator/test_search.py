@@ -123,7 +123,7 @@ def test_a_killed_driver_is_resumed_to_the_same_table(
 ) -> None:
     process = muster.start(*search, "--storage", tmp_path, "--name", "orphan")
     until(lambda: len(trained(tmp_path)) >= 4, 120)
-    for driver in processes(muster, "orchestrator.job search"):
+    for driver in processes(muster, "muster.orchestrator.job search"):
         driver.kill()
     process.communicate(timeout=120)
     assert process.returncode == 1
@@ -257,4 +257,4 @@ def test_optuna_that_is_not_installed_is_named_with_its_extra(refused: Callable[
     if __import__("importlib.util").util.find_spec("optuna"):
         pytest.skip("optuna is installed here")
     ran = refused("--val-classes", 40, "--D", "12..50", "--algorithm", "optuna", "--scheduler", "asha")
-    assert "muster[optuna]" in ran.err
+    assert "pip install '.[optuna]' in muster's checkout" in ran.err

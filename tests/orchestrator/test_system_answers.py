@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.complaints import explained
-from orchestrator.job import EXIT_ENDED
-from orchestrator.spec import load
+from muster.orchestrator.complaints import explained
+from muster.orchestrator.job import EXIT_ENDED
+from muster.orchestrator.spec import load
+from muster.workers.errors import UsageError
+from muster.workers.quantities import bytes_text
 from tests.cli import MUSTER, Muster, Ran
-from workers.errors import UsageError
-from workers.quantities import bytes_text
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def shell(muster: Muster, line: str, cwd: Path | None = None, **more: str) -> Ran:
@@ -203,31 +205,50 @@ def test_a_configuration_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         load(config, {"method": "dreml"}, [])
 
 
-@pytest.mark.parametrize("module", ["muster", "orchestrator.cli"])
+@pytest.mark.parametrize("module", ["muster", "muster.orchestrator.cli", "orchestrator.cli"])
 def test_the_command_line_can_be_run_as_a_module(
     muster_without_cluster: Muster, tmp_path: Path, module: str
 ) -> None:
     line = f'"{sys.executable}" -m {module} runs --storage {tmp_path}'
-    assert shell(muster_without_cluster, line).out == f"0 runs in {tmp_path}\n"
-    assert shell(muster_without_cluster, f"{line} --nonsense").code == 2
+    assert shell(muster_without_cluster, line, ROOT).out == f"0 runs in {tmp_path}\n"
+    assert shell(muster_without_cluster, f"{line} --nonsense", ROOT).code == 2
 
 
 @pytest.mark.parametrize("name", ["workers", "cluster", "orchestrator"])
-@pytest.mark.parametrize("package", [True, False])
-def test_a_foreign_module_that_hides_ours_is_named(
-    muster_without_cluster: Muster, tmp_path: Path, name: str, package: bool
+def test_a_foreign_module_of_a_common_name_hides_nothing_of_ours(
+    muster_without_cluster: Muster, tmp_path: Path, name: str
 ) -> None:
-    if package:
-        (tmp_path / name).mkdir()
-    (tmp_path / (f"{name}/__init__.py" if package else f"{name}.py")).write_text(
-        "raise SystemExit('not ours')\n"
-    )
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')\n")
+    env = {**muster_without_cluster.env, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    assert Muster(env)("runs", "--storage", tmp_path).out == f"0 runs in {tmp_path}\n"
+
+
+def test_a_checkout_without_its_links_is_refused_with_the_cure(tmp_path: Path) -> None:
+    """As git leaves it on a disk without links: a small file with the link's target in it."""
+    package = shutil.copytree(ROOT / "src/muster", tmp_path / "muster", symlinks=True)
+    (package / "workers").unlink()
+    (package / "workers").write_text("../../workers")
     for flags in ([], ["--json"]):
-        env = {**muster_without_cluster.env, "PYTHONPATH": str(tmp_path)}
-        ran = Muster(env)("runs", "--storage", tmp_path, *flags, code=2)
-        assert f"{tmp_path / name}" in ran.err
-        assert f"hides muster's own package {name}. Take {tmp_path} off PYTHONPATH" in ran.err
-        assert not flags or ran.document["exit_code"] == 2
+        done = subprocess.run(
+            [sys.executable, "-m", "muster", "runs", *flags],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert f"without its links: {package / 'orchestrator'}" in done.stderr  # it leads nowhere from here
+        assert "git clone -c core.symlinks=true" in done.stderr
+        assert not flags or json.loads(done.stdout)["exit_code"] == 2
+
+
+def test_a_part_of_muster_can_t_be_imported_by_its_bare_name() -> None:
+    """It would be there twice, and its errors would not be those that muster catches."""
+    for name in ("orchestrator", "workers", "cluster"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert f"ImportError: this is a part of muster: import muster.{name}" in done.stderr
 
 
 # Names and messages from elsewhere.

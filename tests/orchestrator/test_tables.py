@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from orchestrator.asks import Got
-from orchestrator.relaunch import launch_command
-from orchestrator.reproduce_spec import ReproduceOptions, launch_request, root_of
-from orchestrator.spec import LaunchRequest
-from orchestrator.table_files import blocks
-from orchestrator.table_rows import table_answer
-from orchestrator.tables import TABLES
-from orchestrator.targets import each_target, load_options
+from muster.orchestrator.asks import Got
+from muster.orchestrator.relaunch import launch_command
+from muster.orchestrator.reproduce_spec import ReproduceOptions, launch_request, root_of
+from muster.orchestrator.spec import LaunchRequest
+from muster.orchestrator.table_files import blocks
+from muster.orchestrator.table_rows import table_answer
+from muster.orchestrator.tables import TABLES
+from muster.orchestrator.targets import each_target, load_options
+from muster.workers.errors import UsageError
+from muster.workers.model import Recipe
+from muster.workers.store import Store
 from tests.cli import Muster
 from tests.workers.datasets import copies
-from workers.errors import UsageError
-from workers.model import Recipe
-from workers.store import Store
 
 #: Means and deviations of DREML's code (color_lib), RGB.
 STATISTICS = {

@@ -11,8 +11,8 @@ import pyarrow.fs as pafs
 import pytest
 import torch
 
+from muster.workers.store import Store
 from tests.conftest import write_classes
-from workers.store import Store
 
 torch.set_num_threads(1)
 

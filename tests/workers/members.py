@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from muster.workers.datasets import ImageFolder
+from muster.workers.member import run_member
+from muster.workers.packing import build_pack
+from muster.workers.store import Store
+from muster.workers.task import Images, MemberTask, Target
+from muster.workers.vectors import read_vectors
 from tests.workers.samples import CPU, VIEW, small_recipe, small_spec
-from workers.datasets import ImageFolder
-from workers.member import run_member
-from workers.packing import build_pack
-from workers.store import Store
-from workers.task import Images, MemberTask, Target
-from workers.vectors import read_vectors
 
 
 def task_for(store: Store, images: Path, **changes: Any) -> MemberTask:

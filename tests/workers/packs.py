@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from workers.datasets import ImageFolder, Item
-from workers.packing import build_pack, find_pack
-from workers.pixels import PackIndex
-from workers.store import Store
+from muster.workers.datasets import ImageFolder, Item
+from muster.workers.packing import build_pack, find_pack
+from muster.workers.pixels import PackIndex
+from muster.workers.store import Store
 
 RESIZE = "squash:20"
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from muster.workers import backbones
+from muster.workers.embed import embed
+from muster.workers.fit import trained_weights
+from muster.workers.model import EMBEDDING_VERSION, TRAINING_VERSION, Recipe
 from tests.workers.samples import CPU, VIEW, small_recipe, small_spec, synthetic_pack, train
-from workers import backbones
-from workers.embed import embed
-from workers.fit import trained_weights
-from workers.model import EMBEDDING_VERSION, TRAINING_VERSION, Recipe
 
 FILE = Path(__file__).with_name("golden.json")
 #: Between them they use every branch of the recipe that changes what is computed.

@@ -7,11 +7,21 @@ import pytest
 import torch
 from torchvision.transforms import functional as TF
 
+from muster.workers import augment
+from muster.workers.augment import (
+    ANGLE,
+    FLIP,
+    LEFT,
+    TOP,
+    ToFloat,
+    centre_crops,
+    distort,
+    epoch_draws,
+    random_crops,
+)
+from muster.workers.pixels import Int64, Uint8
+from muster.workers.rng import Float64
 from tests.workers.samples import CPU, VIEW, pack_of, small_recipe
-from workers import augment
-from workers.augment import ANGLE, FLIP, LEFT, TOP, ToFloat, centre_crops, distort, epoch_draws, random_crops
-from workers.pixels import Int64, Uint8
-from workers.rng import Float64
 
 SHAPES = [(20, 20), (20, 31), (44, 20), (16, 16), (9, 30), (30, 9), (7, 7), (1, 3), (17, 16)]
 IMAGES = [

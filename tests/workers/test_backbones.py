@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from muster.workers import backbones
+from muster.workers.backbones import QuarterPool, build, names, read_state, state_digest
+from muster.workers.errors import UsageError
 from tests.workers.samples import same_tensors
-from workers import backbones
-from workers.backbones import QuarterPool, build, names, read_state, state_digest
-from workers.errors import UsageError
 
 
 def conv4_state() -> dict[str, torch.Tensor]:

@@ -11,20 +11,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from muster.workers import backbones
+from muster.workers.baseline import MetricLoss, fit_baseline
+from muster.workers.baseline_settings import BaselineSettings, BaselineSpec
+from muster.workers.bier_fit import network_weights
+from muster.workers.checkpoint import Checkpoint
+from muster.workers.embed import embed
+from muster.workers.errors import DivergedError
+from muster.workers.member import load_network, open_images
+from muster.workers.model import InputRecipe
+from muster.workers.pixels import Part, read_index
+from muster.workers.store import Store
+from muster.workers.vectors import read_vectors
 from tests.workers.members import run, task_for, weights_of
 from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack
-from workers import backbones
-from workers.baseline import MetricLoss, fit_baseline
-from workers.baseline_settings import BaselineSettings, BaselineSpec
-from workers.bier_fit import network_weights
-from workers.checkpoint import Checkpoint
-from workers.embed import embed
-from workers.errors import DivergedError
-from workers.member import load_network, open_images
-from workers.model import InputRecipe
-from workers.pixels import Part, read_index
-from workers.store import Store
-from workers.vectors import read_vectors
 
 PACK = synthetic_pack()
 PART = PACK.index.part()

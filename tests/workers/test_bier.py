@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from workers import backbones
-from workers.bier import (
+from muster.workers import backbones
+from muster.workers.bier import (
     BierSettings,
     Learners,
     boosted_loss,

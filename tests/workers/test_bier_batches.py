@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from workers.bier import BierSettings
-from workers.bier_batches import LabelBatches
+from muster.workers.bier import BierSettings
+from muster.workers.bier_batches import LabelBatches
 
 
 def made(counts, P=4, K=2, seed=0, world_size=1):

@@ -12,16 +12,16 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import spawn
 
+from muster.workers.bier_fit import fit_bier, network_weights
+from muster.workers.bier_settings import BierSettings, BierSpec
+from muster.workers.checkpoint import Checkpoint
+from muster.workers.errors import DivergedError
+from muster.workers.model import InputRecipe
+from muster.workers.store import Store
+from muster.workers.task import MemberTask
+from muster.workers.team import Team
 from tests.workers.members import result, run, same_result, task_for
 from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack
-from workers.bier_fit import fit_bier, network_weights
-from workers.bier_settings import BierSettings, BierSpec
-from workers.checkpoint import Checkpoint
-from workers.errors import DivergedError
-from workers.model import InputRecipe
-from workers.store import Store
-from workers.task import MemberTask
-from workers.team import Team
 
 PACK = synthetic_pack(classes=6, each=5)
 PART = PACK.index.part()
@@ -152,7 +152,7 @@ def test_a_killed_model_goes_on_from_the_newest_checkpoint_of_any_attempt(store:
 
     folder.distrust()
     store.files.delete_folder(folder.attempts)
-    from workers.member import run_member
+    from muster.workers.member import run_member
 
     with pytest.raises(KilledError):
         run_member(store, task, "first", CPU, report=dies, team=Team(checkpoint_steps=EVERY))

@@ -16,9 +16,17 @@ from torch import nn
 from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from workers.batchnorm import convert, freeze
-from workers.bier import Bier, BierSettings, BierStep, Learners, boosted_loss, build_bier, parameter_groups
-from workers.bier_batches import LabelBatches
+from muster.workers.batchnorm import convert, freeze
+from muster.workers.bier import (
+    Bier,
+    BierSettings,
+    BierStep,
+    Learners,
+    boosted_loss,
+    build_bier,
+    parameter_groups,
+)
+from muster.workers.bier_batches import LabelBatches
 
 SIZES = (6, 10, 16)
 STRONG = {"lambda_div": 0.1, "lambda_weight": 1.0}  # so that no term hides behind another

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from muster.workers.checkpoint import KEPT, Checkpoint, newest_checkpoint, save_checkpoint
+from muster.workers.store import ModelFolder, Store
 from tests.workers.samples import same_tensors
-from workers.checkpoint import KEPT, Checkpoint, newest_checkpoint, save_checkpoint
-from workers.store import ModelFolder, Store
 
 
 @pytest.fixture

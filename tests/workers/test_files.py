@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import CorruptFileError, StoreError
-from workers.files import FileRecord, Files
+from muster.workers.errors import CorruptFileError, StoreError
+from muster.workers.files import FileRecord, Files
 
 DATA = bytes(range(256)) * 64
 

@@ -10,6 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from muster.workers import backbones
+from muster.workers.checkpoint import Checkpoint
+from muster.workers.embed import embed
+from muster.workers.errors import DivergedError, UsageError
+from muster.workers.fit import _batch_slices, _capped, _Member, fit, trained_weights
+from muster.workers.losses import identity_proxy_loss
+from muster.workers.model import Recipe
+from muster.workers.pixels import Part
 from tests.workers.samples import (
     CPU,
     VIEW,
@@ -20,14 +28,6 @@ from tests.workers.samples import (
     synthetic_pack,
     train,
 )
-from workers import backbones
-from workers.checkpoint import Checkpoint
-from workers.embed import embed
-from workers.errors import DivergedError, UsageError
-from workers.fit import _batch_slices, _capped, _Member, fit, trained_weights
-from workers.losses import identity_proxy_loss
-from workers.model import Recipe
-from workers.pixels import Part
 
 PACK = synthetic_pack()
 PART = PACK.index.part()

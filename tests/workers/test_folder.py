@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.datasets import ImageFolder, open_data_set
-from workers.errors import UsageError
+from muster.workers.datasets import ImageFolder, open_data_set
+from muster.workers.errors import UsageError
 
 CLASSES = [f"class {number:02d}" for number in range(8)]
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from workers.datasets import Glyphs, open_data_set
-from workers.datasets.glyphs import CLASSES_PER_SPLIT, FACES
+from muster.workers.datasets import Glyphs, open_data_set
+from muster.workers.datasets.glyphs import CLASSES_PER_SPLIT, FACES
 
 
 def test_each_split_has_200_characters_in_16_faces_and_they_share_none() -> None:

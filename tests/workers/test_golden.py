@@ -11,8 +11,8 @@ import json
 
 import pytest
 
+from muster.workers.model import EMBEDDING_VERSION, TRAINING_VERSION
 from tests.workers.record_golden import FILE, RECIPES, compute
-from workers.model import EMBEDDING_VERSION, TRAINING_VERSION
 
 GOLDEN = json.loads(FILE.read_text())
 TOLERANCE = 1e-4

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.datasets import ImageFolder, Item
-from workers.datasets.base import read_rgb
+from muster.workers.datasets import ImageFolder, Item
+from muster.workers.datasets.base import read_rgb
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.linspace(0, 255, 40 * 30 * 3).reshape(30, 40, 3).astype(np.uint8)

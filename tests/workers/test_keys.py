@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from muster.workers.datasets import ImageFolder
+from muster.workers.model import TRAINING_VERSION, MemberSpec, Recipe, TestView, embedding_digest
+from muster.workers.packing import build_pack
+from muster.workers.pixels import Part
+from muster.workers.store import Store
 from tests.workers.samples import VIEW, pack_of, small_recipe, small_spec, synthetic_pack
-from workers.datasets import ImageFolder
-from workers.model import TRAINING_VERSION, MemberSpec, Recipe, TestView, embedding_digest
-from workers.packing import build_pack
-from workers.pixels import Part
-from workers.store import Store
 
 PACK = synthetic_pack(classes=6, each=2)
 PART = PACK.index.part()

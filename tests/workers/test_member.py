@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from muster.workers import member as member_module
+from muster.workers.checkpoint import newest_checkpoint
+from muster.workers.store import Store, to_json
+from muster.workers.task import missing, read_history
+from muster.workers.vectors import read_vectors
 from tests.workers.members import result, run, same_result, snapshot, task_for
 from tests.workers.samples import VIEW
-from workers import member as member_module
-from workers.checkpoint import newest_checkpoint
-from workers.store import Store, to_json
-from workers.task import missing, read_history
-from workers.vectors import read_vectors
 
 
 def test_a_member_is_trained_and_embedded_in_every_kind_of_store(root: str, images: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from muster.workers import packing
+from muster.workers.datasets import ImageFolder, Item
+from muster.workers.packing import build_pack, find_pack
+from muster.workers.pixels import ResizeRule
+from muster.workers.store import Store
 from tests.workers.packs import RESIZE, CountingFolder, build, packs
-from workers import packing
-from workers.datasets import ImageFolder, Item
-from workers.packing import build_pack, find_pack
-from workers.pixels import ResizeRule
-from workers.store import Store
 
 
 def test_the_same_files_are_found_again_without_decoding(image_folder: Path, store: Store) -> None:

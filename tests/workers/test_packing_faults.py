@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from muster.workers import packing, workshop
+from muster.workers.datasets import ImageFolder, Item
+from muster.workers.errors import BadImagesError, StoreError, UsageError
+from muster.workers.packing import bad_images, build_pack, find_pack
+from muster.workers.store import Store
 from tests.workers.packs import RESIZE, CountingFolder, build, packs
 from tests.workers.test_image_files import empty, text, truncated
-from workers import packing, workshop
-from workers.datasets import ImageFolder, Item
-from workers.errors import BadImagesError, StoreError, UsageError
-from workers.packing import bad_images, build_pack, find_pack
-from workers.store import Store
 
 
 def break_some(root: Path) -> dict[str, str]:
@@ -132,8 +132,8 @@ def test_an_interrupted_build_leaves_nothing_that_a_reader_trusts(
 
 LEAVE = """
 import os, sys
-from workers.store import Store
-from workers.workshop import scratch_folder
+from muster.workers.store import Store
+from muster.workers.workshop import scratch_folder
 with scratch_folder(Store(sys.argv[1])) as scratch:
     (scratch / "pixels.bin").write_bytes(b"half")
     os._exit(9)

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from muster.workers import packing, workshop
+from muster.workers.datasets import ImageFolder
+from muster.workers.errors import BadImagesError
+from muster.workers.packing import bad_images, build_pack
+from muster.workers.store import Store
 from tests.workers.packs import RESIZE, CountingFolder, build, packs
 from tests.workers.test_image_files import truncated
-from workers import packing, workshop
-from workers.datasets import ImageFolder
-from workers.errors import BadImagesError
-from workers.packing import bad_images, build_pack
-from workers.store import Store
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from workers.datasets import ImageFolder
-from workers.packing import build_pack
-from workers.store import Store
+from muster.workers.datasets import ImageFolder
+from muster.workers.packing import build_pack
+from muster.workers.store import Store
 data = ImageFolder(Path(sys.argv[2]))
 def progress(done, total):
     if done == 15:

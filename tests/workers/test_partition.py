@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from workers.partition import meta_classes
+from muster.workers.partition import meta_classes
 
 
 @pytest.mark.parametrize(

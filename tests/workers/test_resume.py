@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from muster.workers import backbones
+from muster.workers.checkpoint import Checkpoint
+from muster.workers.fit import trained_weights
+from muster.workers.model import MemberSpec
 from tests.workers.samples import same_tensors, small_recipe, small_spec, synthetic_pack, train
-from workers import backbones
-from workers.checkpoint import Checkpoint
-from workers.fit import trained_weights
-from workers.model import MemberSpec
 
 PACK = synthetic_pack()
 PART = PACK.index.part()

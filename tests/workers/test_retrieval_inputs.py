@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.errors import MusterError, UsageError
-from workers.retrieval import Protocol, leave_one_out, prefix_curve
+from muster.workers.errors import MusterError, UsageError
+from muster.workers.retrieval import Protocol, leave_one_out, prefix_curve
 
 
 def ensemble(n, dims, classes):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.rng import permutation, torch_seed, uniforms
+from muster.workers.rng import permutation, torch_seed, uniforms
 
 NAMES = ("augment", 7, 12, 3)
 

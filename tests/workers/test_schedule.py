@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from muster.workers.model import Recipe
+from muster.workers.schedule import learning_rate
 from tests.workers.samples import small_recipe
-from workers.model import Recipe
-from workers.schedule import learning_rate
 
 Make = Callable[[torch.optim.Optimizer], Any]
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from workers.errors import CorruptFileError, DamagedRunError, UsageError
-from workers.files import FileRecord
-from workers.store import Done, ModelFolder, Store, new_attempt_id
+from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
+from muster.workers.files import FileRecord
+from muster.workers.store import Done, ModelFolder, Store, new_attempt_id
 
 DONE = Done({"attempts/one/weights": FileRecord.of(b"weights")}, {"attempt": "one", "seconds": 1.5})
 

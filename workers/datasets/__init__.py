@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workers.datasets.base import DataSet, Item, Split, Traits
-from workers.datasets.cars196 import Cars196
-from workers.datasets.cub200 import Cub200
-from workers.datasets.folder import ImageFolder
-from workers.datasets.glyphs import Glyphs
-from workers.datasets.inshop import InShop
-from workers.datasets.published import Published
-from workers.datasets.sop import StanfordProducts
-from workers.datasets.vehicleid import VehicleId
-from workers.errors import UsageError
+from muster.workers.datasets.base import DataSet, Item, Split, Traits
+from muster.workers.datasets.cars196 import Cars196
+from muster.workers.datasets.cub200 import Cub200
+from muster.workers.datasets.folder import ImageFolder
+from muster.workers.datasets.glyphs import Glyphs
+from muster.workers.datasets.inshop import InShop
+from muster.workers.datasets.published import Published
+from muster.workers.datasets.sop import StanfordProducts
+from muster.workers.datasets.vehicleid import VehicleId
+from muster.workers.errors import UsageError
 
 __all__ = [
     "ALIASES", "NAMES", "PUBLISHED", "DataSet", "Glyphs", "ImageFolder", "Item", "Published", "Split", "Traits",

@@ -1,7 +1,7 @@
 """What a data set is to the rest of muster: lists of images with class names, and a way to read one image.
 
 A data set lists its splits without touching a pixel; `read` gives one image. Packing, resizing and
-checking are the pixel store's work (`workers.pixels`), the same for all data sets.
+checking are the pixel store's work (`muster.workers.pixels`), the same for all data sets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import IO, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from workers.errors import UsageError
-from workers.model import Triple
+from muster.workers.errors import UsageError
+from muster.workers.model import Triple
 
 
 @dataclass(frozen=True)

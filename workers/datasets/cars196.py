@@ -11,12 +11,12 @@ from functools import cached_property
 
 from PIL import Image
 
-from workers.datasets import cars_parquet
-from workers.datasets.base import Item, Split, Traits, read_rgb
-from workers.datasets.lists import Entry, Lists
-from workers.datasets.matlab import struct_rows
-from workers.datasets.published import About, Count, Published
-from workers.errors import UsageError
+from muster.workers.datasets import cars_parquet
+from muster.workers.datasets.base import Item, Split, Traits, read_rgb
+from muster.workers.datasets.lists import Entry, Lists
+from muster.workers.datasets.matlab import struct_rows
+from muster.workers.datasets.published import About, Count, Published
+from muster.workers.errors import UsageError
 
 #: Classes 1 to 98 train: DREML section 4, as in Song et al., CVPR 2016.
 LAST_TRAINED = 98

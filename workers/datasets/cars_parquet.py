@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.datasets.base import Split
-from workers.datasets.lists import Entry, Lists
-from workers.errors import UsageError
+from muster.workers.datasets.base import Split
+from muster.workers.datasets.lists import Entry, Lists
+from muster.workers.errors import UsageError
 
 CLASSES = 196
 KEPT_GROUPS = 3

@@ -5,9 +5,9 @@ Not Caltech-UCSD Birds 200 of 2010. `train_test_split.txt` divides the images of
 
 from __future__ import annotations
 
-from workers.datasets.base import Traits
-from workers.datasets.lists import Entry, Lists
-from workers.datasets.published import About, Count, Published
+from muster.workers.datasets.base import Traits
+from muster.workers.datasets.lists import Entry, Lists
+from muster.workers.datasets.published import About, Count, Published
 
 #: Classes 1 to 100 train: DREML section 4, as in Song et al., CVPR 2016.
 LAST_TRAINED = 100

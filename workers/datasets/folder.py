@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from workers.datasets.base import Item, Split, Traits, files_digest, read_rgb
-from workers.errors import UsageError
-from workers.names import is_text, no_text
+from muster.workers.datasets.base import Item, Split, Traits, files_digest, read_rgb
+from muster.workers.errors import UsageError
+from muster.workers.names import is_text, no_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from workers.datasets.base import Item, Split, Traits
-from workers.errors import UsageError
-from workers.rng import permutation, uniforms
+from muster.workers.datasets.base import Item, Split, Traits
+from muster.workers.errors import UsageError
+from muster.workers.rng import permutation, uniforms
 
 SIDE = 32
 CLASSES_PER_SPLIT = 200

@@ -6,10 +6,10 @@ benchmark uses the images of `img.zip`, 256 px, and not those in high resolution
 
 from __future__ import annotations
 
-from workers.datasets.base import Traits
-from workers.datasets.lists import Entry, Lists
-from workers.datasets.published import About, Count, Published
-from workers.errors import UsageError
+from muster.workers.datasets.base import Traits
+from muster.workers.datasets.lists import Entry, Lists
+from muster.workers.datasets.published import About, Count, Published
+from muster.workers.errors import UsageError
 
 LIST = "list_eval_partition.txt"
 COLUMNS = ("image_name", "item_id", "evaluation_status")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from workers.errors import UsageError
+from muster.workers.errors import UsageError
 
 #: Of each kind of mistake so many are named; all are counted.
 SHOWN = 10

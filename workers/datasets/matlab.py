@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from workers.datasets.lists import Lists
-from workers.errors import UsageError
+from muster.workers.datasets.lists import Lists
+from muster.workers.errors import UsageError
 
 
 def struct_rows(

@@ -15,9 +15,9 @@ from typing import ClassVar, NamedTuple
 
 from PIL import Image
 
-from workers.datasets.base import Item, Split, Traits, files_digest, read_rgb
-from workers.datasets.lists import Entry, Lists, counted
-from workers.errors import UsageError
+from muster.workers.datasets.base import Item, Split, Traits, files_digest, read_rgb
+from muster.workers.datasets.lists import Entry, Lists, counted
+from muster.workers.errors import UsageError
 
 
 class Count(NamedTuple):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workers.datasets.base import Traits
-from workers.datasets.lists import Entry, Lists
-from workers.datasets.published import About, Count, Published
+from muster.workers.datasets.base import Traits
+from muster.workers.datasets.lists import Entry, Lists
+from muster.workers.datasets.published import About, Count, Published
 
 COLUMNS = ("image_id", "class_id", "super_class_id", "path")
 FILES = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from workers.datasets.base import Traits
-from workers.datasets.lists import Entry, Lists
-from workers.datasets.published import About, Count, Published
-from workers.errors import UsageError
+from muster.workers.datasets.base import Traits
+from muster.workers.datasets.lists import Entry, Lists
+from muster.workers.datasets.published import About, Count, Published
+from muster.workers.errors import UsageError
 
 #: The test lists: their names in the papers, and how many vehicles they have.
 TEST_LISTS = {"small": 800, "medium": 1600, "large": 2400}

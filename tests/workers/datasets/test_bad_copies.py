@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from muster.workers.datasets import PUBLISHED, open_data_set
+from muster.workers.errors import UsageError
 from tests.workers.datasets import copies
-from workers.datasets import PUBLISHED, open_data_set
-from workers.errors import UsageError
 
 CUB = "CUB_200_2011"
 SOP = "Stanford_Online_Products"

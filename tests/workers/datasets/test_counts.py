@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from muster.workers.datasets import PUBLISHED, Published, open_data_set
+from muster.workers.datasets.lists import Entry
+from muster.workers.datasets.vehicleid import VehicleId
+from muster.workers.errors import UsageError
 from tests.workers.datasets import copies
-from workers.datasets import PUBLISHED, Published, open_data_set
-from workers.datasets.lists import Entry
-from workers.datasets.vehicleid import VehicleId
-from workers.errors import UsageError
 
 #: (data set, part, images, classes, where it is published)
 PUBLISHED_COUNTS = [

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from muster.workers.datasets import DataSet, Split, open_data_set
+from muster.workers.errors import BadImagesError
+from muster.workers.packing import bad_images, build_pack
+from muster.workers.pixels import open_pack
+from muster.workers.store import Store
 from tests.workers.datasets import copies
-from workers.datasets import DataSet, Split, open_data_set
-from workers.errors import BadImagesError
-from workers.packing import bad_images, build_pack
-from workers.pixels import open_pack
-from workers.store import Store
 
 
 def opened(name: str, root: Path, **how: str) -> tuple[DataSet, dict[str, Split]]:
