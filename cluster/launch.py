@@ -95,6 +95,7 @@ def head_settings(token_path: Path) -> dict[str, str]:
         **client_environment(token_path),
         # Names of files are UTF-8 to us; under a locale that is not, Python would take them for something else.
         "PYTHONUTF8": "1",
+        "MPLBACKEND": "agg",  # plots are files; another backend of the shell's may not even be there
         # By default SIGTERM waits up to 30 s for a busy node to drain. Who stops a head has decided.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }
@@ -102,7 +103,7 @@ def head_settings(token_path: Path) -> dict[str, str]:
 
 def temp_base() -> Path:
     """Where the folders of local heads are."""
-    return Path(os.environ.get("MUSTER_TEMP_DIR") or f"/tmp/muster-{os.getuid()}")
+    return Path(os.environ.get("MUSTER_TEMP_DIR", "").strip() or f"/tmp/muster-{os.getuid()}").expanduser()
 
 
 def make_home() -> Path:
@@ -147,7 +148,7 @@ def told(folder: Path, variable: str) -> Iterator[None]:
     except OSError as error:
         cause = error.strerror or str(error)
         if isinstance(error, FileExistsError | NotADirectoryError):
-            cause = "it is, or lies below, a file"
+            cause = "something that is no folder is in its way"
         raise ClusterError(
             f"cannot write to {folder}: {cause}. Free some space there, or set {variable} to a folder of your own.",
             exit_code=2,
@@ -194,12 +195,12 @@ def spawn(home: Path, token_path: Path, resources: Resources) -> tuple[subproces
     return process, f"http://{LOOPBACK}:{port}"
 
 
-def spawn_keeper(home: Path) -> None:
+def spawn_keeper(home: Path, settings: dict[str, str]) -> None:
     """Start the process that ends a head once nobody needs it: it outlives whoever started the head."""
     with (home / "keeper.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "muster.cluster.keeper", str(home)],
-            env={**os.environ, procs.MARK: str(home)},
+            [sys.executable, "-m", procs.KEEPER, str(home)],
+            env={**os.environ, **settings, procs.MARK: str(home)},
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=log,

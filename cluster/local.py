@@ -81,7 +81,7 @@ def start(
     """
     resources = launch.Resources(num_cpus, num_gpus, object_store_memory)
     with _locked():
-        head = _recorded() or _started(resources, timeout_s)
+        head = _recorded() or _started(resources, timeout_s, kept=True)
         if not head.kept:
             head = dataclasses.replace(head, kept=True)
             _write_record(head)
@@ -101,10 +101,7 @@ def used(starting: Callable[[], None], num_cpus: int | None = None) -> Iterator[
             head = _recorded()
             if head is None:
                 starting()
-                head = _started(resources, START_S)
-                head = dataclasses.replace(head, kept=False)
-                _write_record(head)
-                launch.spawn_keeper(Path(head.temp_dir))
+                head = _started(resources, START_S, kept=False)
             # Taken before the lock is let go: nobody can find it unused in between.
             use.enter_context(_claim(head, fcntl.LOCK_SH))
         try:
@@ -123,9 +120,12 @@ def end_if_unused(temp_dir: str) -> bool:
         return False
     with _locked():
         head = _read_record()
-        if head is None or head.temp_dir != temp_dir or head.kept:
+        if head is None or head.temp_dir != temp_dir:
             return True
-        if head.alive and not (_unclaimed(temp_dir) and _idle(head)):
+        started = head.alive and head.gcs_address  # else it ended, or who started it did: we have the lock
+        if started and head.kept:
+            return True
+        if started and not (_unclaimed(temp_dir) and _idle(head)):
             return False
         _clear(head)
         return True
@@ -136,13 +136,16 @@ def find() -> LocalHead | None:
     head = _read_record()
     if head is None:
         return None
-    if head.alive:
-        return head if head.gcs_address else None
-    with _locked():
-        # Another command may have cleaned up and started anew while we waited.
-        if _read_record() == head:
-            _clear(head)
-            return None
+    if head.alive and head.gcs_address:
+        return head
+    try:
+        with _locked(wait=not head.alive):
+            # Another command may have cleaned up and started anew while we waited.
+            if _read_record() == head:
+                _clear(head)
+                return None
+    except BlockingIOError:  # it is being started just now
+        return None
     return find()
 
 
@@ -174,7 +177,7 @@ def _recorded() -> LocalHead | None:
     return None
 
 
-def _started(resources: launch.Resources, timeout_s: float) -> LocalHead:
+def _started(resources: launch.Resources, timeout_s: float, *, kept: bool) -> LocalHead:
     if not Path("/proc/self/stat").exists():
         raise ClusterError(
             f"a local head needs Linux; this is {platform.system()}. Name a cluster: --address http://host:8265.",
@@ -183,13 +186,13 @@ def _started(resources: launch.Resources, timeout_s: float) -> LocalHead:
     deadline = time.monotonic() + timeout_s
     for _ in range(launch.PORT_ATTEMPTS - 1):
         try:
-            return _start_once(resources, deadline)
+            return _start_once(resources, deadline, kept)
         except launch.PortTakenError:
             continue
-    return _start_once(resources, deadline)
+    return _start_once(resources, deadline, kept)
 
 
-def _start_once(resources: launch.Resources, deadline: float) -> LocalHead:
+def _start_once(resources: launch.Resources, deadline: float, kept: bool) -> LocalHead:
     home = launch.make_home()
     token_path = home / "token"
     try:
@@ -210,12 +213,14 @@ def _start_once(resources: launch.Resources, deadline: float) -> LocalHead:
         ray_version=launch.ray_version(),
         python=sys.executable,
         started=time.time(),
+        kept=kept,
         num_cpus=resources.num_cpus,
         num_gpus=resources.num_gpus,
     )
     try:
-        # Recorded before it is ready: if we are killed now, the next command knows what to clean away.
+        # Recorded before it is ready: if we are killed now, its keeper or the next command cleans it away.
         _write_record(head)
+        launch.spawn_keeper(home, {STATE_DIR: str(state_dir())})
         gcs_address = launch.await_ready(process, home, dashboard_url, token_path, deadline)
         head = dataclasses.replace(head, gcs_address=gcs_address)
         _write_record(head)
@@ -268,9 +273,9 @@ def _idle(head: LocalHead) -> bool:
 
 def state_dir() -> Path:
     """Where local heads are recorded."""
-    if chosen := os.environ.get(STATE_DIR):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "muster"
+    if chosen := os.environ.get(STATE_DIR, "").strip():
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_STATE_HOME", "").strip() or Path.home() / ".local" / "state") / "muster"
 
 
 def _record_path() -> Path:
@@ -307,12 +312,15 @@ def _write_record(head: LocalHead) -> None:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
-    """One command at a time starts, cleans or stops. The lock dies with its holder."""
+def _locked(*, wait: bool = True) -> Iterator[None]:
+    """One command at a time starts, cleans or stops. The lock dies with its holder.
+
+    Raises BlockingIOError if another has it and we are not to wait.
+    """
     folder = state_dir()
     with launch.told(folder, STATE_DIR):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (folder / f"{_record_path().stem}.lock").open("w")
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

@@ -18,6 +18,9 @@ from typing import NamedTuple
 MARK = "MUSTER_HEAD"
 """Environment variable that every process of a head inherits; its value is the head's temporary folder."""
 
+KEEPER = "muster.cluster.keeper"
+"""The module of the process that ends a head after its last job."""
+
 _PROC = Path("/proc")
 
 
@@ -58,10 +61,13 @@ def of_head(mark: str, session: int) -> list[int]:
 def end(mark: str, session: int, *, polite_s: float = 5.0, firm_s: float = 3.0) -> list[int]:
     """End every process of a head; returns the pids that outlived even SIGKILL (normally none).
 
-    First SIGTERM to `ray start --block` alone, which takes its children down in order (1-3 s); then SIGTERM
-    to whatever is left, then SIGKILL, again and again, for a dying process may still fork.
+    First SIGTERM to its keeper, which has nothing left to do, and to `ray start --block`, which takes its children
+    down in order (1-3 s); then SIGTERM to whatever is left, then SIGKILL, again and again, for a dying process may
+    still fork.
     """
-    if session in of_head(mark, session):
+    found = of_head(mark, session)
+    _signal([pid for pid in found if _keeps(pid)], signal.SIGTERM)
+    if session in found:
         _signal([session], signal.SIGTERM)
         if _gone(mark, session, polite_s):
             return []
@@ -73,6 +79,13 @@ def end(mark: str, session: int, *, polite_s: float = 5.0, firm_s: float = 3.0) 
         if _gone(mark, session, 0.5):
             return []
     return of_head(mark, session)
+
+
+def _keeps(pid: int) -> bool:
+    try:
+        return KEEPER.encode() in (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:  # it ended while we looked
+        return False
 
 
 def _belongs(pid: int, mark: str, session: int) -> bool:

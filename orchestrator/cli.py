@@ -6,8 +6,6 @@ error. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 partial, 13
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 
 import typer
@@ -67,17 +65,9 @@ app.command()(commands_cluster.doctor)
 
 
 def main() -> None:
-    """Entry point, once `muster.__main__` has made sure that these packages are ours."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed, a batch system: as Ctrl-C
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
-            signal.signal(number, _interrupt)
+    """Entry point, once `muster.__main__` has seen to signals and links."""
     with answering():
         sys.exit(_answered(sys.argv[1:]))
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _answered(words: list[str]) -> int:
@@ -93,7 +83,7 @@ def _answered(words: list[str]) -> int:
     except KeyboardInterrupt:
         refuse(["Interrupted."], EXIT_INTERRUPTED, as_json)
         return EXIT_INTERRUPTED
-    except (OSError, UnicodeError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         if (text := explained(error)) is None:
             raise
         refuse([text], UsageError.exit_code, as_json)
@@ -122,4 +112,6 @@ def _run(as_json: bool) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    from muster.__main__ import main as begin
+
+    begin()

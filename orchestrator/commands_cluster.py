@@ -15,8 +15,8 @@ from muster.workers.errors import UsageError
 
 @guarded
 def cluster_up(
-    num_cpus: Annotated[int | None, typer.Option(help="CPUs it may use. (default: all)")] = None,
-    num_gpus: Annotated[int | None, typer.Option(help="GPUs it may use. (default: all)")] = None,
+    num_cpus: Annotated[int | None, typer.Option(min=1, help="CPUs it may use. (default: all)")] = None,
+    num_gpus: Annotated[int | None, typer.Option(min=0, help="GPUs it may use. (default: all)")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Starts a Ray head on loopback, guarded by a token; it stays until `muster cluster down`."""

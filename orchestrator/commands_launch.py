@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -130,7 +131,7 @@ def _sizes(text: str | None) -> Any:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    return tuple(int(part) if part.removeprefix("-").isdecimal() else part for part in parts)
+    return tuple(int(part) if re.fullmatch(r"-?\d{1,9}", part) else part for part in parts)
 
 
 def go(request: Any, address: str | None, detach: bool, dry_run: bool, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from muster.cluster.text import printable
 from muster.orchestrator.attach import run_launch, run_reproduce, run_search, saved_request, saved_run
 from muster.orchestrator.loading import replaced
 from muster.orchestrator.options import Address, AsJson, Detach, Run, Storage, guarded, say, tell, whole_path
@@ -37,9 +38,10 @@ def runs(storage: Storage = "store", as_json: AsJson = False) -> None:
     if local is not None and local.exists() and not local.is_dir():
         raise UsageError(f"--storage {storage} is a file: a store is a folder or a URI.")
     rows = list_runs(store)
-    title = f"{len(rows)} runs in {storage}"
+    where = printable(storage, keep="")
+    title = f"{len(rows)} runs in {where}"
     if local is not None and not local.exists():
-        title = f"No runs: there is no folder {storage} yet."
+        title = f"No runs: there is no folder {where} yet."
     show_document(rows) if as_json else show_rows(rows, title=title)
 
 
@@ -47,7 +49,7 @@ def runs(storage: Storage = "store", as_json: AsJson = False) -> None:
 def logs(
     run: Run,
     member: Annotated[int | None, typer.Option(help="One member's only.")] = None,
-    tail: Annotated[int, typer.Option(help="Last lines of each.")] = 50,
+    tail: Annotated[int, typer.Option(min=0, help="Last lines of each.")] = 50,
     storage: Storage = "store",
     as_json: AsJson = False,
 ) -> None:

@@ -28,19 +28,18 @@ CURES = {
     errno.ENFILE: "The machine has too many files open: end other programs, or raise fs.file-max.",
     errno.ENOMEM: "The machine is out of memory: end other programs.",
     errno.EAGAIN: "The machine has too many processes or threads: raise the limit, `ulimit -u`.",
+    errno.EFBIG: "Files may not become that large here: raise the limit, `ulimit -f unlimited`.",
     errno.EIO: "Reading or writing failed in the disk itself: see `dmesg`, and name another place.",
     errno.ESTALE: "The network disk has changed under us: mount it again.",
 }
 
 
 def explained(error: BaseException) -> str | None:
-    """A sentence for what the system, a locale or a missing home folder gave; None for anything else."""
+    """A sentence for what the system, a locale or a limit gave; None for anything else."""
     if isinstance(error, UnicodeError):
         return _no_text(error)
-    if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return "no home folder is known for ~: set HOME, or give whole paths."
     if not isinstance(error, OSError):
-        return None
+        return _limit(error)
     if isinstance(error, FileNotFoundError) and error.filename is None and _lost():
         return "the folder that this shell stands in is gone: cd to one that is there."
     where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
@@ -48,9 +47,25 @@ def explained(error: BaseException) -> str | None:
     return f"{where}{cause}. {CURES.get(error.errno or 0, 'The system gave no other reason.')}"
 
 
+def _limit(error: BaseException) -> str | None:
+    if isinstance(error, RecursionError):
+        return "a file or a setting is nested too deeply to be read: it was not written by muster."
+    if isinstance(error, MemoryError):
+        return "the memory that this process may use is not enough: end other programs, or raise `ulimit -v`."
+    if "integer string conversion" in str(error):
+        return "a whole number has more digits than can be meant."
+    if "home directory" in str(error):
+        return "no home folder is known for ~: set HOME, or give whole paths."
+    return None
+
+
 def argument_problems(words: list[str]) -> list[str]:
     """What is wrong with a command's words that no part of muster could use."""
-    return [_not_usable(word) for word in words if not is_text(word)]
+    settings = {name: value for name, value in os.environ.items() if name.startswith("MUSTER_")}
+    return [
+        *(_not_usable(word) for word in words if not is_text(word)),
+        *(f"{name}: {_not_usable(value)}" for name, value in settings.items() if not is_text(value)),
+    ]
 
 
 def _not_usable(name: str) -> str:

@@ -44,6 +44,12 @@ def from_line(line: str) -> Event | None:
         return None
     try:
         found = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    fine = isinstance(found, dict) and isinstance(found["event"], str) and _is_time(found.get("t"))
+    return found if fine else None
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it can be a time in Unix seconds: calendars end somewhere."""
+    return isinstance(value, int | float) and 0 <= value < 1e11

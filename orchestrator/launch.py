@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 from muster.orchestrator.capacity import (
     check_machine,
@@ -32,6 +32,7 @@ from muster.orchestrator.protocols import draws_of, protocol_text
 from muster.orchestrator.spec import LaunchRequest, open_data, parse_request, to_dict
 from muster.workers.datasets import Split
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.model import Precision
 from muster.workers.store import RunFolder, Store
 
 Emit = Callable[[Event], None]
@@ -183,7 +184,7 @@ def from_store(request: LaunchRequest, emit: Emit) -> bool:
     refuse_other_kind(saved, request.run, "launch")
     answer = run.read("answer.json", "precision", "paths")
     metrics = run.read("metrics.json", "identity", "splits")
-    if not (saved and answer and metrics):
+    if not (saved and answer and metrics and _is_answer(answer) and _is_metrics(metrics)):
         return False
     if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
         return False
@@ -202,6 +203,22 @@ def from_store(request: LaunchRequest, emit: Emit) -> bool:
     }
     _end(emit, _answer(request, plan, set(), metrics, paths, time.monotonic() - started), [])
     return True
+
+
+def _is_answer(answer: dict[str, Any]) -> bool:
+    paths = answer["paths"]
+    return (
+        answer["precision"] in get_args(Precision)
+        and isinstance(paths, dict)
+        and all(isinstance(path, str) for path in paths.values())
+    )
+
+
+def _is_metrics(metrics: dict[str, Any]) -> bool:
+    try:
+        return bool(metrics["identity"]["embeddings"].items() and metrics["splits"]["test"]["curve"][-1]["L"])
+    except (AttributeError, KeyError, TypeError, IndexError):
+        return False
 
 
 def _current(request: LaunchRequest, store: Store, plan: Plan, metrics: dict[str, Any]) -> bool:

@@ -14,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from muster.workers.errors import UsageError
 
 Settings = dict[str, Any]
+#: A configuration is pages long; a device has no end.
+MOST_BYTES = 1_000_000
 #: The dataclass of each section, by its name.
 Sections = Mapping[str, Any]
 
@@ -24,6 +26,9 @@ def parse(
     """The settings of a section as its dataclass, over a preset's `defaults`; None, and what is wrong, if they
     are not."""
     defaults = defaults or {}
+    empty = [key for key, value in values.items() if isinstance(value, str) and not value.strip()]
+    problems += [f"{section}.{key} is empty: give it a value or leave it out." for key in empty]
+    values = {key: value for key, value in values.items() if key not in empty}
     try:
         return TypeAdapter(kind).validate_python({**defaults, **values})
     except ValidationError as error:
@@ -92,9 +97,15 @@ def replaced(settings: Any, changes: Mapping[str, Any], section: str = "") -> An
 def merge_file(settings: Settings, path: Path, sections: Sections, top: Sequence[str]) -> list[str]:
     """Puts a TOML file's settings over those given; what is wrong with it."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin with a mark
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            return [f"--config {path}: larger than {MOST_BYTES // 1000} kB: is it a configuration?"]
+        content = tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows begin with a mark
     except OSError as error:
         return [f"--config {path}: {error.strerror}."]
+    except RecursionError:
+        return [f"--config {path}: nested too deeply."]
     except ValueError as error:  # of TOML, of UTF-8, or of an integer of thousands of digits
         return [f"--config {path}: not valid TOML: {error}."]
     problems = []
@@ -122,6 +133,8 @@ def assign(settings: Settings, assignment: str, sections: Sections, top: Sequenc
         return [f"--set {assignment}: write --set key=value."]
     try:
         value = tomllib.loads(f"value = {text}")["value"]
+    except RecursionError:
+        return [f"--set {key}: nested too deeply."]
     except ValueError:  # no TOML, or an integer of thousands of digits
         value = text
     names = {

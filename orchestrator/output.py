@@ -18,13 +18,13 @@ err = Console(stderr=True, emoji=False)
 out = Console(emoji=False)
 
 
-def shown(value: Any) -> Any:
+def shown(value: Any, keep: str = "\n\t") -> Any:
     """A JSON-like value with all of its text fit for a terminal: names of files may hold anything."""
     if isinstance(value, str):
-        return printable(value)
+        return printable(value, keep=keep)
     if isinstance(value, Mapping):
-        return {shown(key): shown(item) for key, item in value.items()}
-    return [shown(item) for item in value] if isinstance(value, list | tuple) else value
+        return {shown(key, keep): shown(item, keep) for key, item in value.items()}
+    return [shown(item, keep) for item in value] if isinstance(value, list | tuple) else value
 
 
 def show_document(value: Any) -> None:
@@ -34,7 +34,7 @@ def show_document(value: Any) -> None:
 
 def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
     """A table whose columns are the keys of the first row."""
-    rows = shown(list(rows))
+    rows = shown(list(rows), keep="")  # a name that breaks a line could look like another row
     if title:
         out.print(Text(printable(title)), soft_wrap=True)
     if not rows:
@@ -51,7 +51,7 @@ def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
 def show_paths(paths: Mapping[str, str]) -> None:
     """Where an answer's files are, a line each."""
     width = max((len(name) for name in paths), default=0)
-    for name, path in shown(paths).items():
+    for name, path in shown(paths, keep="").items():
         out.print(Text(f"  {name.replace('_', ' '):{width}} {path}"), soft_wrap=True)
 
 

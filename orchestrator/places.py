@@ -6,8 +6,10 @@ and by `muster doctor`.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from muster.workers.store import Store
 
 #: Written and removed again: a disk that has no room for this much has none for a log either.
 PROBE_BYTES = 1 << 20
+#: The folders of a store.
+PARTS = ("packs", "weights", "models", "runs")
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,16 @@ def places(store: Store) -> list[Place]:
     """All of them, each tried; the store is one of them where it is on a disk of this machine."""
     from muster.cluster import launch, local
 
-    base = launch.temp_base()
     found = [
-        _tried("state", local.state_dir(), local.STATE_DIR, 10**7),
-        _tried("cache", cache_folder(), "MUSTER_CACHE", 10**9),
-        _tried("temporary files", base, "MUSTER_TEMP_DIR", 10**9, launch.temp_problem(base)),
+        _tried("state", local.state_dir, local.STATE_DIR, 10**7),
+        _tried("cache", cache_folder, "MUSTER_CACHE", 10**9),
+        _tried("temporary files", launch.temp_base, "MUSTER_TEMP_DIR", 10**9, launch.temp_problem),
     ]
-    if store.files.local_root is not None:
-        found.insert(0, _tried("store", store.files.local_root, "--storage", 5 * 10**9))
+    root = store.files.local_root
+    if root is not None:
+        whole = _tried("store", lambda: root, "--storage", 5 * 10**9)
+        parts = [_tried("store", lambda: root / part, "--storage", 0) for part in PARTS]  # noqa: B023  (called at once)
+        found.insert(0, next((part for part in parts if part.problem and not whole.problem), whole))
     return found
 
 
@@ -74,9 +80,18 @@ def check_places(store: Store) -> None:
 
 
 def refuse_no_store(store: Store) -> None:
-    """Raises StoreError if there is no store on this disk and none can be made. One that is there is only read."""
-    if store.files.local_root is not None and not store.files.local_root.is_dir():
+    """Raises UsageError or StoreError if there is no store on this disk and none can be made. One that is there is
+    only read."""
+    root = store.files.local_root
+    if root is None:
+        return
+    if not root.is_dir():
         store.files.check_writable()
+    wrong = [root / part for part in PARTS if os.path.lexists(root / part) and not (root / part).is_dir()]
+    if wrong:
+        raise UsageError(
+            [f"{path} is no folder, and has to be one in a store: is --storage right?" for path in wrong]
+        )
 
 
 def unwritable(store: Store) -> str:
@@ -88,19 +103,30 @@ def unwritable(store: Store) -> str:
     return ""
 
 
-def _tried(name: str, folder: Path, moved_by: str, enough: int, problem: str = "") -> Place:
+def _tried(
+    name: str,
+    where: Callable[[], Path],
+    moved_by: str,
+    enough: int,
+    refused: Callable[[Path], str] = lambda _: "",
+) -> Place:
     """A place after a look: below a folder that is not there yet nothing is made, the nearest one above is tried."""
-    there = nearest_folder(folder)
-    free = 0
+    folder, free, problem = Path("~"), 0, ""
     try:
+        folder = where()
+        problem = refused(folder)
+        there = nearest_folder(folder)
         free = shutil.disk_usage(there).free
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"\0" * PROBE_BYTES)
             file.flush()
-    except OSError as error:
-        cure = CURES.get(error.errno or 0, "")
-        problem = problem or (
-            f"Can't write {folder} ({name}): {error.strerror or error}. {f'{cure} ' if cure else ''}"
-            f"{moved_by} moves it."
+    except (OSError, RuntimeError) as error:  # RuntimeError: of a ~ that nobody knows
+        cause, cure = str(error).rstrip("."), ""
+        if isinstance(error, OSError):
+            cause, cure = error.strerror or cause, CURES.get(error.errno or 0, "")
+        problem = problem or " ".join(
+            part
+            for part in (f"Can't write {folder} ({name}): {cause}.", cure, f"{moved_by} moves it.")
+            if part
         )
     return Place(name, folder, moved_by, enough, problem, free)

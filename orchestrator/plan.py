@@ -7,7 +7,7 @@ that it makes are the ones the fleet trains.
 from __future__ import annotations
 
 import functools
-import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from muster.workers.errors import BadImagesError, StoreError, UsageError
 from muster.workers.model import MemberSpec, Precision
 from muster.workers.pixels import PackIndex
 from muster.workers.rng import permutation
-from muster.workers.store import Done, Store
+from muster.workers.store import Done, Store, parse_json
 from muster.workers.task import Images, MemberTask, ModelSpec, Target, missing
 
 #: Called with (split, images done, images in all).
@@ -358,11 +358,20 @@ def expected_seconds(
             alike = done is not None and _alike(store, key, spec)
         except StoreError:  # damaged, or another user's own: there are others to measure by
             continue
-        if done is not None and alike:
-            facts = done.facts
-            each = float(facts["seconds"]) / (facts["images"] * facts["epochs"])
-            return each * spec.shown(facts["images"]), _measured_on(done)
+        if done is not None and alike and (expected := _expected_like(done, spec)) is not None:
+            return expected, _measured_on(done)
     return None, ""
+
+
+def _expected_like(done: Done, spec: ModelSpec) -> float | None:
+    """Seconds of a model like one that is finished; None if its record does not say what it took."""
+    facts = done.facts
+    try:
+        each = float(facts["seconds"]) / (facts["images"] * facts["epochs"])
+        expected = each * spec.shown(facts["images"])
+        return expected if math.isfinite(expected) and facts["device"] else None
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
 
 
 def _alike(store: Store, key: str, spec: ModelSpec) -> bool:
@@ -371,7 +380,7 @@ def _alike(store: Store, key: str, spec: ModelSpec) -> bool:
         return False
     same = ("method", "backbone", "train_digest", "precision", "threads")
     try:
-        other = json.loads(found)
+        other = parse_json(found)
         return (
             all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
         )

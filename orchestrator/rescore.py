@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -85,6 +86,6 @@ def rescore(
 
 def _parse_ks(text: str) -> tuple[int, ...]:
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+    if not all(re.fullmatch(r"\s*0*[1-9]\d{0,8}\s*", part) for part in parts):
         raise UsageError(f"--recall-at {text}: write whole numbers from 1 up, such as 1,2,4,8.")
     return tuple(sorted({int(part) for part in parts}))

@@ -7,7 +7,7 @@ from typing import Any
 
 from muster.orchestrator.device_time import images_per_s
 from muster.orchestrator.events import Event, from_line
-from muster.workers.errors import CorruptFileError, DamagedRunError, StoreError, UsageError
+from muster.workers.errors import DamagedRunError, StoreError, UsageError
 from muster.workers.store import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
@@ -36,8 +36,16 @@ def read_events(store: Store, run: str) -> list[Event]:
 def run_status(store: Store, run: str) -> dict[str, Any]:
     """A run's state, counts, members and answer.
 
-    Raises UsageError if there is no such run, and DamagedRunError if a file of it can't be read.
+    Raises UsageError if there is no such run, and DamagedRunError if a file of it is not what it should be.
     """
+    try:
+        return _run_status(store, run)
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        cause = f"what it says makes no sense ({type(error).__name__}: {error})"
+        raise store.run(run).damaged("events or plan.json", cause) from error
+
+
+def _run_status(store: Store, run: str) -> dict[str, Any]:
     folder = store.run(run)
     request = folder.read("run.json")
     if request is None:  # nothing was submitted under this name
@@ -90,7 +98,7 @@ def _recorded(store: Store, key: str) -> dict[str, Any]:
         if done is not None:
             facts = done.facts
             return {"loss": facts["loss"], "images_per_s": images_per_s(facts), "node": facts["node"]}
-    except (CorruptFileError, KeyError, TypeError, ValueError):
+    except (StoreError, KeyError, TypeError, ValueError):
         pass
     return {"state": "lost", "message": "its record is gone or damaged: muster resume makes it again"}
 
@@ -171,7 +179,8 @@ def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[t
                 text = store.files.get(store.run(run) / f"logs/{name}").decode(errors="replace")
             except StoreError as error:  # the others can be read
                 text = str(error)
-            found.append((index, attempt, text.splitlines()[-tail:]))
+            lines = text.splitlines()
+            found.append((index, attempt, lines[max(0, len(lines) - tail) :]))
     if not found:
         which = f"member {member}" if member is not None else "members"
         raise UsageError(

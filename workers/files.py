@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from muster.workers.errors import CorruptFileError, StoreError
+from muster.workers.names import is_text
 
 CHUNK = 1 << 22
 #: Files of this name are being written, or were left by a writer that was killed.
@@ -164,9 +165,11 @@ class Files:
             return bool(self._fs.get_file_info(self._full(name)).type == pafs.FileType.File)
 
     def names(self, folder: str) -> list[str]:
-        """The names directly below a folder, sorted, less the scratch files of writers; empty if there is no
-        such folder."""
+        """The names of the files and folders directly below a folder, sorted, less the scratch files of writers; empty
+        if there is no such folder. What is no text, or would never end (a pipe), was not put there by us."""
         with self._telling("list", folder):
+            if self.local_root is not None:
+                return _local_names(self.local_root / folder)
             selector = pafs.FileSelector(self._full(folder), allow_not_found=True)
             return sorted(
                 info.base_name
@@ -218,9 +221,34 @@ class Files:
             ) from error
 
 
+def _local_names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(SCRATCH)
+                and is_text(entry.name)
+                and (entry.is_file() or entry.is_dir())
+            )
+    except FileNotFoundError:
+        return []
+
+
 def nearest_folder(folder: Path) -> Path:
-    """A folder, or what there is of the path to it."""
-    return next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    """A folder, or what there is of the path to it. Raises OSError where the path can't be followed: links that lead
+    in a circle or nowhere, names that are too long."""
+    for path in (folder, *folder.absolute().parents):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise
+        except NotADirectoryError:
+            continue
+        else:
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
 
 
 def _open_root(root: str) -> tuple[Any, str]:

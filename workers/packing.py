@@ -34,7 +34,7 @@ from muster.workers.pixels import (
     read_index,
 )
 from muster.workers.quantities import bytes_text
-from muster.workers.store import Done, Store, to_json
+from muster.workers.store import Done, Store, parse_json, to_json
 from muster.workers.workshop import workshop
 
 SHOWN = 10
@@ -52,7 +52,7 @@ def find_pack(store: Store, data: DataSet, split: Split, resize: str, skip_bad: 
     if found is None:
         return None
     try:
-        digest = json.loads(found)["pack"]
+        digest = parse_json(found)["pack"]
         return read_index(store.pack(digest), digest)
     except (ValueError, KeyError, TypeError, CorruptFileError):
         return None  # building it again mends it

@@ -204,8 +204,9 @@ class Pack:
 
 def cache_folder() -> Path:
     """This node's cache of fetched packs: MUSTER_CACHE, or muster below the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "muster"
-    return Path(os.environ["MUSTER_CACHE"]) if "MUSTER_CACHE" in os.environ else default
+    if chosen := os.environ.get("MUSTER_CACHE", "").strip():
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache").expanduser() / "muster"
 
 
 def read_index(folder: Folder, digest: str) -> PackIndex | None:

@@ -45,8 +45,16 @@ class Done:
 
     @classmethod
     def from_json(cls, data: bytes) -> Done:
-        facts = json.loads(data)
+        facts = parse_json(data)
         return cls({name: FileRecord(**record) for name, record in facts.pop("files").items()}, facts)
+
+
+def parse_json(data: bytes | str) -> Any:
+    """JSON of the store, parsed. Raises ValueError for whatever can't be, also where it is nested too deeply."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def to_json(value: Any) -> bytes:
@@ -177,7 +185,7 @@ class RunFolder:
         if data is None:
             return None
         try:
-            found = json.loads(data)
+            found = parse_json(data)
         except ValueError as error:
             raise self.damaged(name, f"it is no JSON ({error})" if data else "it is empty") from error
         if not isinstance(found, dict):

@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
 PACKAGES = ("orchestrator", "workers", "cluster")
-EXIT_USAGE = 2
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+LEAST_COLUMNS = 20
 
 
 def main() -> None:
     """Entry point of the console script."""
-    if problem := missing_links(Path(__file__).parent):
-        print(f"muster: {problem}", file=sys.stderr)
-        if "--json" in sys.argv[1:]:
-            print(json.dumps({"state": "failed", "exit_code": EXIT_USAGE, "message": problem}, indent=1))
-        sys.exit(EXIT_USAGE)
-    from muster.orchestrator.cli import main as run
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a batch system, a terminal that is closed: as Ctrl-C
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
+                signal.signal(number, _interrupt)
+        _prepare(os.environ)
+        if problem := missing_links(Path(__file__).parent):
+            _refuse(problem, EXIT_USAGE)
+        from muster.orchestrator.cli import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while modules were loaded: a command that runs says more
+        _refuse("Interrupted.", EXIT_INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _prepare(environment: os._Environ[str]) -> None:
+    """What libraries read of the shell, once and for all, and would take literally."""
+    environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    environment["MPLBACKEND"] = "agg"  # plots are files; another backend of the shell's may not even be there
+    columns = environment.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns[:9]) < LEAST_COLUMNS:  # tables would lose what they say
+        environment["COLUMNS"] = str(LEAST_COLUMNS)
+
+
+def _refuse(problem: str, code: int) -> None:
+    print(f"muster: {problem}", file=sys.stderr)
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"state": "failed", "exit_code": code, "message": problem}, indent=1))
+    sys.exit(code)
 
 
 def missing_links(here: Path) -> str:

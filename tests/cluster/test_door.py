@@ -86,7 +86,9 @@ def test_an_unreadable_token_file_is_named(elsewhere: Path, tmp_path: Path) -> N
 
 
 def test_ray_is_not_imported_before_a_cluster_is_reached() -> None:
-    code = "import sys, cluster.jobs; cluster.local.find(); sys.exit('ray' in sys.modules)"
+    code = (
+        "import sys, muster.cluster.jobs as jobs; jobs.addresses.local.find(); sys.exit('ray' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

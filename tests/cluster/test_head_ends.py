@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -56,6 +57,21 @@ def test_a_head_outlives_a_killed_terminal_until_its_last_job_is_over(
     until(lambda: not Path(head.temp_dir).exists(), 60)
     assert not head.alive
     assert local.find() is None
+
+
+def test_a_starter_that_is_killed_leaves_no_head(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, until
+) -> None:
+    """Also with a state folder that is named from where the terminal stands: the keeper stands elsewhere."""
+    monkeypatch.chdir(elsewhere.parent)
+    monkeypatch.setenv("MUSTER_STATE_DIR", "state")
+    process = subprocess.Popen([sys.executable, "-c", USER], stdout=subprocess.DEVNULL)
+    until(lambda: list(elsewhere.glob("head-*.json")), 30)
+    (record,) = elsewhere.glob("head-*.json")
+    home = Path(json.loads(record.read_text())["temp_dir"])
+    process.kill()
+    process.wait()
+    until(lambda: not home.exists() and not record.exists(), 30)
 
 
 def test_a_head_that_dies_is_told_at_once_with_the_end_of_its_log(user: subprocess.Popen[str]) -> None:

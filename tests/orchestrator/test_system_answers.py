@@ -9,14 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from muster.cluster import launch, local
 from muster.orchestrator.complaints import explained
 from muster.orchestrator.job import EXIT_ENDED
 from muster.orchestrator.spec import load
 from muster.workers.errors import UsageError
+from muster.workers.pixels import cache_folder
 from muster.workers.quantities import bytes_text
 from tests.cli import MUSTER, Muster, Ran
 
@@ -152,6 +155,80 @@ def test_an_interruption_from_outside_is_one(muster_without_cluster: Muster, tmp
     assert EXIT_ENDED == 130
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.15, 0.25])
+def test_an_interruption_while_modules_are_loaded_is_one_too(
+    muster_without_cluster: Muster, seconds: float
+) -> None:
+    process = muster_without_cluster.start("launch", "dreml", "--config", "/dev/zero", "--json")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    if process.returncode != -signal.SIGTERM:  # Python itself was not up yet
+        assert (process.returncode, json.loads(out)["exit_code"]) in (
+            (130, 130),
+            (2, 2),
+        )  # or it had come to its end
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["launch", "bier", "--dry-run", "--learners", "9" * 5000], "bier.sizes.0"),
+        (["evaluate", "x", "--recall-at", "1," + "9" * 5000], "There is no run x"),
+        (["launch", "dreml", "--dry-run", "--set", "seed=" + "[" * 50_000], "--set seed: nested too deeply"),
+        (["launch", "dreml", "--config", "/dev/zero"], "--config /dev/zero: larger than 1000 kB"),
+        (["cluster", "up", "--num-cpus", "-1"], "--num-cpus"),
+        (["logs", "x", "--tail", "-3"], "--tail"),
+    ],
+)
+def test_what_is_too_large_too_deep_or_below_nothing_is_refused(
+    muster_without_cluster: Muster, tmp_path: Path, words: list[str], said: str
+) -> None:
+    where = [] if words[0] == "cluster" else ["--storage", str(tmp_path)]
+    assert said in muster_without_cluster(*words, *where, code=2).err
+
+
+def test_a_file_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text("x = " + "[" * 100_000)
+    with pytest.raises(UsageError, match=r"deep\.toml: nested too deeply"):
+        load(tmp_path / "deep.toml", {}, [])
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "00"])
+def test_a_terminal_without_columns_gets_the_whole_answer(
+    muster_without_cluster: Muster, columns: str
+) -> None:
+    ran = shell(muster_without_cluster, '"$M" data list', COLUMNS=columns)
+    assert "glyphs" in ran.out.replace("\n", "")
+
+
+def test_a_backend_for_plots_that_is_not_there_matters_to_nobody(
+    muster_without_cluster: Muster, tmp_path: Path
+) -> None:
+    (tmp_path / "plot.py").write_text(
+        "import sys\nfrom muster.__main__ import main\nsys.argv = ['muster', 'runs']\n"
+        "try:\n    main()\nexcept SystemExit:\n    import matplotlib.pyplot\n    print(matplotlib.get_backend())\n"
+    )
+    ran = shell(muster_without_cluster, f'"{sys.executable}" plot.py', tmp_path, MPLBACKEND="bogus")
+    assert ran.out.splitlines()[-1] == "agg"
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_variable_is_one_that_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("MUSTER_STATE_DIR", "MUSTER_CACHE", "MUSTER_TEMP_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == tmp_path / "home/.cache/muster"
+    assert local.state_dir() == tmp_path / "home/.local/state/muster"
+    assert launch.temp_base() == Path(f"/tmp/muster-{os.getuid()}")
+    monkeypatch.setenv("MUSTER_CACHE", "~/here")
+    assert cache_folder() == tmp_path / "home/here"
+
+
 # An empty string is a mistake and never the current folder.
 
 
@@ -280,6 +357,8 @@ def test_control_characters_of_names_are_escaped_wherever_they_are_printed(
     (run / "events/20260101T000000-abcdef-000000.jsonl").write_text(json.dumps(event))
     status = muster_without_cluster("status", "odd", "--storage", tmp_path / "s\x1b[2J")
     assert "\\x1b[31mred" in status.out
+    broken = muster_without_cluster("runs", "--storage", f"{tmp_path}/a\nmuster: forged")
+    assert "\nmuster: forged" not in broken.out
     for text in (ran.err, ran.out, runs.out, runs.err, status.out, status.err):
         assert not {"\x1b", "\u202e"} & set(text)
 
