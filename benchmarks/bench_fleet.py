@@ -20,10 +20,10 @@ from pathlib import Path
 
 MEMBER = """
 import sys, torch
-from muster.orchestrator.plan import make_plan, prepare
-from muster.orchestrator.spec import load
+from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.settings.request import load
 from muster.workers.member import run_member
-from muster.workers.store import Store
+from muster.workers.store.layout import Store
 members, epochs, storage, index = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 flags = {"ensemble.L": members, "recipe.epochs": epochs, "storage": storage}
 request = load(None, flags, [])
@@ -35,9 +35,9 @@ run_member(store, plan.tasks[index], f"bare-{index}", torch.device("cpu"))
 
 def bare(members: int, epochs: int, storage: str) -> float:
     """Seconds for all members, two processes at a time; the images are packed before."""
-    from muster.orchestrator.plan import prepare
-    from muster.orchestrator.spec import load
-    from muster.workers.store import Store
+    from muster.orchestrator.ensemble.plan import prepare
+    from muster.orchestrator.settings.request import load
+    from muster.workers.store.layout import Store
 
     prepare(load(None, {"storage": storage}, []), Store(storage), lambda *_: None)
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from muster.orchestrator.halving import Halving, make_schedule, rung_for_half
-from muster.orchestrator.search_spec import FIRST_RUNG
-from muster.workers.store import Store
+from muster.orchestrator.jobs.search.halving import Halving, make_schedule, rung_for_half
+from muster.orchestrator.jobs.search.request import FIRST_RUNG
+from muster.workers.store.layout import Store
 
 GRID = "--dataset glyphs --D 12,25,50,100 --max-L 8 --val-classes 40 --scheduler none"
 SEEDS = (0, 1, 2)

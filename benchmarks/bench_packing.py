@@ -27,14 +27,14 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from muster.orchestrator import presets
-from muster.workers import augment
+from muster.orchestrator.methods import dreml as presets
 from muster.workers.datasets import ImageFolder, Item
-from muster.workers.model import Recipe
-from muster.workers.packing import build_pack
-from muster.workers.pixels import Pack, ResizeRule, open_pack
+from muster.workers.packs.build import build_pack
+from muster.workers.packs.pack import Pack, ResizeRule, open_pack
 from muster.workers.rng import permutation
-from muster.workers.store import Store
+from muster.workers.spec import Recipe
+from muster.workers.store.layout import Store
+from muster.workers.train import augment
 
 BATCH = 128
 TARGETS = {"uint8": 12.0, "float": 4.0}

@@ -15,8 +15,8 @@ import faiss
 import numpy as np
 import torch
 
-from muster.workers.protocol import leave_one_out
-from muster.workers.retrieval import PrefixScorer
+from muster.workers.score.protocol import leave_one_out
+from muster.workers.score.retrieval import PrefixScorer
 
 IMAGES, CLASSES, MEMBERS = 6000, 600, 48
 TARGETS = {12: 3.0, 192: 10.0}

@@ -26,11 +26,11 @@ import pyarrow.parquet as pq
 
 RANK = """
 import datetime, os, sys, torch, torch.distributed as dist
-from muster.orchestrator.plan import make_plan, prepare
-from muster.orchestrator.spec import load
+from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.settings.request import load
 from muster.workers.member import run_member
-from muster.workers.store import Store
-from muster.workers.team import Team
+from muster.workers.store.layout import Store
+from muster.workers.train.team import Team
 steps, every, storage, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=300))
 request = load(None, {"method": "bier", "bier.steps": steps, "storage": storage}, [])
@@ -70,9 +70,9 @@ def speed(storage: Path, started: float) -> tuple[float, float]:
 
 def packed(storage: Path) -> Path:
     """A fresh store that has the packed images."""
-    from muster.orchestrator.plan import prepare
-    from muster.orchestrator.spec import load
-    from muster.workers.store import Store
+    from muster.orchestrator.ensemble.plan import prepare
+    from muster.orchestrator.settings.request import load
+    from muster.workers.store.layout import Store
 
     request = load(None, {"method": "bier", "storage": str(storage)}, [])
     prepare(request, Store(str(storage)), lambda *_: None)

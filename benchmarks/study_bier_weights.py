@@ -20,16 +20,16 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from muster.orchestrator.plan import make_plan, prepare
-from muster.orchestrator.spec import load
-from muster.workers import bier
-from muster.workers.bier import BierSettings, BierStep, StepLoss, boosted_loss
-from muster.workers.correlation import combine
+from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.settings.request import load
 from muster.workers.member import open_images, run_member
-from muster.workers.protocol import leave_one_out
-from muster.workers.retrieval import prefix_curve
-from muster.workers.store import Store
-from muster.workers.vectors import read_vectors
+from muster.workers.methods.bier import network as bier
+from muster.workers.methods.bier.combine import combine
+from muster.workers.methods.bier.network import BierSettings, BierStep, StepLoss, boosted_loss
+from muster.workers.score.protocol import leave_one_out
+from muster.workers.score.retrieval import prefix_curve
+from muster.workers.store.layout import Store
+from muster.workers.store.vectors import read_vectors
 
 POSITIVE = 0.4
 "About the weight that boosting gives to every positive pair: their margins lie between -3 and 1."

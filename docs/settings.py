@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from muster.orchestrator.spec import ALL_SECTIONS, SECTIONS
+from muster.orchestrator.settings.request import ALL_SECTIONS, SECTIONS
 
 TARGET = Path(__file__).with_name("settings.md")
 HEAD = """# Settings

@@ -1,4 +1,4 @@
-"""Images to unit vectors: what a trained network makes of a split. Where they are kept is `muster.workers.vectors`."""
+"""Images to unit vectors: what a trained network makes of a split. `workers/store/vectors.py` keeps them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from muster.workers import augment
 from muster.workers.errors import DivergedError
-from muster.workers.model import TestView
-from muster.workers.pixels import Pack, Part
-from muster.workers.vectors import Float32
+from muster.workers.packs.pack import Pack, Part
+from muster.workers.spec import TestView
+from muster.workers.store.vectors import Float32
+from muster.workers.train import augment
 
 #: Fixed, not tuned to what is free: the batch's size changes the last bits.
 BATCH = 256

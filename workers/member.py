@@ -20,22 +20,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from muster.workers import backbones
-from muster.workers.baseline import fit_baseline
-from muster.workers.baseline_settings import BaselineSpec
-from muster.workers.bier import build_bier
-from muster.workers.bier_fit import fit_bier, network_weights
-from muster.workers.bier_settings import BierSpec
-from muster.workers.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
 from muster.workers.embed import embed
 from muster.workers.errors import CorruptFileError, UsageError
-from muster.workers.files import FileRecord
-from muster.workers.fit import fit, prepare_device, trained_weights
-from muster.workers.pixels import Pack, Part, cache_folder, open_pack
-from muster.workers.store import Done, Folder, ModelFolder, Store, to_json
+from muster.workers.methods.baseline.fit import fit_baseline
+from muster.workers.methods.baseline.settings import BaselineSpec
+from muster.workers.methods.bier.fit import fit_bier, network_weights
+from muster.workers.methods.bier.network import build_bier
+from muster.workers.methods.bier.settings import BierSpec
+from muster.workers.methods.dreml.fit import fit, prepare_device, trained_weights
+from muster.workers.networks import backbones
+from muster.workers.packs.pack import Pack, Part, cache_folder, open_pack
+from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
+from muster.workers.store.files import FileRecord
+from muster.workers.store.layout import Done, Folder, ModelFolder, Store, to_json
+from muster.workers.store.vectors import write_vectors
 from muster.workers.task import Images, MemberTask, ModelSpec, missing
-from muster.workers.team import ALONE, Team
-from muster.workers.vectors import write_vectors
+from muster.workers.train.team import ALONE, Team
 
 Report = Callable[[dict[str, Any]], None]
 Log = Callable[[str], None]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from muster.workers.baseline_settings import BaselineSpec
-from muster.workers.bier_settings import BierSpec
 from muster.workers.errors import CorruptFileError
-from muster.workers.model import MemberSpec, TestView, embedding_digest
-from muster.workers.parquet import read_table
-from muster.workers.store import Done, Folder, ModelFolder, Store
+from muster.workers.methods.baseline.settings import BaselineSpec
+from muster.workers.methods.bier.settings import BierSpec
+from muster.workers.spec import MemberSpec, TestView, embedding_digest
+from muster.workers.store.layout import Done, Folder, ModelFolder, Store
+from muster.workers.store.parquet import read_table
 
 ModelSpec = MemberSpec | BierSpec | BaselineSpec
 

@@ -22,7 +22,7 @@ def main() -> None:
         _prepare(os.environ)
         if problem := missing_links(Path(__file__).parent):
             _refuse(problem, EXIT_USAGE)
-        from muster.orchestrator.cli import main as run
+        from muster.orchestrator.cli.app import main as run
 
         run()
     except KeyboardInterrupt:  # while modules were loaded: a command that runs says more

@@ -18,13 +18,13 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from muster.orchestrator.driver import Driver
-from muster.orchestrator.events import Event
-from muster.orchestrator.plan import make_plan, prepare
-from muster.orchestrator.search import search
-from muster.orchestrator.search_spec import load_search
-from muster.orchestrator.spec import load
-from muster.workers.store import Store
+from muster.orchestrator.ensemble.driver import Driver
+from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.jobs.search.request import load_search
+from muster.orchestrator.jobs.search.run import search
+from muster.orchestrator.records.events import Event
+from muster.orchestrator.settings.request import load
+from muster.workers.store.layout import Store
 from tests.orchestrator.searches import DS, WINDOW
 
 MEMORY = 80 * 2**20

@@ -72,7 +72,7 @@ def test_a_killed_driver_is_resumed_from_the_store(
 ) -> None:
     process = muster.start(*slow_bier, "--storage", tmp_path, "--name", "orphan", "--json")
     until(lambda: max(saved_epochs(tmp_path).values(), default=0) >= 2 * EVERY)
-    (driver,) = processes(muster, "muster.orchestrator.job launch")[-1:]
+    (driver,) = processes(muster, "muster.orchestrator.jobs.entry launch")[-1:]
     driver.kill()
     process.communicate(timeout=240)
     assert process.returncode == 1

@@ -111,7 +111,7 @@ def test_a_killed_driver_is_resumed_from_the_store(
 ) -> None:
     process = muster.start(*slow, "--storage", tmp_path, "--name", "orphan")
     until(lambda: max(saved_epochs(tmp_path).values(), default=0) >= 2)
-    for driver in processes(muster, "muster.orchestrator.job launch"):
+    for driver in processes(muster, "muster.orchestrator.jobs.entry launch"):
         driver.kill()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1

@@ -9,7 +9,7 @@ import typer
 
 def surface() -> dict[str, Any]:
     """For each command its parameters: flags, whether it is a switch, may be repeated or must be given, its default."""
-    from muster.orchestrator.cli import app
+    from muster.orchestrator.cli.app import app
 
     found: dict[str, Any] = {}
     _walk(typer.main.get_command(app), "muster", found)

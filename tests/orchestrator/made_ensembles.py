@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from muster.orchestrator.asks import Ask, Got
-from muster.orchestrator.evaluate import evaluate_here
-from muster.orchestrator.plan import member_tasks, prepare
-from muster.orchestrator.spec import load
-from muster.workers.store import Store
-from muster.workers.vectors import write_vectors
+from muster.orchestrator.ensemble.plan import member_tasks, prepare
+from muster.orchestrator.jobs.reproduce.ensembles import Ask, Got
+from muster.orchestrator.settings.request import load
+from muster.orchestrator.vectors.evaluate import evaluate_here
+from muster.workers.store.layout import Store
+from muster.workers.store.vectors import write_vectors
 
 
 def made_ensemble(
@@ -50,7 +50,7 @@ def made_ensemble(
 
 def labels_of(store: Store, got: Got, split: str) -> np.ndarray:
     """int64 [n]: the class of each image of a split."""
-    from muster.orchestrator.figures.vectors import images_of
+    from muster.orchestrator.jobs.reproduce.figures.vectors import images_of
 
     labels: np.ndarray = images_of(store, got, split)[0].labels
     return labels
@@ -58,7 +58,7 @@ def labels_of(store: Store, got: Got, split: str) -> np.ndarray:
 
 def concatenation(store: Store, got: Got, split: str, members: int) -> np.ndarray:
     """float64 [n, members * D]: what the paper compares, put together plainly from the files."""
-    from muster.workers.vectors import read_vectors
+    from muster.workers.store.vectors import read_vectors
 
     digest = got.target(split).digest
     parts: Sequence[np.ndarray] = [

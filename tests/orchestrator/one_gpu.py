@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import ray
 
-from muster.orchestrator.fleet import NAMESPACE, Fleet, FleetSettings
-from muster.orchestrator.search import hunt
-from muster.orchestrator.search_plan import SearchPlan, prepare_all, schedule_of
-from muster.orchestrator.search_record import Record
-from muster.orchestrator.search_spec import load_search
-from muster.workers.store import Done, Store
-from muster.workers.vectors import write_vectors
+from muster.orchestrator.fleet.scheduler import NAMESPACE, Fleet, FleetSettings
+from muster.orchestrator.jobs.search.plan import SearchPlan, prepare_all, schedule_of
+from muster.orchestrator.jobs.search.record import Record
+from muster.orchestrator.jobs.search.request import load_search
+from muster.orchestrator.jobs.search.run import hunt
+from muster.workers.store.layout import Done, Store
+from muster.workers.store.vectors import write_vectors
 
 TRIALS = 50
 

@@ -39,7 +39,7 @@ def test_a_launch_by_address_sends_the_code_and_runs(
 ) -> None:
     answer = far(*small, "--L", 2, "--storage", tmp_path, "--name", "sent", "--json").document
     assert answer["models"] == {"asked": 2, "reused": 0, "trained": 2, "failed": 0}
-    sent = [path.parent.name for path in Path(far.env["FAR"]).rglob("orchestrator/job.py")]
+    sent = [path.parent.name for path in Path(far.env["FAR"]).rglob("orchestrator/jobs/entry.py")]
     assert sent  # unpacked by the cluster, beside the installed copy
 
 

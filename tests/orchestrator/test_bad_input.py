@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from muster.orchestrator.spec import load, to_dict
-from muster.workers.backbones import build
-from muster.workers.files import Files
-from muster.workers.store import RunFolder
+from muster.orchestrator.settings.request import load, to_dict
+from muster.workers.networks.backbones import build
+from muster.workers.store.files import Files
+from muster.workers.store.layout import RunFolder
 from tests.cli import Muster, Ran
 
 

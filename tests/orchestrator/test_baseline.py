@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from muster.workers.store import Store
+from muster.workers.store.layout import Store
 from tests.cli import Muster
 
 BATCH = ("--P", 4, "--K", 2, "--dim", 8, "--epochs", 2, "--set", "baseline.lr=0.001")

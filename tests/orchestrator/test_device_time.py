@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from muster.orchestrator.device_time import device_time, taken
-from muster.orchestrator.plan import Plan
-from muster.orchestrator.resources import Resources
-from muster.orchestrator.search_plan import SearchCost
-from muster.workers.store import Store
+from muster.orchestrator.ensemble.plan import Plan
+from muster.orchestrator.fleet.device_time import device_time, taken
+from muster.orchestrator.jobs.search.plan import SearchCost
+from muster.orchestrator.settings.resources import Resources
+from muster.workers.store.layout import Store
 from tests.workers.members import task_for
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from muster.cluster import local
 from muster.cluster.jobs import Jobs, connect
-from muster.orchestrator.submit import job_settings
+from muster.orchestrator.client.submit import job_settings
 from tests.cli import Muster
 
 LOOK = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muster.orchestrator.failures import judge
+from muster.orchestrator.fleet.failures import judge
 
 
 def test_colours_of_ray_and_of_a_log_don_t_come_through() -> None:

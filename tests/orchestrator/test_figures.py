@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from muster.orchestrator.asks import Got
-from muster.orchestrator.figures import fig3, fig4, fig5, fig6, similarities
-from muster.orchestrator.figures.sheet import captions
-from muster.orchestrator.figures.similarities import BINS, EDGES
-from muster.orchestrator.reproduce_spec import ReproduceOptions
-from muster.orchestrator.targets import TARGETS
+from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.jobs.reproduce.figures import fig3, fig4, fig5, fig6, similarities
+from muster.orchestrator.jobs.reproduce.figures.sheet import captions
+from muster.orchestrator.jobs.reproduce.figures.similarities import BINS, EDGES
+from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
+from muster.orchestrator.jobs.reproduce.targets import TARGETS
 from muster.workers.errors import MusterError
-from muster.workers.protocol import Protocol
-from muster.workers.store import Store
+from muster.workers.score.protocol import Protocol
+from muster.workers.store.layout import Store
 from tests.orchestrator.made_ensembles import concatenation, labels_of, made_ensemble
 
 FOLDER = "runs/try/figures/one"

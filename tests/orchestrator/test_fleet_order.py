@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from muster.orchestrator.fleet import Fleet, FleetSettings
-from muster.orchestrator.work import Work
-from muster.workers.store import Store
+from muster.orchestrator.fleet.scheduler import Fleet, FleetSettings
+from muster.orchestrator.fleet.work import Work
+from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask
 from tests.workers.members import task_for
 

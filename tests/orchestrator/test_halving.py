@@ -7,8 +7,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from muster.orchestrator.budget import Budget, Purse
-from muster.orchestrator.halving import Halving, Schedule, Verdict, flat, make_schedule, rung_for_half
+from muster.orchestrator.fleet.budget import Budget, Purse
+from muster.orchestrator.jobs.search.halving import (
+    Halving,
+    Schedule,
+    Verdict,
+    flat,
+    make_schedule,
+    rung_for_half,
+)
 
 
 def a_race(trials: Iterable[int], *rungs: int) -> Halving:

@@ -11,22 +11,25 @@ import pytest
 #: Processes that must stay light, by the modules they run.
 LIGHT = {
     "command line": [
-        "muster.orchestrator.cli",
-        "muster.orchestrator.attach",
-        "muster.orchestrator.preview",
-        "muster.orchestrator.results",
+        "muster.orchestrator.cli.app",
+        "muster.orchestrator.client.session",
+        "muster.orchestrator.ensemble.preview",
+        "muster.orchestrator.ensemble.results",
     ],
     "driver of a launch": [
-        "muster.orchestrator.job",
-        "muster.orchestrator.launch",
-        "muster.orchestrator.driver",
-        "muster.orchestrator.report",
+        "muster.orchestrator.jobs.entry",
+        "muster.orchestrator.jobs.launch",
+        "muster.orchestrator.ensemble.driver",
+        "muster.orchestrator.report.page",
     ],
-    "driver of a search": ["muster.orchestrator.search", "muster.orchestrator.search_answer"],
-    "driver of a reproduction": ["muster.orchestrator.reproduce", "muster.orchestrator.reproduce_answer"],
-    "fleet": ["muster.orchestrator.fleet"],
-    "trial": ["muster.orchestrator.trial", "muster.orchestrator.prefixes"],
-    "gather task": ["muster.orchestrator.gather"],
+    "driver of a search": ["muster.orchestrator.jobs.search.run", "muster.orchestrator.jobs.search.answer"],
+    "driver of a reproduction": [
+        "muster.orchestrator.jobs.reproduce.run",
+        "muster.orchestrator.jobs.reproduce.answer",
+    ],
+    "fleet": ["muster.orchestrator.fleet.scheduler"],
+    "trial": ["muster.orchestrator.jobs.search.tune.trial", "muster.orchestrator.jobs.search.prefix_actor"],
+    "gather task": ["muster.orchestrator.vectors.gather"],
 }
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.places import check_places, refuse_no_store
-from muster.orchestrator.spec import load, to_dict
-from muster.orchestrator.views import list_runs, member_logs, run_status
+from muster.orchestrator.machine.places import check_places, refuse_no_store
+from muster.orchestrator.runs.status import list_runs, member_logs, run_status
+from muster.orchestrator.settings.request import load, to_dict
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
-from muster.workers.files import Files, nearest_folder
-from muster.workers.store import Folder, RunFolder, Store
+from muster.workers.store.files import Files, nearest_folder
+from muster.workers.store.layout import Folder, RunFolder, Store
 from tests.cli import Muster
 
 DEEP = "[" * 200_000

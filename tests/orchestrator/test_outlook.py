@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muster.orchestrator.outlook import Outlook
+from muster.orchestrator.records.forecast import Outlook
 
 
 def member(key: str, state: str, t: float, **fields: float) -> dict[str, object]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.orchestrator.places import check_places, places
+from muster.orchestrator.machine.places import check_places, places
 from muster.workers.errors import UsageError
-from muster.workers.store import Store
+from muster.workers.store.layout import Store
 from tests.cli import Muster
 
 #: Folders below which nothing can be made, by anybody: one is no folder, the other the kernel's.

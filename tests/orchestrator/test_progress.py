@@ -10,9 +10,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from muster.orchestrator.events import event
-from muster.orchestrator.plots import duration
-from muster.orchestrator.progress import Progress, print_curve, print_plan
+from muster.orchestrator.console.progress import Progress, print_curve, print_plan
+from muster.orchestrator.records.events import event
+from muster.orchestrator.report.plots import duration
 
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 LONG = "words " * 40 + "/a/path/without/any/blank" * 8

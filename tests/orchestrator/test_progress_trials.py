@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.events import Event, event
-from muster.orchestrator.progress import Progress
+from muster.orchestrator.console.progress import Progress
+from muster.orchestrator.records.events import Event, event
 from tests.orchestrator.test_progress import Clock, a_console, drawn, printed, training, widest
 
 

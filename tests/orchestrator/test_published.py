@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from muster.orchestrator.published import PUBLISHED, cell
-from muster.orchestrator.tables import TABLES, places
+from muster.orchestrator.jobs.reproduce.tables.papers import TABLES, places
+from muster.orchestrator.jobs.reproduce.tables.published import PUBLISHED, cell
 
 #: DREML, Table 1, as printed: CUB R@1, 2, 4, 8, NMI, then Cars the same.
 TABLE_1 = """

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator import plots
-from muster.orchestrator.report import DataSet, Figure, ReportData, key_figures, render_report
+from muster.orchestrator.report import plots
+from muster.orchestrator.report.page import DataSet, Figure, ReportData, key_figures, render_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "source", "col", "wbr"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> & {{ 7 * 7 }}"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.report import ReportData, render_report
+from muster.orchestrator.report.page import ReportData, render_report
 
 # By path, because what a test module is called depends on how pytest imports it.
 a_report = runpy.run_path(str(Path(__file__).with_name("test_report.py")))["a_report"]

@@ -123,7 +123,7 @@ def test_a_killed_driver_is_resumed_to_the_same_table(
 ) -> None:
     process = muster.start(*search, "--storage", tmp_path, "--name", "orphan")
     until(lambda: len(trained(tmp_path)) >= 4, 120)
-    for driver in processes(muster, "muster.orchestrator.job search"):
+    for driver in processes(muster, "muster.orchestrator.jobs.entry search"):
         driver.kill()
     process.communicate(timeout=120)
     assert process.returncode == 1

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from muster.orchestrator.search_space import Axis, draws, grid, parse_axes
+from muster.orchestrator.jobs.search.space import Axis, draws, grid, parse_axes
 
 
 def axes(**specs: str) -> tuple[Axis, ...]:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from muster.cluster import launch, local
-from muster.orchestrator.complaints import explained
-from muster.orchestrator.job import EXIT_ENDED
-from muster.orchestrator.spec import load
+from muster.orchestrator.jobs.entry import EXIT_ENDED
+from muster.orchestrator.machine.complaints import explained
+from muster.orchestrator.settings.request import load
 from muster.workers.errors import UsageError
-from muster.workers.pixels import cache_folder
+from muster.workers.packs.pack import cache_folder
 from muster.workers.quantities import bytes_text
 from tests.cli import MUSTER, Muster, Ran
 
@@ -282,7 +282,7 @@ def test_a_configuration_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         load(config, {"method": "dreml"}, [])
 
 
-@pytest.mark.parametrize("module", ["muster", "muster.orchestrator.cli", "orchestrator.cli"])
+@pytest.mark.parametrize("module", ["muster", "muster.orchestrator.cli.app", "orchestrator.cli"])
 def test_the_command_line_can_be_run_as_a_module(
     muster_without_cluster: Muster, tmp_path: Path, module: str
 ) -> None:

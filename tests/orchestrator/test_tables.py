@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.asks import Got
-from muster.orchestrator.relaunch import launch_command
-from muster.orchestrator.reproduce_spec import ReproduceOptions, launch_request, root_of
-from muster.orchestrator.spec import LaunchRequest
-from muster.orchestrator.table_files import blocks
-from muster.orchestrator.table_rows import table_answer
-from muster.orchestrator.tables import TABLES
-from muster.orchestrator.targets import each_target, load_options
+from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.jobs.reproduce.request import ReproduceOptions, launch_request, root_of
+from muster.orchestrator.jobs.reproduce.tables.files import blocks
+from muster.orchestrator.jobs.reproduce.tables.papers import TABLES
+from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
+from muster.orchestrator.jobs.reproduce.targets import each_target, load_options
+from muster.orchestrator.settings.command import launch_command
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
-from muster.workers.model import Recipe
-from muster.workers.store import Store
+from muster.workers.spec import Recipe
+from muster.workers.store.layout import Store
 from tests.cli import Muster
 from tests.workers.datasets import copies
 

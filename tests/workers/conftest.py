@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 import torch
 
-from muster.workers.store import Store
+from muster.workers.store.layout import Store
 from tests.conftest import write_classes
 
 torch.set_num_threads(1)

@@ -9,10 +9,10 @@ import numpy as np
 
 from muster.workers.datasets import ImageFolder
 from muster.workers.member import run_member
-from muster.workers.packing import build_pack
-from muster.workers.store import Store
+from muster.workers.packs.build import build_pack
+from muster.workers.store.layout import Store
+from muster.workers.store.vectors import read_vectors
 from muster.workers.task import Images, MemberTask, Target
-from muster.workers.vectors import read_vectors
 from tests.workers.samples import CPU, VIEW, small_recipe, small_spec
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image
 
 from muster.workers.datasets import ImageFolder, Item
-from muster.workers.packing import build_pack, find_pack
-from muster.workers.pixels import PackIndex
-from muster.workers.store import Store
+from muster.workers.packs.build import build_pack, find_pack
+from muster.workers.packs.pack import PackIndex
+from muster.workers.store.layout import Store
 
 RESIZE = "squash:20"
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from muster.workers import backbones
 from muster.workers.embed import embed
-from muster.workers.fit import trained_weights
-from muster.workers.model import EMBEDDING_VERSION, TRAINING_VERSION, Recipe
+from muster.workers.methods.dreml.fit import trained_weights
+from muster.workers.networks import backbones
+from muster.workers.spec import EMBEDDING_VERSION, TRAINING_VERSION, Recipe
 from tests.workers.samples import CPU, VIEW, small_recipe, small_spec, synthetic_pack, train
 
 FILE = Path(__file__).with_name("golden.json")

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from muster.workers.checkpoint import Checkpoint
-from muster.workers.fit import fit
-from muster.workers.model import MemberSpec, Recipe, TestView
-from muster.workers.pixels import INDEX_SCHEMA, Pack, PackIndex, Part, Uint8, image_digest
+from muster.workers.methods.dreml.fit import fit
+from muster.workers.packs.pack import INDEX_SCHEMA, Pack, PackIndex, Part, Uint8, image_digest
 from muster.workers.rng import uniforms
+from muster.workers.spec import MemberSpec, Recipe, TestView
+from muster.workers.store.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
 VIEW = TestView(resize="squash:20", crop=16, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torchvision.transforms import functional as TF
 
-from muster.workers import augment
-from muster.workers.augment import (
+from muster.workers.packs.pack import Int64, Uint8
+from muster.workers.rng import Float64
+from muster.workers.train import augment
+from muster.workers.train.augment import (
     ANGLE,
     FLIP,
     LEFT,
@@ -19,8 +21,6 @@ from muster.workers.augment import (
     epoch_draws,
     random_crops,
 )
-from muster.workers.pixels import Int64, Uint8
-from muster.workers.rng import Float64
 from tests.workers.samples import CPU, VIEW, pack_of, small_recipe
 
 SHAPES = [(20, 20), (20, 31), (44, 20), (16, 16), (9, 30), (30, 9), (7, 7), (1, 3), (17, 16)]

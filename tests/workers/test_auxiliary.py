@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from muster.workers.auxiliary import (
+from muster.workers.methods.bier.auxiliary import (
     Auxiliary,
     activation_similarity,
     adversarial_similarity,
     norm_penalty,
     regressor_penalty,
 )
-from muster.workers.bier import BierSettings, BierStep, build_bier
+from muster.workers.methods.bier.network import BierSettings, BierStep, build_bier
 
 SIZES = (2, 3, 4)
 KINDS = ("adversarial", "activation")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from muster.workers import backbones
-from muster.workers.backbones import QuarterPool, build, names, read_state, state_digest
 from muster.workers.errors import UsageError
+from muster.workers.networks import backbones
+from muster.workers.networks.backbones import QuarterPool, build, names, read_state, state_digest
 from tests.workers.samples import same_tensors
 
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from muster.workers import backbones
-from muster.workers.baseline import MetricLoss, fit_baseline
-from muster.workers.baseline_settings import BaselineSettings, BaselineSpec
-from muster.workers.bier_fit import network_weights
-from muster.workers.checkpoint import Checkpoint
 from muster.workers.embed import embed
 from muster.workers.errors import DivergedError
 from muster.workers.member import load_network, open_images
-from muster.workers.model import InputRecipe
-from muster.workers.pixels import Part, read_index
-from muster.workers.store import Store
-from muster.workers.vectors import read_vectors
+from muster.workers.methods.baseline.fit import MetricLoss, fit_baseline
+from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec
+from muster.workers.methods.bier.fit import network_weights
+from muster.workers.networks import backbones
+from muster.workers.packs.pack import Part, read_index
+from muster.workers.spec import InputRecipe
+from muster.workers.store.checkpoint import Checkpoint
+from muster.workers.store.layout import Store
+from muster.workers.store.vectors import read_vectors
 from tests.workers.members import run, task_for, weights_of
 from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack
 

@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing import spawn
 
-from muster.workers import backbones
-from muster.workers.batchnorm import FrozenBatchNorm, GlobalBatchNorm, convert, freeze
+from muster.workers.methods.bier.batchnorm import FrozenBatchNorm, GlobalBatchNorm, convert, freeze
+from muster.workers.networks import backbones
 
 CPU = torch.device("cpu")
 RANKS = 2

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from muster.workers import backbones
-from muster.workers.bier import (
+from muster.workers.methods.bier.network import (
     BierSettings,
     Learners,
     boosted_loss,
     build_bier,
     gather_rows,
 )
+from muster.workers.networks import backbones
 
 SIZES = (3, 4, 5)
 FORMS = {

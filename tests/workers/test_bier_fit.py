@@ -12,14 +12,14 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import spawn
 
-from muster.workers.bier_fit import fit_bier, network_weights
-from muster.workers.bier_settings import BierSettings, BierSpec
-from muster.workers.checkpoint import Checkpoint
 from muster.workers.errors import DivergedError
-from muster.workers.model import InputRecipe
-from muster.workers.store import Store
+from muster.workers.methods.bier.fit import fit_bier, network_weights
+from muster.workers.methods.bier.settings import BierSettings, BierSpec
+from muster.workers.spec import InputRecipe
+from muster.workers.store.checkpoint import Checkpoint
+from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask
-from muster.workers.team import Team
+from muster.workers.train.team import Team
 from tests.workers.members import result, run, same_result, task_for
 from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack
 

@@ -16,8 +16,9 @@ from torch import nn
 from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from muster.workers.batchnorm import convert, freeze
-from muster.workers.bier import (
+from muster.workers.methods.bier.batches import LabelBatches
+from muster.workers.methods.bier.batchnorm import convert, freeze
+from muster.workers.methods.bier.network import (
     Bier,
     BierSettings,
     BierStep,
@@ -26,7 +27,6 @@ from muster.workers.bier import (
     build_bier,
     parameter_groups,
 )
-from muster.workers.bier_batches import LabelBatches
 
 SIZES = (6, 10, 16)
 STRONG = {"lambda_div": 0.1, "lambda_weight": 1.0}  # so that no term hides behind another

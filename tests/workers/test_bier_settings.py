@@ -9,8 +9,8 @@ import sys
 import pydantic
 import pytest
 
-from muster.workers.bier import BierSettings, BierStep, build_bier, parameter_groups
-from muster.workers.model import content_key
+from muster.workers.methods.bier.network import BierSettings, BierStep, build_bier, parameter_groups
+from muster.workers.spec import content_key
 
 
 def test_parameter_groups_hold_each_parameter_once_at_its_rate():

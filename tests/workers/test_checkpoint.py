@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from muster.workers.checkpoint import KEPT, Checkpoint, newest_checkpoint, save_checkpoint
-from muster.workers.store import ModelFolder, Store
+from muster.workers.store.checkpoint import KEPT, Checkpoint, newest_checkpoint, save_checkpoint
+from muster.workers.store.layout import ModelFolder, Store
 from tests.workers.samples import same_tensors
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
-from muster.workers.clustering import nmi, nmi_of_clusters, nmi_schedule
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.score.nmi import nmi, nmi_of_clusters, nmi_schedule
 
 
 def clouds(n, d, classes, spread, seed=0):

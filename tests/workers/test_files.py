@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from muster.workers.errors import CorruptFileError, StoreError
-from muster.workers.files import FileRecord, Files
+from muster.workers.store.files import FileRecord, Files
 
 DATA = bytes(range(256)) * 64
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from muster.workers import backbones
-from muster.workers.checkpoint import Checkpoint
 from muster.workers.embed import embed
 from muster.workers.errors import DivergedError, UsageError
-from muster.workers.fit import _batch_slices, _capped, _Member, fit, trained_weights
-from muster.workers.losses import identity_proxy_loss
-from muster.workers.model import Recipe
-from muster.workers.pixels import Part
+from muster.workers.methods.dreml.fit import _batch_slices, _capped, _Member, fit, trained_weights
+from muster.workers.methods.dreml.loss import identity_proxy_loss
+from muster.workers.networks import backbones
+from muster.workers.packs.pack import Part
+from muster.workers.spec import Recipe
+from muster.workers.store.checkpoint import Checkpoint
 from tests.workers.samples import (
     CPU,
     VIEW,

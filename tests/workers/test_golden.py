@@ -11,13 +11,13 @@ import json
 
 import pytest
 
-from muster.workers.model import EMBEDDING_VERSION, TRAINING_VERSION
+from muster.workers.spec import EMBEDDING_VERSION, TRAINING_VERSION
 from tests.workers.record_golden import FILE, RECIPES, compute
 
 GOLDEN = json.loads(FILE.read_text())
 TOLERANCE = 1e-4
 CURE = (
-    "If the change is meant, raise {} in workers/model.py, so that results of the old code are never taken for "
+    "If the change is meant, raise {} in workers/spec.py, so that results of the old code are never taken for "
     "results of the new, and record anew: python -m tests.workers.record_golden"
 )
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import muster.workers
-from muster.workers.store import Store
+from muster.workers.store.layout import Store
 from tests.workers.members import result, run, task_for, weights_of
 
 FOLDER = Path(muster.workers.__file__).parent
@@ -30,7 +30,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import torch
 from muster.workers.member import run_member
-from muster.workers.store import Store
+from muster.workers.store.layout import Store
 
 task = pickle.load(open(sys.argv[2], "rb"))
 run_member(Store(sys.argv[1]), task, "alone", torch.device("cpu"), log=print)

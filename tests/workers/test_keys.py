@@ -12,10 +12,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from muster.workers.datasets import ImageFolder
-from muster.workers.model import TRAINING_VERSION, MemberSpec, Recipe, TestView, embedding_digest
-from muster.workers.packing import build_pack
-from muster.workers.pixels import Part
-from muster.workers.store import Store
+from muster.workers.packs.build import build_pack
+from muster.workers.packs.pack import Part
+from muster.workers.spec import TRAINING_VERSION, MemberSpec, Recipe, TestView, embedding_digest
+from muster.workers.store.layout import Store
 from tests.workers.samples import VIEW, pack_of, small_recipe, small_spec, synthetic_pack
 
 PACK = synthetic_pack(classes=6, each=2)

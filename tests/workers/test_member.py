@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from muster.workers import member as member_module
-from muster.workers.checkpoint import newest_checkpoint
-from muster.workers.store import Store, to_json
+from muster.workers.store.checkpoint import newest_checkpoint
+from muster.workers.store.layout import Store, to_json
+from muster.workers.store.vectors import read_vectors
 from muster.workers.task import missing, read_history
-from muster.workers.vectors import read_vectors
 from tests.workers.members import result, run, same_result, snapshot, task_for
 from tests.workers.samples import VIEW
 

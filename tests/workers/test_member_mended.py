@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
-from muster.workers.backbones import build, state_digest
 from muster.workers.errors import CorruptFileError, StoreError, UsageError
-from muster.workers.files import FileRecord
 from muster.workers.member import load_network, open_images, run_member
-from muster.workers.store import Done, Store
+from muster.workers.networks.backbones import build, state_digest
+from muster.workers.store.files import FileRecord
+from muster.workers.store.layout import Done, Store
+from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import MemberTask, missing
-from muster.workers.vectors import read_vectors, write_vectors
 from tests.workers.members import damage, result, run, same_result, snapshot, task_for, weights_of
 from tests.workers.samples import CPU, small_spec, synthetic_pack
 

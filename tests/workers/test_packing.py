@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from muster.workers import packing
 from muster.workers.datasets import ImageFolder, Item
-from muster.workers.packing import build_pack, find_pack
-from muster.workers.pixels import ResizeRule
-from muster.workers.store import Store
+from muster.workers.packs import build as packing
+from muster.workers.packs.build import build_pack, find_pack
+from muster.workers.packs.pack import ResizeRule
+from muster.workers.store.layout import Store
 from tests.workers.packs import RESIZE, CountingFolder, build, packs
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from muster.workers import packing, workshop
 from muster.workers.datasets import ImageFolder, Item
 from muster.workers.errors import BadImagesError, StoreError, UsageError
-from muster.workers.packing import bad_images, build_pack, find_pack
-from muster.workers.store import Store
+from muster.workers.packs import build as packing
+from muster.workers.packs import scratch as workshop
+from muster.workers.packs.build import bad_images, build_pack, find_pack
+from muster.workers.store.layout import Store
 from tests.workers.packs import RESIZE, CountingFolder, build, packs
 from tests.workers.test_image_files import empty, text, truncated
 
@@ -132,8 +133,8 @@ def test_an_interrupted_build_leaves_nothing_that_a_reader_trusts(
 
 LEAVE = """
 import os, sys
-from muster.workers.store import Store
-from muster.workers.workshop import scratch_folder
+from muster.workers.store.layout import Store
+from muster.workers.packs.scratch import scratch_folder
 with scratch_folder(Store(sys.argv[1])) as scratch:
     (scratch / "pixels.bin").write_bytes(b"half")
     os._exit(9)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from muster.workers import packing, workshop
 from muster.workers.datasets import ImageFolder
 from muster.workers.errors import BadImagesError
-from muster.workers.packing import bad_images, build_pack
-from muster.workers.store import Store
+from muster.workers.packs import build as packing
+from muster.workers.packs import scratch as workshop
+from muster.workers.packs.build import bad_images, build_pack
+from muster.workers.store.layout import Store
 from tests.workers.packs import RESIZE, CountingFolder, build, packs
 from tests.workers.test_image_files import truncated
 
@@ -22,8 +23,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from muster.workers.datasets import ImageFolder
-from muster.workers.packing import build_pack
-from muster.workers.store import Store
+from muster.workers.packs.build import build_pack
+from muster.workers.store.layout import Store
 data = ImageFolder(Path(sys.argv[2]))
 def progress(done, total):
     if done == 15:

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from muster.workers.partition import meta_classes
+from muster.workers.methods.dreml.partition import meta_classes
 
 
 @pytest.mark.parametrize(

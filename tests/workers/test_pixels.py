@@ -14,9 +14,9 @@ from torchvision.transforms import functional as TF
 
 from muster.workers.datasets import ImageFolder
 from muster.workers.errors import CorruptFileError, StoreError, UsageError
-from muster.workers.packing import build_pack, find_pack
-from muster.workers.pixels import Pack, PackIndex, ResizeRule, open_pack
-from muster.workers.store import Store
+from muster.workers.packs.build import build_pack, find_pack
+from muster.workers.packs.pack import Pack, PackIndex, ResizeRule, open_pack
+from muster.workers.store.layout import Store
 from tests.workers.samples import synthetic_pack
 
 SHAPES = [
@@ -187,7 +187,7 @@ def test_a_damaged_index_is_noticed_and_built_again(image_folder: Path, tmp_path
 def test_the_content_is_read_once_for_each_version_of_the_file(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from muster.workers.files import FileRecord
+    from muster.workers.store.files import FileRecord
 
     store, cache = Store(str(tmp_path / "store")), tmp_path / "cache"
     index = packed(store, image_folder)

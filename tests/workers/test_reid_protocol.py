@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from muster.workers.protocol import one_of_each_class
-from muster.workers.retrieval import prefix_curve
+from muster.workers.score.protocol import one_of_each_class
+from muster.workers.score.retrieval import prefix_curve
 
 LABELS = np.array([4, 4, 7, 9, 4, 9, 7, 7, 2, 9])
 

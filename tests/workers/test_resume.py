@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from muster.workers import backbones
-from muster.workers.checkpoint import Checkpoint
-from muster.workers.fit import trained_weights
-from muster.workers.model import MemberSpec
+from muster.workers.methods.dreml.fit import trained_weights
+from muster.workers.networks import backbones
+from muster.workers.spec import MemberSpec
+from muster.workers.store.checkpoint import Checkpoint
 from tests.workers.samples import same_tensors, small_recipe, small_spec, synthetic_pack, train
 
 PACK = synthetic_pack()

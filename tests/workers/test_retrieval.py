@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from muster.workers import retrieval
 from muster.workers.errors import UsageError
-from muster.workers.ranking import bytes_per_query
-from muster.workers.retrieval import PrefixScorer, Protocol, leave_one_out, prefix_curve
+from muster.workers.score import retrieval
+from muster.workers.score.ranking import bytes_per_query
+from muster.workers.score.retrieval import PrefixScorer, Protocol, leave_one_out, prefix_curve
 
 KS = (1, 2, 4, 8)
 

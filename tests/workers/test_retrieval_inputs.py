@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from muster.workers.errors import MusterError, UsageError
-from muster.workers.retrieval import Protocol, leave_one_out, prefix_curve
+from muster.workers.score.retrieval import Protocol, leave_one_out, prefix_curve
 
 
 def ensemble(n, dims, classes):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from muster.workers.model import Recipe
-from muster.workers.schedule import learning_rate
+from muster.workers.methods.dreml.schedule import learning_rate
+from muster.workers.spec import Recipe
 from tests.workers.samples import small_recipe
 
 Make = Callable[[torch.optim.Optimizer], Any]

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
-from muster.workers.files import FileRecord
-from muster.workers.store import Done, ModelFolder, Store, new_attempt_id
+from muster.workers.store.files import FileRecord
+from muster.workers.store.layout import Done, ModelFolder, Store, new_attempt_id
 
 DONE = Done({"attempts/one/weights": FileRecord.of(b"weights")}, {"attempt": "one", "seconds": 1.5})
 

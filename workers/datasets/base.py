@@ -1,7 +1,7 @@
 """What a data set is to the rest of muster: lists of images with class names, and a way to read one image.
 
 A data set lists its splits without touching a pixel; `read` gives one image. Packing, resizing and
-checking are the pixel store's work (`muster.workers.pixels`), the same for all data sets.
+checking are the pixel store's work (`muster.workers.packs.pack`), the same for all data sets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from muster.workers.errors import UsageError
-from muster.workers.model import Triple
+from muster.workers.spec import Triple
 
 
 @dataclass(frozen=True)

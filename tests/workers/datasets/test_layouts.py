@@ -11,9 +11,9 @@ from PIL import Image
 
 from muster.workers.datasets import DataSet, Split, open_data_set
 from muster.workers.errors import BadImagesError
-from muster.workers.packing import bad_images, build_pack
-from muster.workers.pixels import open_pack
-from muster.workers.store import Store
+from muster.workers.packs.build import bad_images, build_pack
+from muster.workers.packs.pack import open_pack
+from muster.workers.store.layout import Store
 from tests.workers.datasets import copies
 
 

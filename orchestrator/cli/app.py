@@ -1,0 +1,109 @@
+"""The command line: parse, call one function, print.
+
+Standard output is the answer (a table, or with `--json` one JSON document); everything else goes to standard
+error. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 partial, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from muster.orchestrator.cli import baseline as commands_baseline
+from muster.orchestrator.cli import cluster as commands_cluster
+from muster.orchestrator.cli import data as commands_data
+from muster.orchestrator.cli import launch as commands_launch
+from muster.orchestrator.cli import reproduce as commands_reproduce
+from muster.orchestrator.cli import runs as commands_run
+from muster.orchestrator.cli import search as commands_search
+from muster.orchestrator.cli.options import EXIT_INTERRUPTED, refuse
+from muster.orchestrator.machine.complaints import argument_problems, explained
+from muster.orchestrator.machine.outlets import answering
+from muster.workers.errors import UsageError
+
+EXIT_ABORTED = 1
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train ensembles of image embeddings (DREML, BIER) on a Ray cluster.",
+)
+launch = typer.Typer(no_args_is_help=True, help="Train, gather, evaluate and report an ensemble.")
+launch.command("dreml")(commands_launch.launch_dreml)
+launch.command("bier")(commands_launch.launch_bier)
+launch.command("baseline")(commands_baseline.launch_baseline)
+cluster = typer.Typer(no_args_is_help=True, help="The local Ray head: up, down, status.")
+cluster.command("up")(commands_cluster.cluster_up)
+cluster.command("down")(commands_cluster.cluster_down)
+cluster.command("status")(commands_cluster.cluster_status)
+data = typer.Typer(no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, packing.")
+data.command("list")(commands_data.data_list)
+data.command("check")(commands_data.data_check)
+data.command("pack")(commands_data.data_pack)
+
+app.add_typer(launch, name="launch")
+app.command()(commands_search.search)
+app.command()(commands_reproduce.reproduce)
+for command in (
+    commands_run.status,
+    commands_run.runs,
+    commands_run.logs,
+    commands_run.stop,
+    commands_run.resume,
+    commands_run.gather,
+    commands_run.evaluate,
+    commands_run.correlation,
+):
+    app.command()(command)
+app.add_typer(data, name="data")
+app.add_typer(cluster, name="cluster")
+app.command()(commands_cluster.doctor)
+
+
+def main() -> None:
+    """Entry point, once `muster.__main__` has seen to signals and links."""
+    with answering():
+        sys.exit(_answered(sys.argv[1:]))
+
+
+def _answered(words: list[str]) -> int:
+    """Runs the command; its exit code. The one place where what the system refuses becomes a message."""
+    as_json = "--json" in words
+    try:
+        if problems := argument_problems(words):
+            raise UsageError(problems)
+        return _run(as_json)
+    except UsageError as error:
+        refuse(error.problems, error.exit_code, as_json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        refuse(["Interrupted."], EXIT_INTERRUPTED, as_json)
+        return EXIT_INTERRUPTED
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        if (text := explained(error)) is None:
+            raise
+        refuse([text], UsageError.exit_code, as_json)
+        return UsageError.exit_code
+
+
+def _run(as_json: bool) -> int:
+    if not as_json:
+        try:
+            app()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        return 0
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except typer.Abort:
+        refuse(["Aborted."], EXIT_ABORTED, as_json=True)
+        return EXIT_ABORTED
+    except Exception as error:
+        # The parser's errors have it, in click and in the copy of click that newer typers bring.
+        if not hasattr(error, "format_message"):
+            raise
+        code = int(getattr(error, "exit_code", UsageError.exit_code))
+        refuse([error.format_message()], code, as_json=True)
+        return code

@@ -1,0 +1,81 @@
+"""Commands on the machine: the local Ray head, and `doctor`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from muster.orchestrator.cli.options import Address, AsJson, Storage, guarded, say, whole_path
+from muster.orchestrator.console.tables import show_document, show_rows
+from muster.workers.errors import UsageError
+
+
+@guarded
+def cluster_up(
+    num_cpus: Annotated[int | None, typer.Option(min=1, help="CPUs it may use. (default: all)")] = None,
+    num_gpus: Annotated[int | None, typer.Option(min=0, help="GPUs it may use. (default: all)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Starts a Ray head on loopback, guarded by a token; it stays until `muster cluster down`."""
+    from muster.cluster import local
+
+    head = local.start(num_cpus=num_cpus, num_gpus=num_gpus)
+    show_document(_head_row(head)) if as_json else show_rows([_head_row(head)], title="The local head is up.")
+
+
+@guarded
+def cluster_down(
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask when jobs are running.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stops the local Ray head and all that runs on it."""
+    from muster.cluster import local
+    from muster.cluster.jobs import connect
+
+    head = local.find()
+    if head is not None:
+        running = [job.submission_id for job in connect("auto").list() if not job.done]
+        if running and not yes:
+            if not sys.stdin.isatty():
+                raise UsageError(f"Jobs are running: {', '.join(running)}. Stop them first, or give --yes.")
+            typer.confirm(f"End the running jobs {', '.join(running)}?", abort=True, err=True)
+        local.stop(head)
+    said = "The local head is down." if head else "No local head was running."
+    show_document({"stopped": head is not None, "message": said}) if as_json else say(said)
+
+
+@guarded
+def cluster_status(address: Address = None, as_json: AsJson = False) -> None:
+    """Which cluster a launch would use, and its jobs."""
+    from muster.cluster import local
+    from muster.cluster.jobs import connect
+
+    head = local.find() if address is None else None
+    if address is None and head is None:
+        show_document({"up": False}) if as_json else say("No local head is running; a launch starts one.")
+        return
+    jobs = connect(address or "auto")
+    rows = [
+        {"job": job.submission_id, "status": job.status, "exit_code": job.exit_code} for job in jobs.list()
+    ]
+    if as_json:
+        show_document({"up": True, "url": jobs.url, "ray": jobs.ray_version, "jobs": rows})
+    else:
+        show_rows(rows, title=f"Ray {jobs.ray_version} at {jobs.url}: {len(rows)} jobs")
+
+
+def _head_row(head: Any) -> dict[str, Any]:
+    return {"url": head.dashboard_url, "pid": head.pid, "ray": head.ray_version, "folder": head.temp_dir}
+
+
+@guarded
+def doctor(storage: Storage = "store", address: Address = None, as_json: AsJson = False) -> None:
+    """Looks whether this machine, the store and the cluster are fit, and says what to do where not."""
+    from muster.orchestrator.client.doctor import examine
+
+    rows = [dataclasses.asdict(finding) for finding in examine(whole_path(storage), address)]
+    show_document(rows) if as_json else show_rows(rows, title="")
+    raise typer.Exit(1 if any(row["state"] == "failed" for row in rows) else 0)

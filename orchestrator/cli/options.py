@@ -1,0 +1,109 @@
+"""What the commands share: options, how errors leave, paths, and one line to standard error."""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.models import ArgumentInfo
+
+from muster.cluster.errors import ClusterError
+from muster.cluster.text import printable
+from muster.orchestrator.console.tables import err, show_document
+from muster.workers.errors import MusterError, UsageError
+
+EXIT_INTERRUPTED = 130
+
+Storage = Annotated[
+    str, typer.Option("--storage", envvar="MUSTER_STORAGE", help="Root folder or URI of the store.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="MUSTER_ADDRESS",
+        help="A cluster, http://HOST:8265; without it a local head is used.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Submit, and don't wait.")]
+Run = Annotated[str, typer.Argument(help="The run's name: see `muster runs`.")]
+
+
+def guarded(function: Callable[..., None]) -> Callable[..., None]:
+    """Turns errors that explain themselves into their message and exit code."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            _refuse_empty(function, kwargs)
+            function(*args, **kwargs)
+        except (MusterError, ClusterError) as error:
+            problems = error.problems if isinstance(error, UsageError) else [str(error)]
+            refuse(problems, error.exit_code, kwargs.get("as_json", False))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            tell("Interrupted.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return run
+
+
+def _refuse_empty(function: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Raises UsageError for options that were given as "": a shell variable that is not set, most often, and never
+    the current folder."""
+    empty = [name for name, value in given.items() if _is_empty(value)]
+    if empty:
+        raise UsageError([f"{_flag(function, name)} is empty: is a shell variable unset?" for name in empty])
+
+
+def _is_empty(value: Any) -> bool:
+    # typer makes "." of an empty path; nobody names the current folder as a file
+    return (isinstance(value, str) and not value.strip()) or value == Path()
+
+
+def _flag(function: Callable[..., None], parameter: str) -> str:
+    """How a command's parameter is written on the command line."""
+    hint = typing.get_type_hints(function, include_extras=True)[parameter]
+    info = next((item for item in getattr(hint, "__metadata__", ()) if hasattr(item, "param_decls")), None)
+    if isinstance(info, ArgumentInfo):
+        return parameter.upper()
+    flags = [name for name in (info and info.param_decls) or () if name.startswith("--")]
+    return flags[0] if flags else f"--{parameter.replace('_', '-')}"
+
+
+def refuse(problems: Sequence[str], exit_code: int, as_json: bool) -> None:
+    """Tells why a command ends, a line for each problem; with `as_json` as the document, too."""
+    for problem in problems:
+        tell(f"muster: {problem}")
+    if as_json:
+        show_document({"state": "failed", "exit_code": exit_code, "message": "\n".join(problems)})
+
+
+def tell(text: str) -> None:
+    err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(printable(text))
+
+
+def whole_path(place: str) -> str:
+    """A URI as it is, a path made absolute. Raises UsageError for what looks like a URI with a slash too few."""
+    if not place.strip():
+        raise UsageError(
+            "An empty path is no place: is a shell variable unset? The current folder is written as ."
+        )
+    if "://" in place:
+        return place
+    scheme, _, rest = place.partition(":/")
+    if rest and scheme.isalnum() and not Path(f"{scheme}:").exists():
+        raise UsageError(
+            f"{place}: a URI has two slashes, as {scheme}://{rest}; a folder of that name, ./{place}."
+        )
+    return str(Path(place).expanduser().absolute())

@@ -1,0 +1,139 @@
+"""`muster doctor`: is this machine fit to run or submit? Each finding says what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from muster.cluster import environment, launch
+from muster.orchestrator.machine.complaints import explained
+from muster.orchestrator.machine.places import places
+from muster.workers.errors import MusterError
+from muster.workers.quantities import bytes_text
+from muster.workers.store.layout import Store
+
+PACKAGES = ("ray", "torch", "torchvision", "pyarrow", "faiss-cpu", "numpy", "pydantic")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    state: str
+    "ok, warning or failed."
+    detail: str
+
+
+def examine(storage: str, address: str | None) -> Iterator[Finding]:
+    """Looks at everything in turn; one failure does not hide the next."""
+    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("python", _python),
+        ("packages", _packages),
+        ("environment", _environment),
+        ("device", _device),
+        ("store", lambda: _store(storage)),
+        ("places", lambda: _places(storage)),
+        ("shared memory", _shared_memory),
+        ("cluster", lambda: _cluster(address)),
+    )
+    for name, check in checks:
+        yield from _safely(name, check)
+
+
+def _safely(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:
+        yield Finding(name, "failed", explained(error) or f"{type(error).__name__}: {error}")
+
+
+def _python() -> Iterator[Finding]:
+    fine = (3, 11) <= sys.version_info < (3, 14)
+    yield Finding(
+        "python", "ok" if fine else "failed", f"{platform.python_version()} (3.11 to 3.13 are tested)"
+    )
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding(name, "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "failed", "not installed: pip install -e . in muster's checkout")
+
+
+def _device() -> Iterator[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        yield Finding("device", "ok", f"no GPU here; members would train on {cores} CPU cores")
+        return
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        bf16 = (
+            "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16: trains in fp32"
+        )
+        yield Finding(f"gpu {index}", "ok", f"{properties.name}, {properties.total_memory >> 30} GiB, {bf16}")
+
+
+def _store(storage: str) -> Iterator[Finding]:
+    try:
+        store = Store(storage)
+        if store.files.local_root is None:  # a disk of this machine is looked at with the other places
+            store.files.check_writable()
+        count = f"{len(store.runs())} runs, {len(store.files.names('models'))} models"
+    except MusterError as error:
+        yield Finding("store", "failed", str(error))
+        return
+    yield Finding("store", "ok", f"{storage}: {count}")
+
+
+def _places(storage: str) -> Iterator[Finding]:
+    for place in places(Store(storage)):
+        few = place.free < place.enough
+        state = "failed" if place.problem else "warning" if few else "ok"
+        yield Finding(place.name, state, place.detail)
+
+
+def _environment() -> Iterator[Finding]:
+    """The variables that Ray, Python and the loader read: what a local head gets of them, and what it does not."""
+    found = environment.inherited(launch.head_settings(Path()))
+    yield Finding("environment", "ok", f"set for Ray, Python or the loader: {environment.suspects()}")
+    if text := environment.dropped_text(found.dropped):
+        yield Finding("environment", "warning", text)
+
+
+def _shared_memory() -> Iterator[Finding]:
+    if Path("/dev/shm").exists():
+        free = shutil.disk_usage("/dev/shm").free
+        few = free < 500e6
+        yield Finding(
+            "shared memory",
+            "warning" if few else "ok",
+            f"{bytes_text(free)} free" + (": give the container more, --shm-size=2g" if few else ""),
+        )
+
+
+def _cluster(address: str | None) -> Iterator[Finding]:
+    from muster.cluster import local
+    from muster.cluster.errors import ClusterError
+    from muster.cluster.jobs import connect
+
+    if address is None and local.find() is None:
+        yield Finding("cluster", "ok", "no local head runs; a launch starts one")
+        return
+    try:
+        jobs = connect(address or "auto")
+        running = sum(not job.done for job in jobs.list())
+    except ClusterError as error:
+        yield Finding("cluster", "failed", str(error))
+        return
+    yield Finding("cluster", "ok", f"Ray {jobs.ray_version} at {jobs.url}, {running} jobs running")

@@ -1,0 +1,211 @@
+"""How answers look: one source of rows, as a table or as JSON. Nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from muster.cluster.text import printable
+
+# Names and paths may hold :words: that rich would draw as pictures.
+err = Console(stderr=True, emoji=False)
+out = Console(emoji=False)
+
+
+def shown(value: Any, keep: str = "\n\t") -> Any:
+    """A JSON-like value with all of its text fit for a terminal: names of files may hold anything."""
+    if isinstance(value, str):
+        return printable(value, keep=keep)
+    if isinstance(value, Mapping):
+        return {shown(key, keep): shown(item, keep) for key, item in value.items()}
+    return [shown(item, keep) for item in value] if isinstance(value, list | tuple) else value
+
+
+def show_document(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
+    """A table whose columns are the keys of the first row."""
+    rows = shown(list(rows), keep="")  # a name that breaks a line could look like another row
+    if title:
+        out.print(Text(printable(title)), soft_wrap=True)
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        numeric = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
+    out.print(table)
+
+
+def show_paths(paths: Mapping[str, str]) -> None:
+    """Where an answer's files are, a line each."""
+    width = max((len(name) for name in paths), default=0)
+    for name, path in shown(paths, keep="").items():
+        out.print(Text(f"  {name.replace('_', ' '):{width}} {path}"), soft_wrap=True)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name == "heard":
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def answer_table(answer: dict[str, Any], message: str) -> None:
+    """The curve over L, then where everything is."""
+    answer, message = shown(answer), printable(message)
+    from muster.orchestrator.console.progress import print_curve
+    from muster.orchestrator.report.plots import percent, recall_ks
+    from muster.orchestrator.vectors.protocols import spread_text
+
+    print_curve(out, answer["curve"], recall_ks(answer["curve"]))
+    out.print()
+    if answer.get("learners"):
+        hidden = {"near_ties", "r_precision"}
+        rows = [{key: row[key] for key in row if key not in hidden} for row in answer["learners"]]
+        names = {"map_at_r": "MAP@R"}
+        rows = [
+            {names.get(key, key.replace("R@", "recall@")): value for key, value in _in_percent(row).items()}
+            for row in rows
+        ]
+        show_rows(rows, title="Each learner alone, in percent")
+    if found := answer.get("correlation"):
+        alike = ", ".join(
+            f"{percent(found[name])} % {name.replace('_', ' ')}"
+            for name in ("between_learners", "between_dimensions")
+        )
+        out.print(Text(f"Correlation: {alike}.\n"), soft_wrap=True)
+    out.print(Text(message), soft_wrap=True)
+    for text in (answer.get("protocol"), spread_text(answer["curve"][-1])):
+        if text:
+            out.print(Text(text[0].upper() + text[1:].rstrip(".") + "."), soft_wrap=True)
+    show_paths(answer.get("paths", {}))
+
+
+def search_table(answer: dict[str, Any], message: str) -> None:
+    """The trials, the Pareto front, what is recommended and how to get it."""
+    answer, message = shown(answer), printable(message)
+    metric, split = answer["chosen_on"]["metric"], answer["chosen_on"]["split"]
+    hidden = {"message", "reused", "trained"}
+    rows = [{key: value for key, value in row.items() if key not in hidden} for row in answer["trials"]]
+    show_rows([_in_percent(row) for row in rows], title=f"Trials, chosen on {answer['chosen_on']['text']}")
+    out.print()
+    fields = [key for key in answer["pareto"][0] if key not in {metric, f"test_{metric}"}]
+    front = [
+        {
+            **{key: row[key] for key in fields},
+            f"{split}_{metric}": row[metric],
+            f"test_{metric}": row[f"test_{metric}"],
+        }
+        for row in answer["pareto"]
+    ]
+    show_rows([_in_percent(row) for row in front], title="Not beaten in quality, networks and dimensions")
+    out.print()
+    for text in (message, answer["recommended"]["training"]["text"]):
+        out.print(Text(text), soft_wrap=True)
+    out.print(Text(f"  {answer['recommended']['command']}"), soft_wrap=True)
+    show_paths(answer["paths"])
+
+
+def reproduce_table(answer: dict[str, Any], message: str) -> None:
+    """The papers' tables with what was measured, the figures' files, and what it took."""
+    answer, message = shown(answer), printable(message)
+    from muster.orchestrator.jobs.reproduce.tables import files as table_files
+
+    if answer["rehearsal"]:
+        out.print(Text(answer["rehearsal"], style="yellow"), soft_wrap=True)
+    for text in answer["warnings"]:
+        out.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+    for target in answer["targets"]:
+        out.print()
+        out.print(Text(target["title"], style="bold"), soft_wrap=True)
+        if target["kind"] == "figure":
+            for line in target["files"] or [target["trouble"]]:
+                out.print(Text(f"  {line}"), soft_wrap=True)
+            for sheet in target.get("sheets", []):
+                out.print(Text(f"{sheet['dataset']}: {' '.join(sheet['finding'])}"))
+                out.print(Text(sheet["note"], style="yellow"), end="\n" if sheet["note"] else "")
+            continue
+        for block in table_files.blocks(target):
+            _paper_table(block)
+        sources = enumerate(table_files.list_sources(target), 1)
+        notes = [*(f"[{n}] {source}" for n, source in sources), *target["notes"], table_files.SPREAD]
+        for line in notes:
+            out.print(Text(line, style="dim"))
+    out.print()
+    out.print(Text(message), soft_wrap=True)
+    show_paths(answer["paths"])
+
+
+def _paper_table(block: dict[str, Any]) -> None:
+    """One data set's part of a paper's table, in per cent: at most 80 columns wide."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column(block["title"], overflow="fold", max_width=20)
+    table.add_column("", style="dim")
+    for name in block["columns"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in block["rows"]:
+        refs = "".join(f"[{n}]" for n in row["refs"])
+        for n, (kind, cells) in enumerate(row["lines"]):
+            style = "bold" if kind == "measured" else ""
+            label = Text(row["label"] if n == 0 else "")
+            table.add_row(label, Text(f"{kind} {refs}" if kind == "published" else kind), *cells, style=style)
+    out.print(table)
+    for note in block["notes"]:
+        out.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
+
+
+def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
+    from muster.orchestrator.report.plots import percent
+
+    scores = ("recall_at_", "map_at_r", "r_precision")
+    return {
+        key.replace("recall_at_", "R@"): percent(value) if any(score in key for score in scores) else value
+        for key, value in row.items()
+    }
+
+
+def status_table(status: dict[str, Any]) -> None:
+    """A run's state and its members."""
+    status = shown(status)
+    heard = _cell("heard", status["heard"])
+    out.print(
+        Text(f"{status['run']}: {status['state']}, {status['done']} of {status['asked']} members, {heard}")
+    )
+    if text := status["message"] or status["plan"]:  # once it has ended, what was planned is history
+        out.print(Text(text), soft_wrap=True)
+    if status["trials"]:
+        rows = [{**row, "message": row.get("message")} for row in status["trials"]]
+        show_rows([_in_percent(row) for row in rows], title="")
+        out.print()
+    if status["ensembles"]:
+        show_rows(status["ensembles"], title="")
+        out.print()
+    lost = any(member["state"] == "lost" for member in status["members"])
+    several = len({member.get("D") for member in status["members"]}) > 1
+    rows = [
+        {
+            "member": member["index"],
+            **({"D": member.get("D")} if several else {}),
+            "state": member["state"],
+            "epoch": f"{member.get('epoch', 0)}/{member.get('epochs', '?')}" if "epoch" in member else "-",
+            "loss": member.get("loss"),
+            "images_per_s": member.get("images_per_s"),
+            "node": member.get("node"),
+            **({"message": member.get("message")} if lost else {}),
+        }
+        for member in status["members"]
+    ]
+    show_rows(rows, title="")

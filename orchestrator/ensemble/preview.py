@@ -1,0 +1,60 @@
+"""`--dry-run`: what a launch would train and what it would cost, without starting or writing anything."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from muster.orchestrator.ensemble.plan import counted_members, make_plan, prepare
+from muster.orchestrator.jobs.launch import check_here
+from muster.orchestrator.machine.places import refuse_no_store, unwritable
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.packs.build import estimated_bytes
+from muster.workers.packs.pack import ResizeRule
+from muster.workers.quantities import bytes_text
+from muster.workers.store.layout import Store
+
+
+def preview(request: LaunchRequest) -> dict[str, Any]:
+    """`sentence` for people and `rows`: a row for each step. Raises UsageError for all that launch would."""
+    store = Store(request.storage)
+    refuse_no_store(store)
+    splits, weights = check_here(request, store)
+    rows = [
+        {"what": f"{name} split", "value": f"{len(split.items)} images, {len(split.class_names)} classes"}
+        for name, split in splits.items()
+    ]
+    prepared = prepare(request, store, None)
+    asked = request.ensemble.L
+    members = counted_members(asked, one=request.bier is not None)
+    if prepared is None:
+        size = sum(
+            estimated_bytes(splits[name], ResizeRule.parse(rule.resize))
+            for name, rule in (("train", request.recipe), ("test", request.view))
+        )
+        rows.append({"what": "packing", "value": f"about {bytes_text(size)}{_free(store)}"})
+        sentence = f"{members}: {asked} to train after packing, cost unknown until the images are packed."
+        return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
+    rows.append(
+        {"what": "packs", "value": f"in the store, {bytes_text(int(str(prepared.facts['pack_bytes'])))}"}
+    )
+    if weights is None:
+        sentence = f"{members}: what the store has of them is not known until ImageNet's weights are fetched."
+        return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
+    precision = "fp32" if request.ensemble.precision == "auto" else request.ensemble.precision
+    plan = make_plan(request, store, prepared, weights=weights, precision=precision)
+    if (plan.to_train or plan.to_embed) and (problem := unwritable(store)):
+        rows.append({"what": "warning", "value": problem})
+    for task in plan.tasks:
+        state = "to train" if task.key in plan.to_train else "in the store"
+        rows.append({"what": f"member {task.spec.index}", "value": f"{task.key} {state}"})
+    return {
+        "run": request.run, "sentence": plan.sentence(), "rows": rows, "asked": asked, "to_train": len(plan.to_train),
+        "device_seconds": plan.device_seconds,
+    }  # fmt: skip
+
+
+def _free(store: Store) -> str:
+    if store.files.local_root is None:
+        return ""
+    return f", {bytes_text(shutil.disk_usage(store.files.nearest_folder()).free)} free"

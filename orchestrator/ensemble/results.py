@@ -1,0 +1,227 @@
+"""What a run leaves for people: metrics, the curve as a table and as plots, and the report.
+
+It computes no score and decides nothing: it turns what the run found into files of the run folder, and back
+into the answer that the command line prints.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from muster.orchestrator.ensemble.plan import Plan, Prepared
+from muster.orchestrator.fleet.device_time import images_per_s
+from muster.orchestrator.report import plots
+from muster.orchestrator.report.heatmap import heat_map
+from muster.orchestrator.report.page import DataSet, ReportData, render_report
+from muster.orchestrator.runs.correlate import heat_title, method_name
+from muster.orchestrator.settings.request import LaunchRequest, to_dict
+from muster.orchestrator.vectors.protocols import protocol_text, spread_text
+from muster.orchestrator.vectors.vectors import member_vectors
+from muster.workers.methods.bier.combine import correlation
+from muster.workers.store.layout import RunFolder, Store
+from muster.workers.task import read_history
+
+if TYPE_CHECKING:
+    from muster.orchestrator.fleet.work import Outcome
+    from muster.orchestrator.vectors.gather import Gathered
+
+BASELINES = {"triplet": "Triplet", "npairs": "N-pairs", "proxynca": "Proxy-NCA"}
+
+
+def write_results(
+    store: Store,
+    request: LaunchRequest,
+    prepared: Prepared,
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    trained: set[str],
+    metrics: dict[str, Any],
+    gathered: dict[str, Gathered],
+) -> dict[str, str]:
+    """Writes metrics.json, curves.parquet, plots and report.html; the paths, by what they are."""
+    run = store.run(request.run)
+    run.write("metrics.json", metrics)
+    curve = metrics["splits"]["test"]["curve"]
+    buffer = io.BytesIO()
+    rows = [{"split": split, **row} for split, found in metrics["splits"].items() for row in found["curve"]]
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    files = {
+        "curves.parquet": buffer.getvalue(),
+        "plots/curve.png": plots.curve_png(curve, _title(request)),
+        "plots/curve.svg": plots.curve_svg(curve, _title(request)),
+    }
+    heat = _heat_maps(store, request, plan, metrics)
+    files |= {f"plots/correlation-test.{kind}": data for kind, data in heat.items()}
+    files["report.html"] = _report(
+        store, run, request, prepared, plan, outcomes, trained, metrics, gathered, heat.get("png", b"")
+    ).encode()
+    for name, data in files.items():
+        store.files.put(run / name, data)
+    paths = {split: found.folder for split, found in gathered.items()}
+    return {
+        "gathered": paths["test"],
+        **{f"gathered_{split}": path for split, path in paths.items() if split != "test"},
+        "report": store.files.path(run / "report.html"),
+        "plot_png": store.files.path(run / "plots/curve.png"),
+        "plot_svg": store.files.path(run / "plots/curve.svg"),
+        "curves": store.files.path(run / "curves.parquet"),
+        "metrics": store.files.path(run / "metrics.json"),
+        **{f"heat_{kind}": store.files.path(run / f"plots/correlation-test.{kind}") for kind in heat},
+    }
+
+
+def _title(request: LaunchRequest) -> str:
+    ensemble = request.ensemble
+    if request.bier is not None:
+        learners = "+".join(map(str, request.bier.sizes))
+        what = f"{method_name(request)} on {request.data.dataset}, {ensemble.backbone}"
+        return f"{what}, learners {learners}, seed {ensemble.seed}"
+    if request.baseline is not None:
+        what = f"{BASELINES[request.baseline.loss]} on {request.data.dataset}, {ensemble.backbone}"
+        return f"{what}, {ensemble.D} dimensions, seed {ensemble.seed}"
+    return f"DREML on {request.data.dataset}, {ensemble.backbone}, D = {ensemble.D}, seed {ensemble.seed}"
+
+
+def member_rows(
+    store: Store, plan: Plan, outcomes: Sequence[Outcome], trained: set[str]
+) -> list[dict[str, Any]]:
+    """A row for each member: how it ended, and what its record says."""
+    rows = []
+    for task, outcome in zip(plan.tasks, outcomes, strict=True):
+        row: dict[str, Any] = {"index": task.spec.index, "key": task.key}
+        row["state"] = outcome.state
+        if outcome.state in {"done", "reused"}:
+            row["state"] = "trained" if task.key in trained else "reused"
+        done = store.model(task.key).done()
+        if done is not None:
+            facts = done.facts
+            row |= {"epochs": facts["epochs"], "final_loss": facts["loss"], "seconds": facts["seconds"]}
+            row |= {"device": facts["device"], "node": facts["node"]}
+            row["images_per_s"] = images_per_s(facts)
+        if outcome.attempts:
+            row["attempts"] = outcome.attempts
+        if outcome.message:
+            row["message"] = outcome.message
+        rows.append(row)
+    return rows
+
+
+def _report(
+    store: Store,
+    run: RunFolder,
+    request: LaunchRequest,
+    prepared: Prepared,
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    trained: set[str],
+    metrics: dict[str, Any],
+    gathered: dict[str, Gathered],
+    heat: bytes,
+) -> str:
+    facts = prepared.facts
+    splits = [
+        {"split": name, "images": facts[f"{name}_images"], "classes": facts[f"{name}_classes"]}
+        for name in ("train", "test")
+    ]
+    test, shards = metrics["splits"]["test"], gathered["test"]
+    folder = shards.folder
+    return render_report(
+        ReportData(
+            name=run.run,
+            created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            state=metrics["state"],
+            command=f"muster resume {run.run} --storage {store.root}",
+            request=_flat(to_dict(request)),
+            dataset=DataSet(str(facts["dataset"]), str(facts["test_digest"])[:16], splits),
+            members=member_rows(store, plan, outcomes, trained),
+            curve=test["curve"],
+            ks=metrics["ks"],
+            title=_title(request),
+            notes=_notes(request, metrics),
+            near_ties=test["near_ties"],
+            gathered=shards.shards,
+            examples=reading_examples(folder),
+            versions=_versions(store, plan),
+            warnings=[*prepared.warnings, *metrics["warnings"]],
+            losses=_losses(store, plan),
+            learners=test.get("learners", ()),
+            correlation=test.get("correlation") or {},
+            heat_map=heat,
+        )
+    )
+
+
+def _heat_maps(store: Store, request: LaunchRequest, plan: Plan, metrics: dict[str, Any]) -> dict[str, bytes]:
+    """The learners' correlation on the test images as pictures, by kind; none for a model without learners."""
+    if request.bier is None or not metrics["splits"]["test"].get("correlation"):
+        return {}
+    target = next(target for target in plan.tasks[0].targets if target.split == "test")
+    raw = member_vectors(store, plan.tasks[0].key, target.digest)
+    return heat_map(correlation(raw, request.bier.sizes).table, request.bier.sizes, heat_title(request))
+
+
+def reading_examples(folder: str) -> dict[str, str]:
+    """How other programs open the shards."""
+    return {
+        "DuckDB": f"SELECT image_id, label, embedding FROM '{folder}/*.parquet'",
+        "Polars": f"pl.read_parquet('{folder}/*.parquet')",
+    }
+
+
+def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
+    test = metrics["splits"]["test"]
+    found = [
+        f"{test['queries']} queries: {protocol_text(request.data)}; shares in per cent.",
+        *filter(None, [spread_text(test["curve"][-1])]),
+        "A wrong image exactly as similar as the right one counts as nearer.",
+        "MAP@R and R-precision as in Musgrave et al. 2020.",
+    ]
+    if metrics["identity"]["nmi"]:
+        found.append(
+            "NMI: faiss k-means with as many clusters as test classes, 5 starts of 100 iterations, arithmetic."
+        )
+    if request.bier is not None:
+        found.append(f"Learners at unit length, combined as {request.combine}: docs/bier.md.")
+    if request.baseline is not None:
+        found.append(
+            f"{BASELINES[request.baseline.loss]}: the loss is pytorch-metric-learning's, the input DREML's, the "
+            "optimiser ours: docs/baselines.md."
+        )
+    if len(request.ensemble.weights) and request.ensemble.weights == "none":
+        found.append("Networks start from random weights, not from ImageNet as in the paper.")
+    return found
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif value not in ("", None):
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _versions(store: Store, plan: Plan) -> dict[str, Any]:
+    """The versions that trained the members; several, where they differ."""
+    found: dict[str, set[str]] = {}
+    for task in plan.tasks:
+        done = store.model(task.key).done()
+        for name, version in (done.facts["versions"] if done else {}).items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
+
+
+def _losses(store: Store, plan: Plan) -> dict[int, list[float | None]]:
+    found: dict[int, list[float | None]] = {}
+    for task in plan.tasks:
+        folder = store.model(task.key)
+        if (done := folder.done()) is not None:
+            found[task.spec.index] = [row["loss"] for row in read_history(folder, done)]
+    return found

@@ -1,0 +1,91 @@
+"""What the machines at hand can hold of a request: shares of GPUs, ranks, threads, precision.
+
+Asked of a cluster in its job, and of this machine before a local head is started, so that a request that can't
+be met is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.errors import UsageError
+from muster.workers.spec import Precision
+
+#: GPUs that have no bf16 arithmetic of their own, as Ray names them.
+WITHOUT_BF16 = ("V100", "P100", "T4", "P4", "K80", "M60", "RTX-20")
+#: Amounts by name, as Ray counts: "CPU", "GPU", "accelerator_type:H100".
+Amounts = Mapping[str, float]
+
+
+def cluster_resources() -> Amounts:
+    """What the cluster has that this process is connected to."""
+    import ray
+
+    found: Amounts = ray.cluster_resources()
+    return found
+
+
+def check_machine(requests: Iterable[LaunchRequest]) -> None:
+    """Raises UsageError for what the local head could never place; it need not run yet."""
+    asked = [request for request in requests if _asks(request)]
+    if not asked:  # counting takes Ray a second
+        return
+    from muster.cluster import local
+
+    there = local.offered()
+    problems: list[str] = []
+    for request in asked:
+        try:
+            check_places_for(request, gpu_share(request, there), there)
+        except UsageError as error:
+            problems += error.problems
+    if problems:
+        raise UsageError(list(dict.fromkeys(problems)))
+
+
+def _asks(request: LaunchRequest) -> bool:
+    """Whether a request can be too large for a machine that has a CPU."""
+    return (
+        bool(request.resources.gpus_per_member) or request.resources.ranks > 1 or request.ensemble.threads > 1
+    )
+
+
+def gpu_share(request: LaunchRequest, there: Amounts) -> float:
+    """The share of a GPU that a member takes; 0 where there is none. Raises UsageError if asked for in vain."""
+    gpus = there.get("GPU", 0)
+    share = request.resources.gpus_per_member
+    if share is None or (share and request.bier is not None):  # a rank has a GPU to itself
+        return 1.0 if gpus else 0.0
+    if share > gpus:
+        raise UsageError(
+            f"--gpus-per-member {share:g}: the cluster has {gpus:g} GPUs. Give 0 to train on CPUs."
+        )
+    return share
+
+
+def check_places_for(request: LaunchRequest, gpus: float, there: Amounts) -> None:
+    """Raises UsageError if there is no place for a member, or for all ranks at once: they would wait for ever.
+
+    `gpus` is the share of a GPU that each takes.
+    """
+    ranks = request.resources.ranks if request.bier is not None else 1
+    threads, cpus = request.ensemble.threads, there.get("CPU", 0)
+    if not gpus and threads > cpus:
+        raise UsageError(
+            f"ensemble.threads = {threads}: the cluster has {cpus:g} CPUs. Take at most {cpus:g}."
+        )
+    kind, room, have = ("GPUs", there.get("GPU", 0), there.get("GPU", 0))
+    if not gpus:
+        kind, room, have = f"CPUs, {threads} a rank", cpus / threads, cpus
+    if ranks > room and ranks > 1:
+        raise UsageError(f"--ranks {ranks}: the cluster has {int(have)} {kind}. Take at most {int(room)}.")
+
+
+def common_precision(request: LaunchRequest, gpus: float, there: Amounts) -> Precision:
+    """The precision that is part of the keys: what was asked, or what every GPU of the cluster can do."""
+    if request.ensemble.precision != "auto":
+        return request.ensemble.precision
+    kinds = [name.removeprefix("accelerator_type:") for name in there if name.startswith("accel")]
+    able = bool(kinds) and not any(kind.startswith(WITHOUT_BF16) for kind in kinds)
+    return "bf16" if gpus and able else "fp32"

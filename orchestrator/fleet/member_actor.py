@@ -1,0 +1,97 @@
+"""A member as a Ray actor: it lends `muster.workers.member` a process, a device, a log and a line to the fleet."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+TICK_SECONDS = 1.0
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class MemberActor:
+    """One attempt of one member. It is never restarted by Ray: the fleet decides, and knows what to avoid."""
+
+    def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
+        """Trains and embeds what the store lacks. Raises what the work raises, its log already in the store."""
+        fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
+        from muster.workers.member import run_member
+        from muster.workers.store.layout import Store
+
+        store = Store(store_root)
+        log = AttemptLog(store, store.run(run).log(task.key, attempt))
+        with logged(log):
+            run_member(store, task, attempt, _device(gpus), report=Ticker(fleet, task.key, attempt), log=log)
+
+
+def where_am_i() -> dict[str, str]:
+    """This process's node, for people and for Ray."""
+    return {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
+
+
+@contextmanager
+def logged(log: Callable[[str], None] | None) -> Iterator[None]:
+    """Puts what the work raises into its log before it is passed on."""
+    from muster.workers.errors import MusterError
+
+    try:
+        yield
+    except MusterError as error:  # says itself what happened: no traceback
+        if log:
+            log(str(error))
+        raise
+    except BaseException:
+        if log:
+            log(traceback.format_exc())
+        raise
+
+
+def _device(gpus: float) -> Any:
+    """The device that the fleet reserved. Never the CPU in place of a GPU: that would be slow, and silent."""
+    import torch
+
+    from muster.workers.errors import MusterError
+
+    if not gpus:
+        return torch.device("cpu")
+    if not ray.get_gpu_ids() or not torch.cuda.is_available():
+        raise MusterError(
+            f"Ray granted {gpus:g} GPU on {socket.gethostname()} and torch can use none there. Check the driver and "
+            "torch's CUDA build on that node: muster doctor."
+        )
+    return torch.device("cuda")
+
+
+class Ticker:
+    """Passes progress on to the fleet, at most once a second but for the ends of epochs."""
+
+    def __init__(self, fleet: Any, key: str, attempt: str) -> None:
+        self.fleet, self.key, self.attempt, self.last = fleet, key, attempt, 0.0
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self.last >= TICK_SECONDS or progress.get("step") == progress.get("steps"):
+            self.last = now
+            self.fleet.report.remote(self.key, self.attempt, progress)
+
+
+class AttemptLog:
+    """An attempt's log in the run folder, put whole at each line: there are few of them."""
+
+    def __init__(self, store: Any, name: str) -> None:
+        self.store, self.name, self.lines = store, name, [""]
+
+    def __call__(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.lines[-1:] = [*(f"{stamp} {line}" for line in text.rstrip().splitlines()), ""]
+        try:
+            self.store.files.put(self.name, "\n".join(self.lines).encode())
+        except Exception:
+            logging.getLogger("muster").exception("can't write the log %s", self.name)

@@ -1,0 +1,108 @@
+"""BIER's training as one Ray Train job: N ranks under a TorchTrainer, started by the fleet like any member.
+
+Ray Train gives the processes, their places and the process group; it keeps no state for us. Checkpoints are the
+store's own, so that another Ray version, another cluster or a bare process can go on from them, and a failed
+attempt is the fleet's to judge: Ray Train itself retries nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from muster.orchestrator.fleet.member_actor import AttemptLog, Ticker, logged, where_am_i
+from muster.workers.errors import DivergedError, MusterError
+
+#: A rank that waits longer than this for the others in a collective has lost them.
+COLLECTIVE_SECONDS = 600
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class RanksActor:
+    """One attempt of a model that several ranks train: it holds no device, its ranks do.
+
+    It carries the model's name on the cluster, as a member's actor does, so that no other job trains the key.
+    """
+
+    def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
+        """Trains and embeds what the store lacks. Raises the failure of a rank that tells most."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
+        scratch = Path(tempfile.gettempdir()) / f"muster-train-{attempt}"
+        trainer = TorchTrainer(
+            train_rank,
+            train_loop_config={
+                "store": store_root, "run": run, "task": task, "attempt": attempt, "gpus": gpus, "fleet": fleet,
+            },
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_SECONDS),
+            scaling_config=ScalingConfig(
+                num_workers=task.ranks,
+                use_gpu=bool(gpus),
+                resources_per_worker={"GPU": 1, "CPU": 1} if gpus else {"CPU": task.spec.threads},
+            ),
+            run_config=RunConfig(
+                name=attempt, storage_path=str(scratch), failure_config=FailureConfig(max_failures=0)
+            ),
+        )  # fmt: skip
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise telling(error) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def train_rank(config: dict[str, Any]) -> None:
+    """One rank's life, in a process of Ray Train."""
+    import ray.train
+    from ray.train.torch import get_device
+
+    from muster.workers.member import run_member
+    from muster.workers.store.layout import Store
+    from muster.workers.train.team import Team
+
+    context, task = ray.train.get_context(), config["task"]
+
+    def meet(row: dict[str, Any]) -> None:
+        """Ray Train is told how it ended. Each report waits for the controller's next look, and holds all ranks up."""
+        if row["step"] == task.spec.bier.steps:
+            ray.train.report(row)
+
+    team = Team(
+        rank=context.get_world_rank(),
+        size=context.get_world_size(),
+        checkpoint_steps=task.checkpoint_steps,
+        meet=meet,
+    )
+    store = Store(config["store"])
+    how: dict[str, Any] = {}
+    if team.leads:
+        config["fleet"].report.remote(task.key, config["attempt"], {"state": "starting", **where_am_i()})
+        how["report"] = Ticker(config["fleet"], task.key, config["attempt"])
+        how["log"] = AttemptLog(store, store.run(config["run"]).log(task.key, config["attempt"]))
+    with logged(how.get("log")):
+        run_member(store, task, config["attempt"], get_device(), team=team, **how)
+
+
+def telling(error: Any) -> BaseException:
+    """Of a Ray Train failure the part that says why: our own message, or the rank that died.
+
+    When one rank fails, the others' collectives fail too; what those say explains nothing.
+    """
+    failures = [
+        getattr(found, "_base_exc", None) or getattr(found, "cause", None) or found
+        for found in getattr(error, "worker_failures", {}).values()
+    ]
+    for kind in (DivergedError, MusterError, ray.exceptions.RayError):
+        for failure in failures:
+            if isinstance(failure, kind):
+                return failure
+    return failures[0] if failures else error

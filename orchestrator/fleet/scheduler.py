@@ -1,0 +1,394 @@
+"""The fleet: the one scheduler of a job. It owns every accelerator, and nobody else starts a training process.
+
+Ask it for members and wait; a member that two askers want is trained once. Each runs as an actor of its own,
+named by its key, so that two jobs on one cluster can't train the same key at the same time: the second one
+waits. The fleet keeps no state that the store lacks. If it dies, Ray starts it again, the askers' calls are
+repeated, and members go on from their checkpoints. It reads commit records and never a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from muster.orchestrator.fleet.budget import Budget, Purse, seconds_of, trained_seconds
+from muster.orchestrator.fleet.failures import Failure, judge
+from muster.orchestrator.fleet.member_actor import MemberActor
+from muster.orchestrator.fleet.ranks_actor import RanksActor
+from muster.orchestrator.fleet.work import Outcome, Work
+from muster.orchestrator.records.events import Event, event
+from muster.workers.store.layout import Store, new_attempt_id
+from muster.workers.task import MemberTask, missing
+
+NAMESPACE = "muster"
+#: Attempts in a row that made no new checkpoint, after which a member is given up.
+FUTILE_ATTEMPTS = 3
+#: Futile attempts in a row on one node, of any members, after which it gets no more for a while.
+NODE_STRIKES = 3
+QUARANTINE_SECONDS = 600.0
+LOCKED_SECONDS = 2.0
+#: How long a poll waits for news.
+POLL_SECONDS = 0.5
+#: Ray notices a dead node after about 13 s; until then its actors are merely out of reach.
+NODE_VERDICT_SECONDS = 30.0
+#: Ticks of training progress that are kept for whoever polls; state changes are all kept.
+KEPT_EVENTS = 20_000
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """What a fleet may use, and where its members write."""
+
+    store: str
+    run: str
+    parallel: int
+    "Members at once; 0: as many as fit into the cluster."
+    gpus: float
+    "A member's share of a GPU; 0: it computes on the CPU."
+    budget: Budget = field(default_factory=Budget)
+    "What it may spend on training; checked before a member is started."
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class Fleet:
+    """See the module. All methods are asynchronous; none blocks the others."""
+
+    def __init__(self, settings: FleetSettings) -> None:
+        self.settings = settings
+        self.store = Store(settings.store)
+        self.works: dict[str, Work] = {}
+        self.queue: list[Work] = []
+        self.sought: set[Work] = set()
+        "Those that are being looked up in the store: they may go before what is in the queue."
+        self.running: dict[str, Work] = {}
+        self.events: list[Event] = []
+        self.first_event = 0
+        self.life = new_attempt_id()
+        self.stopping = False
+        self.strikes: Counter[str] = Counter()
+        self.quarantined: dict[str, float] = {}
+        self.purse = Purse(settings.budget)
+        self.wake, self.said = asyncio.Event(), asyncio.Event()
+        self.loop: asyncio.Task[None] | None = None
+
+    async def ensure(self, tasks: list[MemberTask], asker: str = "", rank: int = 0) -> list[Outcome]:
+        """Brings members into the store, the lowest index first; an outcome for each, in the order asked.
+
+        Of members with the same index that of the lowest `rank` is first. `asker` is who may `withdraw`.
+        """
+        if self.loop is None:
+            self.loop = asyncio.create_task(self._schedule())
+        return list(await asyncio.gather(*(self._ask(task, asker, rank) for task in tasks)))
+
+    async def withdraw(self, asker: str) -> None:
+        """Drops the queued members that only `asker` waits for; what runs goes on, as its work is kept."""
+        for work in list(self.queue):
+            work.askers.discard(asker)
+            if not work.askers:
+                self.queue.remove(work)
+                self._finish(work, "dropped", message="dropped: nobody waits for it any longer")
+        heapq.heapify(self.queue)
+
+    async def stop(self) -> int:
+        """Lets running members finish and drops queued ones. The number of running members."""
+        self.stopping = True
+        for work in self.queue:
+            self._finish(work, "dropped", message="dropped: the run was stopped before it started")
+        self.queue.clear()
+        self._say(
+            event("message", level="warning", text=f"stopping; {len(self.running)} running members finish")
+        )
+        return len(self.running)
+
+    async def report(self, key: str, attempt: str, progress: dict[str, Any]) -> None:
+        """A running member's progress. A late one of a former attempt is ignored."""
+        work = self.running.get(key)
+        if work is not None and work.attempt == attempt:
+            work.where.update(progress)
+            work.node = progress.get("node_id", work.node)
+            self._member(work, progress.pop("state", "training"), **progress)
+
+    async def poll(self, life: str, since: int, wait: bool = True) -> tuple[str, int, list[Event]]:
+        """Events after `since` of this `life` of the fleet; with `wait`, waits a moment if there are none."""
+        if wait and life == self.life and self.first_event + len(self.events) <= since:
+            self.said.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.said.wait(), POLL_SECONDS)
+        start = max(0, since - self.first_event) if life == self.life else 0
+        return self.life, self.first_event + len(self.events), self.events[start:]
+
+    async def _ask(self, task: MemberTask, asker: str, rank: int) -> Outcome:
+        work = self.works.get(task.key)
+        if work is not None and not work.finished.done():
+            work.askers.add(asker)
+            outcome = await work.finished
+            if outcome.state in {"done", "reused"} and any(await self._missing(task)):
+                return await self._ask(task, asker, rank)  # the one before wanted other vectors
+            return outcome
+        order = (rank, len(self.works))
+        work = Work(task, asyncio.get_running_loop().create_future(), order, {asker})
+        self.works[task.key] = work
+        self.sought.add(work)
+        try:
+            train, targets = await self._missing(task)
+        except Exception as error:  # the store can't be read: every asker is told, and may ask again
+            self._finish(work, "failed", message=f"member {task.spec.index}: {error}")
+            return await work.finished
+        finally:
+            self.sought.remove(work)
+            self.wake.set()
+        if not train and not targets:
+            self._finish(work, "reused", epoch=task.spec.epochs)
+        elif self.stopping:
+            self._finish(work, "dropped", message="dropped: the run is stopping")
+        else:
+            self._member(work, "queued")
+            heapq.heappush(self.queue, work)
+        return await work.finished
+
+    async def _missing(self, task: MemberTask) -> tuple[bool, list[Any]]:
+        return await asyncio.to_thread(missing, self.store, task)
+
+    async def _schedule(self) -> None:
+        """Starts members as slots come free. One tick at a time: two can't take the same slot."""
+        while True:
+            slots = self.settings.parallel or await asyncio.to_thread(self._capacity)
+            while self.queue and self._is_next(self.queue[0]) and self._fits(self.queue[0], slots):
+                work = heapq.heappop(self.queue)
+                try:
+                    await self._start(work)
+                except Exception as error:  # one member's trouble must not leave the others waiting for ever
+                    self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
+            self.wake.clear()
+            try:
+                await asyncio.wait_for(self.wake.wait(), timeout=5)  # nodes may have joined
+            except TimeoutError:
+                continue
+
+    def _is_next(self, work: Work) -> bool:
+        """Whether nothing can come before it: look-ups end in any order, and members start by their index."""
+        return not any(other < work for other in self.sought)
+
+    def _fits(self, work: Work, slots: int) -> bool:
+        """Whether the next in the queue has room; whatever its width, it starts once nothing else runs."""
+        used = sum(self._width(other) for other in self.running.values())
+        return not self.running or used + self._width(work) <= slots
+
+    def _width(self, work: Work) -> int:
+        """How many members' slots it takes: a rank has a GPU to itself, or its threads."""
+        if not self._ranked(work):
+            return 1
+        return math.ceil(work.task.ranks / (self.settings.gpus or 1))
+
+    @staticmethod
+    def _ranked(work: Work) -> bool:
+        return work.trains and bool(work.task.spec.learners)
+
+    async def _refusal(self) -> str:
+        """Why the budget allows no further member, or "". What the run spent before is read from the store."""
+        if self.settings.budget.unlimited:
+            return ""
+        if self.purse.spent is None:
+            self.purse.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
+        return self.purse.refusal(len(self.running))
+
+    def _capacity(self) -> int:
+        """How many members fit into the nodes that are alive; at least one, which makes an autoscaler act."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if self.settings.gpus:
+            fits = (int(node.get("GPU", 0) / self.settings.gpus + 1e-6) for node in nodes)
+        else:
+            threads = max((work.task.spec.threads for work in self.queue), default=1)
+            fits = (int(node.get("CPU", 0) // threads) for node in nodes)
+        return max(1, sum(fits))
+
+    async def _start(self, work: Work) -> None:
+        train, targets = await self._missing(work.task)
+        if not train and not targets:  # another job made it while this one waited
+            self._finish(work, "reused", epoch=work.task.spec.epochs)
+            return
+        if self.stopping:  # it was on its way from the queue, or waited for another job
+            self._finish(work, "dropped", message="dropped: the run was stopped before it started")
+            return
+        if train and (refusal := await self._refusal()):
+            self._finish(work, "dropped", message=refusal)
+            return
+        work.trains = train
+        work.attempt, work.where, work.node = new_attempt_id(), {}, ""
+        options: dict[str, Any] = {"name": f"member-{work.task.key}", "namespace": NAMESPACE}
+        if not self._ranked(work):  # the ranks' own places are Ray Train's to reserve
+            options["num_cpus"] = work.task.spec.threads if not self.settings.gpus else 1
+            options["num_gpus"] = self.settings.gpus
+            if avoided := self._avoided(work):
+                options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
+        try:
+            actor = await asyncio.to_thread(
+                self._hire, RanksActor if self._ranked(work) else MemberActor, options
+            )
+        except ValueError:  # the name is taken: another job on this cluster trains this very key
+            self._member(work, "queued", message="waiting: another job on the cluster trains it")
+            asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
+            return
+        work.attempts += 1
+        work.siblings = bool(self.running)
+        self.running[work.task.key] = work
+        self._member(work, "starting")
+        asyncio.create_task(self._watched(work, actor))  # noqa: RUF006  (held by the running actor's call)
+
+    @staticmethod
+    def _hire(kind: Any, options: dict[str, Any]) -> Any:
+        """A process for one attempt. Raises ValueError if its name is taken."""
+        return kind.options(**options).remote()
+
+    async def _watched(self, work: Work, actor: Any) -> None:
+        """Sees to it that a member has an end, whatever happens: its askers would wait for ever."""
+        try:
+            await self._watch(work, actor)
+        except Exception as error:  # the store can't be read, for one
+            self.running.pop(work.task.key, None)
+            self.wake.set()
+            _kill(actor)
+            self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
+
+    async def _watch(self, work: Work, actor: Any) -> None:
+        """Waits for a member's end and decides what follows from it."""
+        folder = self.store.model(work.task.key)
+        before = await asyncio.to_thread(folder.newest_epoch)
+        failure: Failure | None = None
+        mine = ray.get_runtime_context().current_actor
+        try:
+            await actor.run.remote(
+                self.settings.store, self.settings.run, work.task, work.attempt, self.settings.gpus, mine
+            )
+        except (RayError, Exception) as error:
+            lost = await self._node_lost(work, patience=isinstance(error, ActorUnavailableError))
+            failure = judge(error, node_lost=lost, siblings=work.siblings)
+        await asyncio.to_thread(_kill, actor)
+        obituary = ""
+        if failure is not None:
+            after = await asyncio.to_thread(folder.newest_epoch)
+            self._judge(work, failure, progressed=after > before)
+            obituary = await asyncio.to_thread(self._obituary, work, failure)
+        cost = await asyncio.to_thread(seconds_of, folder, work.attempt)
+        # The slot comes free only now, with the verdict: a member that is tried again keeps its turn. What it
+        # cost is booked in the same breath, or the next one could start on a budget that is spent.
+        del self.running[work.task.key]
+        if cost is not None and self.purse.spent is not None:
+            self.purse.spent[work.task.key] = cost
+        self.wake.set()
+        if failure is None:
+            self.strikes.pop(work.node, None)
+            self._finish(work, "done", epoch=work.task.spec.epochs)
+        elif failure.final or work.futile >= FUTILE_ATTEMPTS:
+            self._finish(work, "failed", message=obituary)
+        elif self.stopping:
+            self._finish(
+                work, "dropped", message=f"dropped: the run is stopping, and it failed: {failure.cause}"
+            )
+        else:
+            self._member(work, "retrying", message=failure.cause)
+            self._requeue(work)
+
+    async def _node_lost(self, work: Work, *, patience: bool) -> bool:
+        """Whether the member's node is gone; with patience, waits for Ray to make up its mind."""
+        deadline = time.monotonic() + (NODE_VERDICT_SECONDS if patience else 0)
+        while True:
+            alive = {node["NodeID"] for node in await asyncio.to_thread(ray.nodes) if node["Alive"]}
+            if not work.node or work.node not in alive or time.monotonic() >= deadline:
+                return bool(work.node) and work.node not in alive
+            await asyncio.sleep(0.5)
+
+    def _judge(self, work: Work, failure: Failure, *, progressed: bool) -> None:
+        """Notes what a failure says about its member and its node."""
+        work.avoid = work.node
+        if progressed:
+            work.futile = 0
+        elif failure.counts:
+            work.futile += 1
+            self._strike(work.node)
+
+    def _obituary(self, work: Work, failure: Failure) -> str:
+        """The member, its node, its step, the cause and the log's tail, and what to do."""
+        where = ""
+        if "step" in work.where:
+            where = f", epoch {work.where['epoch'] + 1}, step {work.where['step']} of {work.where['steps']}"
+        lines = [
+            f"member {work.task.spec.index} (key {work.task.key}): {failure.cause}",
+            f"    given up after {work.attempts} attempt(s), the last on {work.where.get('node', 'no node')}{where}; "
+            "the end of its log:",
+        ]
+        log = self.store.files.find(self.store.run(self.settings.run).log(work.task.key, work.attempt))
+        lines += [f"    {line}" for line in (log or b"").decode(errors="replace").splitlines()[-8:]]
+        return "\n".join([*lines, f"    {failure.cure}"])
+
+    def _avoided(self, work: Work) -> list[str]:
+        """Nodes this member had better not go to, as long as there is another one that could take it."""
+        now = time.monotonic()
+        self.quarantined = {node: until for node, until in self.quarantined.items() if until > now}
+        need, amount = ("GPU", self.settings.gpus) if self.settings.gpus else ("CPU", work.task.spec.threads)
+        able = {
+            node["NodeID"]
+            for node in ray.nodes()
+            if node["Alive"] and node["Resources"].get(need, 0) >= min(amount, 1)
+        }
+        bad = ({work.avoid} | set(self.quarantined)) & able
+        if able - bad:
+            return sorted(bad)
+        return [] if able == {work.avoid} or not able - {work.avoid} else sorted({work.avoid} & able)
+
+    def _strike(self, node: str) -> None:
+        if not node:
+            return
+        self.strikes[node] += 1
+        if self.strikes[node] >= NODE_STRIKES:
+            self.quarantined[node] = time.monotonic() + QUARANTINE_SECONDS
+            self.strikes.pop(node)
+            text = f"node {node[:12]} failed {NODE_STRIKES} times in a row: it gets no members for 10 minutes"
+            self._say(event("message", level="warning", text=text))
+
+    def _requeue(self, work: Work) -> None:
+        heapq.heappush(self.queue, work)
+        self.wake.set()
+
+    def _finish(self, work: Work, state: str, **fields: Any) -> None:
+        spec = work.task.spec
+        self._member(work, state, **fields)
+        work.finished.set_result(
+            Outcome(spec.key, spec.index, state, work.attempts, fields.get("message", ""))
+        )
+
+    def _member(self, work: Work, state: str, **fields: Any) -> None:
+        spec = work.task.spec
+        known = {"index": spec.index, "key": spec.key, "D": spec.D, "epochs": spec.epochs}
+        attempt = {"attempt": work.attempt} if work.attempt else {}
+        self._say(event("member", **{**known, "state": state, **attempt, **fields}))
+
+    def _say(self, item: Event) -> None:
+        self.events.append(item)
+        self.said.set()
+        if len(self.events) > KEPT_EVENTS:
+            dropped = len(self.events) // 2
+            self.events, self.first_event = self.events[dropped:], self.first_event + dropped
+
+
+def _kill(actor: Any) -> None:
+    """Ends a member's process and frees its name and its share of the device."""
+    ray.kill(actor)
+
+
+def start_fleet(settings: FleetSettings, name: str) -> Any:
+    """A fleet's handle. It lives on the caller's node, so that the loss of any other is something that it sees and
+    outlives: without a CPU of its own Ray would put it anywhere."""
+    kind: Any = Fleet
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return kind.options(name=name, namespace=NAMESPACE, scheduling_strategy=here).remote(settings)

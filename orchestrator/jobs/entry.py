@@ -1,0 +1,186 @@
+"""The job's process on the cluster: reads the request from its environment, runs it, prints events.
+
+    python -m muster.orchestrator.jobs.entry launch [SPLIT]    MUSTER_REQUEST holds the request as JSON
+    python -m muster.orchestrator.jobs.entry search            the same for a search
+    python -m muster.orchestrator.jobs.entry reproduce         the same for the papers' tables and figures
+    python -m muster.orchestrator.jobs.entry stop ATTEMPT      tells a running job's fleet to finish what runs and stop
+
+Every line of its output that is an event is also kept in the run folder, in segments that are never changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from muster.cluster.text import without_colours
+from muster.orchestrator.records.events import Event, event, to_line
+from muster.workers.errors import MusterError
+
+REQUEST = "MUSTER_REQUEST"
+ATTEMPT = "MUSTER_ATTEMPT"
+SEGMENT_SECONDS = 3.0
+BEAT_SECONDS = 20.0
+EXIT_FAILED = 1
+EXIT_ENDED = 130  # by `muster stop --now` or a node that shuts down: as an interruption
+
+
+class EventLog:
+    """Prints events and keeps them in the store: immutable segments, closed every few seconds.
+
+    Where nothing happens for a while it says so: a run that is silent has lost its driver.
+    """
+
+    def __init__(self, attempt: str) -> None:
+        self.lock = threading.RLock()
+        self.attempt, self.number = attempt, 0
+        self.run: Any = None
+        self.lines: list[str] = []
+        self.closed = time.monotonic()
+        self.ticks: dict[str, str] = {}
+
+    def keep_in(self, run: Any) -> None:
+        """From now on segments are written to this run's folder."""
+        self.run = run
+
+    def __call__(self, item: Event) -> None:
+        with self.lock:
+            self._take(item)
+
+    def beat(self) -> None:
+        """Says every now and then that the driver lives; runs in a thread of its own, to the process's end."""
+        while True:
+            time.sleep(BEAT_SECONDS)
+            if time.monotonic() - self.closed >= BEAT_SECONDS:
+                self(event("alive"))
+
+    def _take(self, item: Event) -> None:
+        print(to_line(item), flush=True)
+        if item["event"] in {"pack", "ensemble"} or item.get("state") == "training":
+            self.ticks[f"{item['event']} {item.get('key')}"] = to_line(item)  # the newest is enough
+        else:
+            self.lines.append(to_line(item))
+        if time.monotonic() - self.closed >= SEGMENT_SECONDS or item["event"] == "end":
+            self.close()
+
+    def close(self) -> None:
+        """Writes what has come since the last segment."""
+        lines = [*self.ticks.values(), *self.lines]
+        if self.run is None or not lines:
+            return
+        name = self.run / f"events/{self.attempt}-{self.number:06d}.jsonl"
+        self.run.files.put(name, ("\n".join(lines) + "\n").encode())
+        self.number, self.lines, self.ticks, self.closed = self.number + 1, [], {}, time.monotonic()
+
+
+def main() -> None:
+    """Entry point of the job."""
+    verb = sys.argv[1]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the driver computes nothing
+    os.environ["MPLBACKEND"] = "agg"
+    if verb == "stop":
+        sys.exit(_stop(sys.argv[2]))
+    works = {"search": _search, "reproduce": _reproduce}
+    sys.exit(_guarded(works.get(verb) or functools.partial(_launch, tuple(sys.argv[2:]))))
+
+
+def _launch(extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
+    from muster.orchestrator.settings.request import parse_request
+    from muster.workers.store.layout import Store
+
+    request = parse_request(json.loads(os.environ[REQUEST]), "The request")
+    _connect()
+    from muster.orchestrator.jobs.launch import launch, open_run
+
+    log.keep_in(open_run(request, Store(request.storage)))
+    return launch(request, log, fleet_name(attempt), extra)
+
+
+def _search(log: EventLog, attempt: str) -> int:
+    from muster.orchestrator.jobs.search.request import parse_search
+    from muster.workers.store.layout import Store
+
+    request = parse_search(json.loads(os.environ[REQUEST]), "The request")
+    _connect()
+    from muster.orchestrator.jobs.search.run import open_search, search
+
+    log.keep_in(open_search(request, Store(request.storage)))
+    return search(request, log, fleet_name(attempt))
+
+
+def _reproduce(log: EventLog, attempt: str) -> int:
+    from muster.orchestrator.jobs.reproduce.targets import parse_options
+    from muster.workers.store.layout import Store
+
+    options = parse_options(json.loads(os.environ[REQUEST]), "The request")
+    _connect()
+    from muster.orchestrator.jobs.reproduce.run import open_reproduction, reproduce
+
+    log.keep_in(open_reproduction(options, Store(options.storage)))
+    return reproduce(options, log, fleet_name(attempt))
+
+
+def _guarded(work: Callable[[EventLog, str], int]) -> int:
+    """Does the job's work; whatever goes wrong becomes its `end` event."""
+    attempt = os.environ[ATTEMPT]
+    log = EventLog(attempt)
+    threading.Thread(target=log.beat, daemon=True).start()
+    try:
+        return work(log, attempt)
+    except MusterError as error:
+        log(event("end", state="failed", exit_code=error.exit_code, message=str(error), answer=None))
+        return error.exit_code
+    except (
+        SystemExit
+    ):  # Ray's handler of SIGTERM raises it in a driver: `muster stop --now`, or a node that shuts down
+        text = "The job was ended; finished epochs are kept."
+        log(event("end", state="stopped", exit_code=EXIT_ENDED, message=text, answer=None))
+        return EXIT_ENDED
+    except Exception:
+        text = f"muster itself failed; please report this:\n{without_colours(traceback.format_exc())}"
+        log(event("end", state="failed", exit_code=EXIT_FAILED, message=text, answer=None))
+        return EXIT_FAILED
+
+
+def _connect() -> None:
+    import ray
+
+    from muster.orchestrator.fleet.scheduler import NAMESPACE
+
+    ray.init(namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
+
+
+def fleet_name(attempt: str) -> str:
+    """The name of a job's fleet actor; `attempt` is the job's submission id."""
+    return f"fleet-{attempt}"
+
+
+def _stop(attempt: str) -> int:
+    import ray
+
+    from muster.orchestrator.fleet.scheduler import NAMESPACE
+
+    _connect()
+    try:
+        fleet = ray.get_actor(fleet_name(attempt), namespace=NAMESPACE)
+    except ValueError:
+        print(
+            to_line(event("end", state="failed", exit_code=1, message="no fleet runs", answer=None)),
+            flush=True,
+        )
+        return EXIT_FAILED
+    running: Any = ray.get(fleet.stop.remote())
+    print(to_line(event("end", state="done", exit_code=0, message=str(running), answer=None)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

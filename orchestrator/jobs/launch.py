@@ -1,0 +1,314 @@
+"""One launch, from request to report: pack, plan, train, gather, evaluate, report.
+
+`launch` is what the job's driver runs on the cluster. `from_store` gives the same answer without a cluster
+where the store already has everything. Events are handed to the caller, in the order they happen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, get_args
+
+from muster.orchestrator.ensemble.plan import (
+    Plan,
+    check_listing,
+    known_weights,
+    make_plan,
+    metrics_identity,
+    prepare,
+    store_weights,
+)
+from muster.orchestrator.fleet.capacity import (
+    check_machine,
+    check_places_for,
+    cluster_resources,
+    common_precision,
+    gpu_share,
+)
+from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.settings.request import LaunchRequest, open_data, parse_request, to_dict
+from muster.orchestrator.vectors.protocols import draws_of, protocol_text
+from muster.workers.datasets import Split
+from muster.workers.errors import MusterError, UsageError
+from muster.workers.spec import Precision
+from muster.workers.store.layout import RunFolder, Store
+
+Emit = Callable[[Event], None]
+MENDINGS = 3
+EXIT_PARTIAL, EXIT_FAILED = 3, 1
+
+
+@contextmanager
+def stage(emit: Emit, name: str) -> Iterator[None]:
+    """Tells when a part of the run begins and ends."""
+    started = time.monotonic()
+    emit(event("stage", name=name, state="start"))
+    yield
+    emit(event("stage", name=name, state="end", seconds=round(time.monotonic() - started, 2)))
+
+
+def check_name(request: LaunchRequest, store: Store) -> RunFolder:
+    """The run's folder; only reads.
+
+    Raises UsageError if the name belongs to another request that has come as far as a plan.
+    """
+    run = store.run(request.run)
+    saved = run.read("run.json")
+    refuse_other_kind(saved, request.run, "launch")
+    if saved is not None and run.read("plan.json") is not None:
+        changed = differences(parse_request(saved, run.place("run.json")).identity(), request.identity())
+        if changed:
+            raise UsageError(
+                f"There is a run {request.run} in {store.root}, and it was asked for otherwise: "
+                f"{'; '.join(changed)}. Give --name another name, or ask for the same."
+            )
+    return run
+
+
+def check_here(request: LaunchRequest, store: Store) -> tuple[dict[str, Split], str | None]:
+    """All that a launch would refuse and that can be told before a cluster is asked; only reads.
+
+    The data's splits, and the digest of the initial weights, None if it is not known. Raises UsageError and
+    StoreError.
+    """
+    _, splits = check_listing(request)
+    check_machine([request])
+    weights = known_weights(request)
+    check_name(request, store)
+    return splits, weights
+
+
+def refuse_other_kind(saved: Any, run: str, kind: str) -> None:
+    """Raises UsageError if the name belongs to a run that is no `kind`: a launch, or a search."""
+    found = (saved or {}).get("kind", "launch")
+    if saved and found != kind:
+        raise UsageError(f"There is a run {run}, and it is a {found}: give --name another name.")
+
+
+def open_run(request: LaunchRequest, store: Store) -> RunFolder:
+    """The run's folder, with the request in it. Raises what `check_name` does."""
+    run = check_name(request, store)
+    run.write("run.json", to_dict(request))
+    return run
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two requests' identities, in words."""
+    found = []
+    for name in {**old, **new}:
+        was, is_now = old.get(name), new.get(name)
+        if isinstance(was, dict) and isinstance(is_now, dict):
+            found += differences(was, is_now, f"{prefix}{name}.")
+        elif isinstance(was, list | tuple) and isinstance(is_now, list | tuple):
+            found += [f"{prefix}{name} was {was}, is {is_now}"] if list(was) != list(is_now) else []
+        elif was != is_now:
+            found.append(f"{prefix}{name} was {was}, is {is_now}")
+    return found
+
+
+def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str, ...] = ()) -> int:
+    """Runs a request on the Ray cluster that this process is connected to; the exit code.
+
+    `extra` names further splits to embed, gather and score: "train".
+
+    Raises MusterError where nothing could be trained or the input is wrong.
+    """
+    started = time.monotonic()
+    store = Store(request.storage)
+    check_listing(request)
+    run = open_run(request, store)
+    with stage(emit, "pack"):
+        prepared = prepare(request, store, pack_ticker(emit), extra)
+        assert prepared is not None  # it builds what is missing
+        for warning in prepared.warnings:
+            emit(event("message", level="warning", text=warning))
+    with stage(emit, "plan"):
+        there = cluster_resources()
+        gpus = gpu_share(request, there)
+        check_places_for(request, gpus, there)
+        precision = common_precision(request, gpus, there)
+        plan = make_plan(request, store, prepared, weights=store_weights(request, store), precision=precision)
+        run.write(
+            "plan.json",
+            {"text": plan.sentence(), "members": [task.key for task in plan.tasks], **prepared.facts},
+        )
+        _emit_plan(emit, plan)
+    from muster.orchestrator.ensemble.driver import Driver
+
+    driver = Driver(request, store, plan, emit, gpus, fleet_name)
+    with stage(emit, "train"):
+        outcomes = driver.train()
+    metrics, gathered, outcomes = _mending(driver, request, emit, outcomes)
+    with stage(emit, "report"):
+        from muster.orchestrator.ensemble.results import write_results
+
+        paths = write_results(store, request, prepared, plan, outcomes, driver.trained, metrics, gathered)
+    answer = _answer(request, plan, driver.trained, metrics, paths, time.monotonic() - started)
+    store.run(request.run).write("answer.json", answer)
+    return _end(emit, answer, [outcome.message for outcome in outcomes if outcome.state == "failed"])
+
+
+def _mending(
+    driver: Any, request: LaunchRequest, emit: Emit, outcomes: list[Any]
+) -> tuple[Any, Any, list[Any]]:
+    """Gathers and evaluates; a member whose files prove damaged is made again first."""
+    from muster.orchestrator.vectors.vectors import DamagedMember
+
+    for _ in range(MENDINGS):
+        try:
+            with stage(emit, "gather"):
+                gathered = driver.gather(outcomes)
+            with stage(emit, "evaluate"):
+                metrics = driver.evaluate(outcomes)
+        except DamagedMember as error:
+            emit(event("message", level="warning", text=f"{error} It is made again."))
+            outcomes = driver.mend(error.key)
+        else:
+            return metrics, gathered, outcomes
+    raise MusterError(f"Files in {request.storage} were damaged {MENDINGS} times in a row: check its disk.")
+
+
+def from_store(request: LaunchRequest, emit: Emit) -> bool:
+    """Answers from the store alone if it has every member, vector and score; False if anything is missing.
+
+    Reads listings, pack indexes and records; starts nothing and writes nothing.
+    """
+    started = time.monotonic()
+    store = Store(request.storage)
+    if request.ensemble.weights != "none":
+        return False  # their content must be read first
+    run = store.run(request.run)
+    saved = run.read("run.json")
+    refuse_other_kind(saved, request.run, "launch")
+    answer = run.read("answer.json", "precision", "paths")
+    metrics = run.read("metrics.json", "identity", "splits")
+    if not (saved and answer and metrics and _is_answer(answer) and _is_metrics(metrics)):
+        return False
+    if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
+        return False
+    prepared = prepare(request, store, None)
+    if prepared is None:
+        return False
+    precision = answer["precision"] if request.ensemble.precision == "auto" else request.ensemble.precision
+    plan = make_plan(request, store, prepared, weights="none", precision=precision)
+    if plan.to_train or plan.to_embed or not _current(request, store, plan, metrics):
+        return False
+    _emit_plan(emit, plan)
+    emit(event("curve", rows=metrics["splits"]["test"]["curve"]))
+    # As the store lies now: it may have been moved since.
+    paths = {
+        name: run.place(str(path).partition(f"/runs/{run.run}/")[2]) for name, path in answer["paths"].items()
+    }
+    _end(emit, _answer(request, plan, set(), metrics, paths, time.monotonic() - started), [])
+    return True
+
+
+def _is_answer(answer: dict[str, Any]) -> bool:
+    paths = answer["paths"]
+    return (
+        answer["precision"] in get_args(Precision)
+        and isinstance(paths, dict)
+        and all(isinstance(path, str) for path in paths.values())
+    )
+
+
+def _is_metrics(metrics: dict[str, Any]) -> bool:
+    try:
+        return bool(metrics["identity"]["embeddings"].items() and metrics["splits"]["test"]["curve"][-1]["L"])
+    except (AttributeError, KeyError, TypeError, IndexError):
+        return False
+
+
+def _current(request: LaunchRequest, store: Store, plan: Plan, metrics: dict[str, Any]) -> bool:
+    """Are the run's scores and shards those of all its members, as they are now?"""
+    keys = [task.key for task in plan.tasks]
+    draws = draws_of(request.data)
+    wanted = metrics_identity(plan, keys, recall_at(request), request.resources.nmi, draws)
+    scored = metrics["identity"]
+    # Splits that were gathered beside the ones asked for do no harm.
+    mine = {split: digest for split, digest in scored["embeddings"].items() if split in wanted["embeddings"]}
+    if {**scored, "embeddings": mine} != wanted:
+        return False
+    run = store.run(request.run)
+    manifests = [
+        store.files.find(f"{run.gathered(target.split)}/manifest.json") for target in plan.tasks[0].targets
+    ]
+    return all(manifests) and store.files.exists(run / "report.html")
+
+
+def recall_at(request: LaunchRequest) -> tuple[int, ...]:
+    """The K of recall@K that are usual for the data set."""
+    return open_data(request.data).traits.recall_at
+
+
+def pack_ticker(emit: Emit) -> Callable[[str, int, int], None]:
+    """What tells of packing, twice a second."""
+    started: dict[str, tuple[float, int]] = {}
+    last = 0.0
+
+    def tick(split: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if split not in started:  # the first image, or those of a builder that was killed, start the clock
+            started[split], last = (now, done), now
+            return
+        if now - last >= 0.5 or done == total:
+            last = now
+            begun, before = started[split]
+            speed = (done - before) / max(now - begun, 1e-9)
+            emit(event("pack", split=split, done=done, total=total, images_per_s=round(speed, 1)))
+
+    return tick
+
+
+def _emit_plan(emit: Emit, plan: Plan) -> None:
+    asked, train = len(plan.tasks), len(plan.to_train)
+    emit(event("plan", asked=asked, reused=plan.reused, to_train=train, text=plan.sentence()))
+
+
+def _answer(
+    request: LaunchRequest,
+    plan: Plan,
+    trained: set[str],
+    metrics: dict[str, Any],
+    paths: dict[str, str],
+    seconds: float,
+) -> dict[str, Any]:
+    """What `launch --json` prints."""
+    done = set(metrics["identity"]["members"])
+    test = metrics["splits"]["test"]
+    curve = test["curve"]
+    return {
+        "run": request.run,
+        "state": metrics["state"],
+        "models": {
+            "asked": len(plan.tasks),
+            "reused": len(done - trained),
+            "trained": len(done & trained),
+            "failed": len(plan.tasks) - len(done),
+        },
+        "metrics": {name: value for name, value in curve[-1].items() if name != "near_ties"},
+        "curve": curve,
+        "protocol": protocol_text(request.data),
+        **{name: test[name] for name in ("learners", "correlation") if name in test},
+        "precision": plan.tasks[0].spec.precision,
+        "weights": plan.tasks[0].spec.weights,
+        "paths": paths,
+        "seconds": round(seconds, 2),
+        "device_seconds": metrics["device_seconds"],
+    }
+
+
+def _end(emit: Emit, answer: dict[str, Any], failures: list[str]) -> int:
+    models = answer["models"]
+    done = models["asked"] - models["failed"]
+    state = "done" if not models["failed"] else "partial"
+    what = "model" if "learners" in answer else "members"
+    message = f"{done} of {models['asked']} {what} ({models['trained']} trained, {models['reused']} reused)."
+    if failures:
+        message += "\n" + "\n".join(failures)
+    code = 0 if state == "done" else EXIT_PARTIAL
+    emit(event("end", state=state, exit_code=code, message=message, answer=answer))
+    return code

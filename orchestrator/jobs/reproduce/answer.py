@@ -1,0 +1,177 @@
+"""What a reproduction found: its tables and figures, what they cost, and the files that hold them.
+
+Nothing is trained, scored or drawn here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.jobs.launch import EXIT_PARTIAL
+from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.jobs.reproduce.figures.sheet import captions
+from muster.orchestrator.jobs.reproduce.plan import Draft, plan_asks, prepare_asks
+from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
+from muster.orchestrator.jobs.reproduce.tables import files as table_files
+from muster.orchestrator.jobs.reproduce.tables.papers import Table
+from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
+from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.errors import UsageError
+from muster.workers.spec import Precision
+from muster.workers.store.layout import RunFolder, Store
+from muster.workers.task import missing
+
+if TYPE_CHECKING:
+    from muster.orchestrator.fleet.work import Outcome
+
+DONE = {"done", "reused"}
+
+
+def answer_of(
+    options: ReproduceOptions,
+    found: Draft,
+    got: Mapping[str, Got],
+    drawn: Mapping[str, list[str]],
+    store: Store,
+    outcomes: Mapping[str, Outcome],
+    trained: set[str],
+) -> dict[str, Any]:
+    """What `reproduce --json` prints, but for paths and seconds."""
+    targets: list[dict[str, Any]] = []
+    for target, own in found.targets:
+        if isinstance(target, Table):
+            targets.append(table_answer(own, target, got, store))
+            continue
+        trouble = found.troubles.get(target.name, "")
+        partial = [one for ask, one in got.items() if ask.startswith(f"{target.name}: ") and _lacks(one)]
+        state = (
+            "failed" if trouble else f"partial: {len(partial)} ensembles lack members" if partial else "done"
+        )
+        names = drawn.get(target.name, [])
+        sheets = captions(store, names[0].rpartition("/")[0]) if names else []
+        targets.append(
+            {
+                "target": target.name,
+                "kind": "figure",
+                "title": target.title,
+                "state": state,
+                "files": [store.files.path(name) for name in names],
+                "names": names,
+                "sheets": sheets,
+                "trouble": trouble,
+            }
+        )
+    done = {key for key, outcome in outcomes.items() if outcome.state in DONE}
+    prepared = [work.prepared for work in found.works if work.prepared is not None]
+    records = [record.facts for key in done if (record := store.model(key).done())]
+    return {
+        "run": options.run,
+        "kind": "reproduce",
+        "target": options.target,
+        "state": _state(targets),
+        "rehearsal": options.rehearsal,
+        "scale": options.scale,
+        "unit": "per cent",
+        "warnings": list(dict.fromkeys(text for one in prepared for text in one.warnings)),
+        "targets": targets,
+        "models": {
+            "asked": len(outcomes),
+            "reused": len(done - trained),
+            "trained": len(done & trained),
+            "failed": len(outcomes) - len(done),
+        },
+        "device_hours": sum(taken(facts, options.resources) for facts in records) / 3600,
+        "resume": f"muster resume {options.run} --storage {options.storage}",
+    }
+
+
+def _state(targets: Sequence[Mapping[str, Any]]) -> str:
+    whole = sum(target["state"] == "done" for target in targets)
+    if whole == len(targets):
+        return "done"
+    if len(targets) == 1 and targets[0]["state"].startswith("partial"):
+        return str(targets[0]["state"])
+    return f"partial {whole} of {len(targets)} tables and figures"
+
+
+def _lacks(got: Got) -> bool:
+    return len(got.members) < len(got.asked) or not got.asked
+
+
+def _incomplete(answer: Mapping[str, Any]) -> str:
+    """How much of an answer lacks something, for people; "" if it is whole."""
+    tables = [target for target in answer["targets"] if target["kind"] == "table"]
+    rows = [row for table in tables for row in table["rows"] if row["method"]]
+    figures = [target for target in answer["targets"] if target["kind"] == "figure"]
+    found = []
+    if lacking := sum(not row["complete"] for row in rows):
+        found.append(f"{lacking} of {len(rows)} rows")
+    if lacking := sum(figure["state"] != "done" for figure in figures):
+        found.append(f"{lacking} of {len(figures)} figures")
+    return f"{' and '.join(found)} are incomplete: the notes say why." if found else ""
+
+
+def write_answer(run: RunFolder, answer: dict[str, Any]) -> dict[str, str]:
+    """Writes answer.json and, if there are tables, table.json, .csv, .md and .html; the paths, by what they are."""
+    paths: dict[str, str] = {}
+    written = [name for target in answer["targets"] for name in target.get("names", [])]
+    if any(target["kind"] == "table" for target in answer["targets"]):
+        for name, data in table_files.files(answer).items():
+            run.files.put(run / name, data)
+            paths[name.replace(".", "_")] = run.files.path(run / name)
+            written.append(run / name)
+    for target in answer["targets"]:
+        if target["kind"] == "figure" and target["files"]:
+            paths[target["target"]] = target["files"][0].rpartition("/")[0]
+    run.write("answer.json", {**answer, "paths": paths, "written": written})
+    return paths
+
+
+def end_of(answer: dict[str, Any], failures: Sequence[str]) -> Event:
+    """The `end` event of a reproduction with this answer; `failures` says why members were given up."""
+    models = answer["models"]
+    done = models["asked"] - models["failed"]
+    message = f"{done} of {models['asked']} members ({models['trained']} trained, {models['reused']} reused)."
+    state = "done" if answer["state"] == "done" else "partial"
+    code = 0 if state == "done" else EXIT_PARTIAL
+    text = "\n".join(part for part in [message, _incomplete(answer), *failures] if part)
+    return event("end", state=state, exit_code=code, message=text, answer=answer)
+
+
+def answer_from_store(options: ReproduceOptions, found: Draft) -> dict[str, Any] | None:
+    """The answer of an earlier run of the same request, if the store still has all of it; else None.
+
+    Reads listings, pack indexes and records; starts nothing and writes nothing.
+    """
+    store = Store(options.storage)
+    run = store.run(options.run)
+    answer, plan = run.read("answer.json", "written", "models"), run.read("plan.json", "asks")
+    if answer is None or plan is None or set(plan["asks"]) != {work.ask.name for work in found.works}:
+        return None
+    if found.troubles or not all(map(store.files.exists, answer["written"])):
+        return None
+    prepare_asks(found.works, store, None)
+    for work in found.works:
+        saved = plan["asks"][work.ask.name]
+        if work.trouble != saved["trouble"] or bool(work.prepared) != bool(saved["members"]):
+            return None
+
+        def settle(request: LaunchRequest, saved: Mapping[str, Any] = saved) -> tuple[str, Precision]:
+            if request.ensemble.weights not in {"none", "imagenet"}:
+                raise UsageError("the file's content may have changed")
+            asked = request.ensemble.precision
+            return saved["weights"], saved["precision"] if asked == "auto" else asked
+
+        tasks = plan_asks([work], settle)
+        if list(tasks) != saved["members"]:
+            return None
+        if any(
+            lacks_weights or targets for lacks_weights, targets in (missing(store, t) for t in tasks.values())
+        ):
+            return None
+    models = answer["models"]
+    models |= {"trained": 0, "reused": models["asked"] - models["failed"]}
+    return dict(answer)

@@ -1,0 +1,41 @@
+"""What the figures read of a finished ensemble: its vectors of a split, and what its images are."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.settings.resources import parse_bytes
+from muster.orchestrator.vectors.evaluate import all_vectors
+from muster.workers.errors import CorruptFileError
+from muster.workers.packs.pack import Part, read_index
+from muster.workers.store.layout import Store
+
+
+@contextmanager
+def ensemble_vectors(store: Store, got: Got, split: str) -> Iterator[list[np.ndarray]]:
+    """Each finished member's vectors of a split, float32 [n, D], in index order; files on disk where together they
+    exceed the request's memory. Raises DamagedMember."""
+    memory = parse_bytes(got.ask.request.resources.eval_memory)
+    keys = [task.key for task in got.members]
+    with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
+        yield all_vectors(store, got.target(split), keys, memory, Path(scratch))
+
+
+def images_of(store: Store, got: Got, split: str) -> tuple[Part, list[str], list[str]]:
+    """The part of a split's pack that the vectors are of, its image ids and its class names, a row each.
+
+    Raises CorruptFileError if the pack is gone.
+    """
+    images = got.target(split).images
+    index = read_index(store.pack(images.pack), images.pack)
+    if index is None:
+        raise CorruptFileError(f"The pack {images.pack} is gone from {store.root}: launch again to build it.")
+    part = index.part(images.class_ids)
+    table = index.table.select(["image_id", "class_name"]).take(part.rows)
+    return part, table["image_id"].to_pylist(), table["class_name"].to_pylist()

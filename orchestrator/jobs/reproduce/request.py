@@ -1,0 +1,216 @@
+"""What `muster reproduce` was asked for, and how one row or panel of it becomes a launch.
+
+A table's row is a plain launch request, so that it is exactly a `muster launch ...` and shares its members with
+every launch, search and figure that asks for the same. `--scale` makes the whole a rehearsal: the same steps on
+fewer classes, epochs and members.
+
+A figure is a module of the room `figures` with `asks(options) -> list[Ask]`, made by `make_ask`, and
+`draw(store, folder, got) -> list[str]`: it writes files below `folder` through `store.files.put`, both being names
+in the store (`runs/RUN/figures/dreml-fig3`), and returns those names. `got` is by the asks' names; of one without
+data or members it says why in `trouble`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
+
+from muster.orchestrator.jobs.reproduce.ensembles import Ask
+from muster.orchestrator.settings.request import STRICT, LaunchRequest, load
+from muster.orchestrator.settings.resources import Resources
+from muster.workers import datasets
+from muster.workers.datasets import PUBLISHED
+from muster.workers.datasets.published import Count
+from muster.workers.errors import UsageError
+from muster.workers.methods.baseline.settings import BaselineSettings
+from muster.workers.methods.bier.settings import BierSettings
+from muster.workers.spec import Recipe
+
+#: A rehearsal keeps at least so much of each, as far as the data have it.
+LEAST_CLASSES, LEAST_MEMBERS, LEAST_EPOCHS = 4, 2, 1
+METHODS: tuple[str, ...] = get_args(get_type_hints(LaunchRequest)["method"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """All of a reproduction: what is written to `run.json`."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    kind: Literal["reproduce"] = "reproduce"
+    target: str
+    "A table or figure of a paper, or `all`."
+    datasets: tuple[str, ...] = ()
+    "Those wanted of the target's; a target that is asked for its work finds its own list here, never an empty one."
+    rows: tuple[str, ...] = ()
+    "The rows wanted of a table; empty: all."
+    data_root: str | None = None
+    "Where the copies of the data sets lie, as the nodes see it: see `root_of`."
+    seeds: int = 1
+    "Each row with seeds 0 .. N-1: mean and spread."
+    scale: float = 1.0
+    "Below 1: a rehearsal with so much of the classes, epochs and members."
+    weights: tuple[str, ...] = ()
+    "Initial weights: none or imagenet, and BACKBONE=FILE; without any, imagenet, but none in a rehearsal or on glyphs."
+    allow_counts: bool = False
+    "Go on with copies that are not as published; a rehearsal always does."
+    vehicleid_protocol: Literal["self", "reid"] = "self"
+    "How VehicleID is scored: self-query as DREML's authors did, or re-identification, which they did not."
+    resources: Resources = dataclasses.field(default_factory=Resources)
+    name: str = ""
+    storage: str = "store"
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two reproductions the same one: all but how, where and under which name it runs."""
+        found = dataclasses.asdict(self)
+        for field in ("resources", "name", "storage"):
+            del found[field]
+        return found
+
+    @property
+    def run(self) -> str:
+        return self.name
+
+    @property
+    def rehearsal(self) -> str:
+        """A sentence that marks whatever a rehearsal gives; "" at full scale."""
+        if self.scale == 1:
+            return ""
+        return (
+            f"REHEARSAL at scale {self.scale:g}: fewer classes, epochs and members, random initial weights. "
+            "Its numbers say nothing about the method."
+        )
+
+    def weights_file(self, backbone: str) -> str | None:
+        """The file that was given for a backbone, if there was one."""
+        files = dict(entry.split("=", 1) for entry in self.weights if "=" in entry)
+        return files.get(backbone)
+
+    def weights_of(self, backbone: str, dataset: str) -> str:
+        """The initial weights of a row: a launch's `--weights`."""
+        plain = [entry for entry in self.weights if "=" not in entry]
+        default = "none" if self.scale < 1 or dataset == "glyphs" else "imagenet"
+        return self.weights_file(backbone) or (plain[-1] if plain else default)
+
+
+def root_of(data_root: str | None, dataset: str) -> str | None:
+    """Where a data set lies below `--data-root`: the folder of its name there, or the data root itself.
+
+    In either the data set's reader looks for its files, and for the folder that its archive unpacks to. So a data
+    root may hold `cub200/`, or `CUB_200_2011/`, or be one copy itself.
+    """
+    if dataset not in PUBLISHED or data_root is None:
+        return None
+    own = Path(data_root).expanduser() / dataset
+    return str(own) if own.is_dir() else data_root
+
+
+def launch_request(
+    options: ReproduceOptions, dataset: str, method: str, flags: Mapping[str, Any], seed: int
+) -> LaunchRequest:
+    """The launch of one ensemble: `flags` are a launch's, by dotted name ("ensemble.D"), as at full scale.
+
+    Data root, initial weights, counts, store and resources come from the options (`flags` may still set
+    `resources.nmi`); a rehearsal has its classes, D, L and epochs cut here. Raises UsageError.
+    """
+    if method not in METHODS:
+        raise UsageError(f"this version of muster has no `muster launch {method}`.")
+    given: dict[str, Any] = {
+        "method": method,
+        "data.dataset": dataset,
+        "data.root": root_of(options.data_root, dataset),
+        "data.allow_counts": dataset in PUBLISHED and (options.scale < 1 or options.allow_counts),
+        "data.vehicleid_protocol": options.vehicleid_protocol if dataset == "vehicleid" else None,
+        "ensemble.seed": seed,
+        "storage": options.storage,
+        **flags,
+    }
+    request = load(None, given, [])
+    given["ensemble.weights"] = options.weights_of(request.ensemble.backbone, dataset)
+    if options.scale < 1:
+        given |= _cut(options.scale, request)
+    request = load(None, given, [])
+    resources = dataclasses.replace(options.resources, nmi=request.resources.nmi)
+    if method != "bier":
+        resources = dataclasses.replace(resources, ranks=1)
+    return dataclasses.replace(request, resources=resources)
+
+
+def make_ask(
+    options: ReproduceOptions,
+    name: str,
+    dataset: str,
+    method: str,
+    flags: Mapping[str, Any],
+    seed: int,
+    splits: tuple[str, ...] = (),
+) -> Ask:
+    """An ask for the launch that `launch_request` makes; its `note` says if it is a rehearsal. Raises UsageError."""
+    request = launch_request(options, dataset, method, flags, seed)
+    return Ask(name=name, request=request, splits=splits, note=options.rehearsal)
+
+
+def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:
+    """The flags that make a launch a rehearsal of itself."""
+    here, full = _training_split(whole.data.dataset, whole.data.root, whole.data.test_list)
+    asked = min(whole.data.train_classes or here.classes, here.classes)
+    left = max(round(asked * scale), min(LEAST_CLASSES, asked))
+    flags: dict[str, Any] = {"data.train_classes": left}
+    if whole.bier is not None:
+        share = here.images * left / here.classes / full.images
+        return {**flags, **_cut_bier(scale * min(1.0, share), whole.bier, left)}
+    if whole.baseline is not None:
+        return {**flags, **_cut_baseline(scale, whole.baseline, left)}
+    # A network with an output for each of the classes that it was cut to keeps that.
+    single = whole.data.train_classes == whole.ensemble.D
+    flags["ensemble.D"] = left if single else max(2, min(whole.ensemble.D, left // 2))
+    # A single network stays one: there is no ensemble to rehearse.
+    flags["ensemble.L"] = max(round(whole.ensemble.L * scale), min(LEAST_MEMBERS, whole.ensemble.L))
+    recipe = whole.recipe
+    if isinstance(recipe, Recipe):
+        flags["recipe.epochs"] = epochs = max(round(recipe.epochs * scale), LEAST_EPOCHS)
+        if recipe.schedule == "step":
+            flags["recipe.step_epochs"] = max(1, round(recipe.step_epochs * epochs / recipe.epochs))
+    return flags
+
+
+def _cut_bier(share: float, whole: BierSettings, classes: int) -> dict[str, Any]:
+    """BIER's epochs are steps: their number falls with the epochs, and with the images that an epoch has.
+
+    A batch can't have more labels than there are classes.
+    """
+    flags: dict[str, Any] = {
+        "bier.steps": max(1, round(whole.steps * share)),
+        "bier.labels": min(whole.labels, classes),
+    }
+    if whole.anneal_every:
+        flags["bier.anneal_every"] = max(1, round(whole.anneal_every * share))
+    return flags
+
+
+def _cut_baseline(scale: float, whole: BaselineSettings, classes: int) -> dict[str, Any]:
+    """A compared method has epochs, and batches of labels as BIER has."""
+    flags: dict[str, Any] = {
+        "baseline.epochs": max(round(whole.epochs * scale), LEAST_EPOCHS),
+        "baseline.labels": min(whole.labels, classes),
+    }
+    if whole.anneal_epochs:
+        flags["baseline.anneal_epochs"] = max(1, round(whole.anneal_epochs * scale))
+    return flags
+
+
+@lru_cache(maxsize=32)
+def _training_split(dataset: str, root: str | None, test_list: str) -> tuple[Count, Count]:
+    """Training images and classes of a copy, and as published; where there is no copy to be read, these are both."""
+    data = datasets.open_data_set(dataset, root, allow_counts=True, test_list=test_list)
+    try:
+        train = data.splits()["train"]
+    except UsageError:
+        full = PUBLISHED[dataset].about.counts["train"]
+        return full, full
+    here = Count(len(train.items), len(train.class_names))
+    return here, PUBLISHED[dataset].about.counts["train"] if dataset in PUBLISHED else here

@@ -1,0 +1,259 @@
+"""One reproduction, from request to tables and figures: pack, plan, train under one fleet, evaluate, answer.
+
+Every row and panel asks for ensembles; all their members are trained by one fleet, the lowest index first, those
+that two share once. Whatever one ask lacks, data or members, is told in its own row and stops no other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from muster.orchestrator.ensemble.plan import store_weights
+from muster.orchestrator.fleet.capacity import (
+    Amounts,
+    check_places_for,
+    cluster_resources,
+    common_precision,
+    gpu_share,
+)
+from muster.orchestrator.fleet.scheduler import FleetSettings, start_fleet
+from muster.orchestrator.fleet.work import Outcome
+from muster.orchestrator.jobs.launch import MENDINGS, Emit, pack_ticker, stage
+from muster.orchestrator.jobs.reproduce.answer import answer_of, end_of, write_answer
+from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.jobs.reproduce.plan import (
+    Cost,
+    Draft,
+    Work,
+    check_data,
+    check_run_name,
+    cost_of,
+    draft,
+    plan_asks,
+    prepare_asks,
+)
+from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
+from muster.orchestrator.jobs.reproduce.scores import score_asks
+from muster.orchestrator.jobs.reproduce.targets import Figure
+from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.vectors.vectors import DamagedMember
+from muster.workers.errors import MusterError
+from muster.workers.spec import Precision
+from muster.workers.store.layout import RunFolder, Store
+from muster.workers.task import MemberTask
+
+#: Between two `ensemble` events while nothing but time passes.
+TELL_SECONDS = 2.0
+
+
+def open_reproduction(options: ReproduceOptions, store: Store) -> RunFolder:
+    """The run's folder, with the request in it. Raises what `check_run_name` does."""
+    run = check_run_name(options, store)
+    run.write("run.json", dataclasses.asdict(options))
+    return run
+
+
+def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
+    """Runs a reproduction on the Ray cluster that this process is connected to; the exit code.
+
+    Raises MusterError where there is no data for any ask, or not one could be trained.
+    """
+    started = time.monotonic()
+    store = Store(options.storage)
+    found = draft(options)
+    check_data(found.works)
+    run = open_reproduction(options, store)
+    if options.rehearsal:
+        emit(event("message", level="warning", text=options.rehearsal))
+    with stage(emit, "pack"):
+        prepare_asks(found.works, store, pack_ticker(emit))
+        _tell_troubles(found.works, emit)
+    with stage(emit, "plan"):
+        there = cluster_resources()
+        gpus = gpu_share(_any_request(options, found), there)
+        tasks, cost = _planned(found, store, run, emit, gpus, there)
+    crew = Crew(options, store, found.works, tasks, cost, emit, gpus, fleet_name)
+    with stage(emit, "train"):
+        outcomes = crew.train(found.works)
+    with stage(emit, "evaluate"):
+        got = score_asks(found.works, outcomes, store, run, crew.mend)
+    if found.works and not any(one.metrics for one in got.values()):
+        raise MusterError("\n".join(dict.fromkeys(one.trouble for one in got.values())))
+    with stage(emit, "report"):
+        drawn = _drawn(found, got, store, run, crew)
+        answer = answer_of(options, found, got, drawn, store, outcomes, crew.trained)
+        answer["seconds"] = round(time.monotonic() - started, 2)
+        answer["paths"] = write_answer(run, answer)
+    failures = dict.fromkeys(one.message for one in outcomes.values() if one.state == "failed")
+    end = end_of(answer, list(failures))
+    emit(end)
+    return int(end["exit_code"])
+
+
+def _any_request(options: ReproduceOptions, found: Draft) -> LaunchRequest:
+    """A request with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
+    if not found.works:
+        raise MusterError("\n".join(found.troubles.values()) or f"{options.target} asks for nothing.")
+    return min((work.ask.request for work in found.works), key=lambda request: request.method != "dreml")
+
+
+def _tell_troubles(works: list[Work], emit: Emit) -> None:
+    for trouble in dict.fromkeys(work.trouble for work in works if work.trouble):
+        emit(event("message", level="warning", text=trouble))
+    prepared = [work.prepared for work in works if work.prepared is not None]
+    for warning in dict.fromkeys(text for one in prepared for text in one.warnings):
+        emit(event("message", level="warning", text=warning))
+
+
+def _planned(
+    found: Draft, store: Store, run: RunFolder, emit: Emit, gpus: float, there: Amounts
+) -> tuple[dict[str, MemberTask], Cost]:
+    """The tasks of all asks, told and written down."""
+
+    @functools.cache
+    def weights(backbone: str, name: str) -> str:
+        return store_weights(requests[backbone, name], store)
+
+    requests: dict[tuple[str, str], LaunchRequest] = {}
+
+    def settle(request: LaunchRequest) -> tuple[str, Precision]:
+        check_places_for(request, gpus, there)
+        ensemble = request.ensemble
+        requests[ensemble.backbone, ensemble.weights] = request
+        return weights(ensemble.backbone, ensemble.weights), common_precision(request, gpus, there)
+
+    tasks = plan_asks(found.works, settle)
+    cost = cost_of(found.works, tasks, store)
+    asks = {
+        work.ask.name: {
+            "members": work.keys,
+            "trouble": work.trouble,
+            "weights": work.tasks[0].spec.weights if work.tasks else None,
+            "precision": work.tasks[0].spec.precision if work.tasks else None,
+        }
+        for work in found.works
+    }
+    run.write("plan.json", {"text": cost.sentence(), "members": list(tasks), "asks": asks})
+    reused = cost.members - cost.to_train
+    emit(event("plan", asked=cost.members, reused=reused, to_train=cost.to_train, text=cost.sentence()))
+    return tasks, cost
+
+
+class Crew:
+    """The members of all asks under one fleet, from the driver's side."""
+
+    def __init__(
+        self,
+        options: ReproduceOptions,
+        store: Store,
+        works: list[Work],
+        tasks: dict[str, MemberTask],
+        cost: Cost,
+        emit: Emit,
+        gpus: float,
+        fleet_name: str,
+    ) -> None:
+        self.store, self.tasks, self.emit = store, tasks, emit
+        settings = FleetSettings(store.root, options.run, options.resources.parallel, gpus)
+        self.fleet = start_fleet(settings, fleet_name)
+        self.seen: tuple[str, int] = ("", 0)
+        self.lacking = cost.lacking
+        each = cost.seconds / cost.to_train if cost.seconds and cost.to_train else None
+        self.outlook = Outlook(len(tasks), each)
+        self.told = 0.0
+        self.of = {key: work.ask.name for work in reversed(works) for key in work.keys}
+        "The first ask that wants each key."
+        self.trained: set[str] = set()
+        "Keys that this run's fleet trained."
+
+    def train(self, works: list[Work]) -> dict[str, Outcome]:
+        """Asks for the members of all, those of earlier asks first among the same index; how each key ended."""
+        asked = [
+            self.fleet.ensure.remote([self.tasks[key] for key in work.keys], work.ask.name, rank)
+            for rank, work in enumerate(works)
+            if work.tasks
+        ]
+        waiting = list(asked)
+        while waiting:
+            news = self.fleet.poll.remote(*self.seen)
+            ray.wait([*waiting, news], num_returns=1)
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            self._pass_on(*ray.get(news if waiting else self.fleet.poll.remote(*self.seen, False)))
+        return {outcome.key: outcome for found in ray.get(asked) for outcome in found}
+
+    def mend(self, error: DamagedMember) -> None:
+        """Forgets a member's damaged vectors and has them made again. Raises MusterError if that fails."""
+        self.emit(event("message", level="warning", text=f"{error} It is made again."))
+        task = self.tasks[error.key]
+        for target in task.targets:
+            self.store.model(error.key).embedding(target.digest).distrust()
+        (outcome,) = ray.get(self.fleet.ensure.remote([task]))
+        if outcome.state not in {"done", "reused"}:
+            raise MusterError(outcome.message)
+
+    def _pass_on(self, life: str, last: int, events: list[Event]) -> None:
+        self.seen = (life, last)
+        changed = False
+        for item in events:
+            if item["event"] == "member":
+                changed |= self.outlook.follow(item)
+                if item["state"] == "done" and item["key"] in self.lacking:
+                    self.trained.add(item["key"])
+                item = {**item, "of": self.of[item["key"]]}  # noqa: PLW2901
+            self.emit(item)
+        now = time.monotonic()
+        if changed or (events and now - self.told >= TELL_SECONDS):
+            self.told = now
+            self.emit(self.outlook.event())
+
+
+def _drawn(
+    found: Draft, got: dict[str, Got], store: Store, run: RunFolder, crew: Crew
+) -> dict[str, list[str]]:
+    """Has each figure drawn, in a task of its own; the names of its files, by figure. Troubles go to `found`."""
+    files: dict[str, list[str]] = {}
+    draw = ray.remote(num_cpus=1, max_retries=3)(draw_figure)
+    for target, own in found.targets:
+        if not isinstance(target, Figure) or target.name in found.troubles:
+            continue
+        mine = {ask.name: got[ask.name] for ask in target.asks(own)}
+        if not any(one.metrics for one in mine.values()):
+            troubles = dict.fromkeys(one.trouble for one in mine.values())
+            found.troubles[target.name] = "; ".join(troubles) or "it asks for nothing"
+            continue
+        folder = run / f"figures/{target.name}"
+        files[target.name] = _mended(
+            functools.partial(_got, draw, target.name, store.root, folder, mine), crew.mend
+        )
+    return files
+
+
+def _got(draw: Any, *what: Any) -> list[str]:
+    names: list[str] = ray.get(draw.remote(*what))
+    return names
+
+
+def _mended(work: Callable[[], list[str]], mend: Callable[[DamagedMember], None]) -> list[str]:
+    for _ in range(MENDINGS):
+        try:
+            return work()
+        except DamagedMember as error:
+            mend(error)
+    raise MusterError(f"Vectors were damaged {MENDINGS} times in a row: check the store's disk.")
+
+
+def draw_figure(name: str, root: str, folder: str, got: dict[str, Got]) -> list[str]:
+    """Draws one figure from the vectors in the store; the names of the files it wrote. Raises DamagedMember."""
+    from muster.orchestrator.jobs.reproduce.targets import FIGURES
+
+    mine = {ask.removeprefix(f"{name}: "): one for ask, one in got.items()}
+    drawn: list[str] = FIGURES[name].module.draw(Store(root), folder, mine)
+    return drawn

@@ -1,0 +1,190 @@
+"""A table's rows: what is published beside what was measured. The one source of the terminal's table and of
+every file. All scores are in per cent; nothing is scored here.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
+from muster.orchestrator.jobs.reproduce.tables import published
+from muster.orchestrator.jobs.reproduce.tables.papers import Place, Row, Table, Want, places
+from muster.orchestrator.settings.command import launch_command
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.vectors.protocols import draws_of, protocol_text
+from muster.workers import datasets
+from muster.workers.methods.baseline.settings import BaselineSettings
+from muster.workers.methods.bier.settings import BierSettings
+from muster.workers.spec import Recipe
+from muster.workers.store.layout import Store
+
+Answer = dict[str, Any]
+
+
+def table_answer(
+    options: ReproduceOptions, table: Table, got: Mapping[str, Got], store: Store
+) -> dict[str, Any]:
+    """The whole table: `rows`, one for each row and data set (`place`), and the notes."""
+    wants = table.wants(options)
+    rows = []
+    for place in places(options.datasets):
+        for row in table.chosen_rows(options):
+            mine = [want for want in wants if want.row is row and want.place == place]
+            found = _row(table, row, place, mine, got, store)
+            if mine or any(cell["source"] for cell in found["cells"]):  # else it says nothing there
+                rows.append(found)
+    return {
+        "target": table.name,
+        "kind": "table",
+        "title": table.title,
+        "state": _state(rows),
+        "notes": list(table.notes),
+        "rows": rows,
+    }
+
+
+def _state(rows: Sequence[Answer]) -> str:
+    trained = [row for row in rows if row["method"]]
+    whole = sum(row["complete"] for row in trained)
+    return "done" if whole == len(trained) else f"partial {whole} of {len(trained)} rows"
+
+
+def _row(
+    table: Table, row: Row, place: Place, wants: Sequence[Want], got: Mapping[str, Got], store: Store
+) -> Answer:
+    found = [got[want.name] for want in wants if want.name in got]
+    measured = [one for one in found if one.metrics is not None]
+    troubles = [want.refusal for want in wants if want.refusal]
+    troubles += [one.trouble for one in found if one.trouble]
+    asked, done = (sum(len(part) for part in parts) for parts in _members(found))
+    return {
+        "target": table.name,
+        "place": place.name,
+        "dataset": place.dataset,
+        "row": row.name,
+        "label": row.label,
+        "method": row.method if wants else "",
+        "complete": bool(wants) and len(measured) == len(wants) and done == asked,
+        "seeds": len(measured),
+        "members": f"{done} of {asked}" if asked else "",
+        "trouble": "; ".join(dict.fromkeys(troubles)),
+        **_facts(measured, store),
+        "cells": _cells(table, row, place, measured),
+    }
+
+
+def _members(found: Sequence[Got]) -> tuple[list[Any], list[Any]]:
+    return [one.asked for one in found], [one.members for one in found]
+
+
+def _facts(measured: Sequence[Got], store: Store) -> Answer:
+    """How the row was trained, from its members' records."""
+    if not measured:
+        nothing = ("recipe", "precision", "device", "device_hours", "protocol", "command")
+        return dict.fromkeys(nothing)
+    request = measured[0].ask.request
+    records = {
+        task.key: done.facts
+        for one in measured
+        for task in one.members
+        if (done := store.model(task.key).done()) is not None
+    }
+    specs = {task.spec.precision for one in measured for task in one.members}
+    return {
+        "recipe": recipe_in_words(request),
+        "precision": ", ".join(sorted(specs)),
+        "device": ", ".join(sorted({str(facts["device"]) for facts in records.values()})),
+        "device_hours": sum(taken(facts, request.resources) for facts in records.values()) / 3600,
+        "protocol": protocol_text(request.data),
+        "command": launch_command(request),
+    }
+
+
+def recipe_in_words(request: LaunchRequest) -> str:
+    """What was trained and how, in one line, from the settings themselves."""
+    ensemble, recipe, view = request.ensemble, request.recipe, request.view
+    start = [
+        f"{ensemble.backbone} from {ensemble.weights if ensemble.weights != 'none' else 'random weights'}"
+    ]
+    input_ = [
+        f"{recipe.resize} crop {recipe.crop}",
+        f"test {view.resize} crop {view.crop}",
+        *([f"first {request.data.train_classes} classes"] if request.data.train_classes else []),
+    ]
+    if request.bier is not None:
+        return ", ".join([*start, *_bier_in_words(request.bier), f"combined by {request.combine}", *input_])
+    if request.baseline is not None:
+        return ", ".join([*start, *_baseline_in_words(request.baseline), *input_])
+    assert isinstance(recipe, Recipe)  # DREML's
+    schedule = {
+        "step": f"times {recipe.gamma:g} every {recipe.step_epochs} epochs",
+        "milestones": f"times {recipe.gamma:g} at {', '.join(f'{share:g}' for share in recipe.milestones)}",
+    }.get(recipe.schedule, recipe.schedule)
+    parts = [
+        f"D = {ensemble.D}",
+        f"L = {ensemble.L}",
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of batches of {recipe.batch_size}",
+        f"lr {recipe.lr:g} {schedule}",
+        f"keeps {'the last epoch' if recipe.select == 'last' else 'the best training epoch'}",
+        *([f"at most {recipe.class_cap} images of a class"] if recipe.class_cap else []),
+    ]
+    return ", ".join([*start, *parts, *input_])
+
+
+def _bier_in_words(bier: BierSettings) -> list[str]:
+    sizes = "+".join(map(str, bier.sizes))
+    boosted = f"boosted ({bier.variant})" if bier.boost else "all pair weights 1"
+    auxiliary = "" if bier.auxiliary == "none" else f", {bier.auxiliary} loss times {bier.lambda_div:g}"
+    annealed = f" times {bier.anneal_factor:g} every {bier.anneal_every}" if bier.anneal_every else ""
+    return [
+        f"learners {sizes} {boosted}{auxiliary}",
+        f"{bier.steps} step{'s' if bier.steps > 1 else ''} of {bier.labels} x {bier.images}",
+        f"Adam {bier.lr:g}, learners times {bier.learner_lr:g}{annealed}",
+    ]
+
+
+def _baseline_in_words(baseline: BaselineSettings) -> list[str]:
+    return [
+        f"{baseline.loss} loss",
+        f"{baseline.dim} dimensions",
+        f"{baseline.epochs} epoch{'s' if baseline.epochs > 1 else ''} of {baseline.labels} x {baseline.images}",
+        f"Adam {baseline.lr:g}, last layer times {baseline.embedding_lr:g}",
+    ]
+
+
+def _cells(table: Table, row: Row, place: Place, measured: Sequence[Got]) -> list[Answer]:
+    """A cell for each metric: published with its source, measured mean and spread, difference in points."""
+    found = []
+    # Another protocol than the paper's gives other numbers, not a difference.
+    comparable = not any(draws_of(one.ask.request.data) for one in measured)
+    for metric in table.metrics(place, recall_at(place)):
+        printed = published.cell(table.name, row.name, place.name, metric)
+        values = [100 * value for one in measured if (value := _score(one, metric)) is not None]
+        mean = statistics.mean(values) if values else None
+        found.append(
+            {
+                "metric": metric,
+                "published": printed.value if printed else None,
+                "source": str(printed.source) if printed else None,
+                "measured": mean,
+                "spread": statistics.stdev(values) if len(values) > 1 else None,
+                "difference": mean - printed.value if printed and mean is not None and comparable else None,
+                "by_seed": values,
+            }
+        )
+    return found
+
+
+def _score(one: Got, metric: str) -> float | None:
+    assert one.metrics is not None
+    value = one.metrics["splits"]["test"]["curve"][-1].get(metric)
+    return None if value is None else float(value)
+
+
+def recall_at(place: Place) -> tuple[int, ...]:
+    """The K of recall@K that are usual for a data set; no copy of it is needed."""
+    return datasets.open_data_set(place.dataset, ".").traits.recall_at

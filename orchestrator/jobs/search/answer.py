@@ -1,0 +1,230 @@
+"""What a search found: the table of trials, the curves, a Pareto front, a recommendation and what it cost.
+
+Everything is computed from the record and the store; nothing is trained or scored here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from muster.orchestrator.ensemble.plan import member_tasks, prepare
+from muster.orchestrator.fleet.budget import Budget
+from muster.orchestrator.jobs.search import plots as search_plots
+from muster.orchestrator.jobs.search.plan import SearchCost, SearchPlan
+from muster.orchestrator.jobs.search.record import Record, Row, TrialRecord
+from muster.orchestrator.jobs.search.request import SearchRequest
+from muster.orchestrator.report.plots import percent
+from muster.orchestrator.settings.command import launch_command
+from muster.workers.store.layout import RunFolder, Store, to_json
+from muster.workers.task import missing
+
+#: A smaller ensemble is recommended if it is at most so far below the best one, as a share.
+TOLERANCE = 0.005
+ENDED_IN_PART = ("budget", "stopped", "failed", "running")
+
+
+def build_answer(
+    plan: SearchPlan,
+    store: Store,
+    record: Record,
+    tests: Mapping[int, Sequence[Row]],
+    cost: SearchCost,
+    trained: Mapping[str, float],
+    budget: Budget,
+) -> dict[str, Any]:
+    """What `search --json` prints, but for paths and seconds."""
+    request = plan.request
+    curve = _curve(request, record, tests)
+    metric = request.search.metric
+    points = [row for row in curve if row["split"] == request.search.select_on]
+    best = min(points, key=lambda row: (-row[metric], row["L"], row["trial"]))
+    chosen = min(
+        (row for row in points if row[metric] >= best[metric] - TOLERANCE),
+        key=lambda row: (row["L"], row["dimensions"], -row[metric], row["trial"]),
+    )
+    partial = [trial.number for trial in record.trials.values() if trial.ended in ENDED_IN_PART]
+    whole = len(record.trials) - len(partial)
+    return {
+        "run": request.run,
+        "kind": "search",
+        "state": "done" if not partial else f"partial {whole} of {len(record.trials)}",
+        "chosen_on": _chosen_on(request),
+        "trials": [_trial_row(plan, request, trial, tests, trained) for trial in record.in_order()],
+        "verdicts": [dataclasses.asdict(verdict) for verdict in record.verdicts],
+        "best": _point(best, tests, metric),
+        "recommended": _recommended(plan, store, record, best, chosen, tests, trained),
+        "pareto": [_point(row, tests, metric) for row in pareto(points, metric)],
+        "cost": _cost(plan, record, cost, trained, budget),
+        "curve": curve,
+    }
+
+
+def pareto(points: Sequence[Row], metric: str) -> list[Row]:
+    """The points that no other beats: in quality, networks per query (L) and dimensions (D x L); by L."""
+
+    def beaten(a: Row) -> bool:
+        mine = (a[metric], -a["L"], -a["dimensions"])
+        theirs = ((b[metric], -b["L"], -b["dimensions"]) for b in points)
+        return any(
+            other != mine and all(x >= y for x, y in zip(other, mine, strict=True)) for other in theirs
+        )
+
+    return sorted((row for row in points if not beaten(row)), key=lambda row: (row["L"], row["dimensions"]))
+
+
+def write_answer(run: RunFolder, answer: dict[str, Any]) -> dict[str, str]:
+    """Writes search.json, curves.parquet, the plots and answer.json; the paths, by what they are."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(answer["curve"]), buffer)
+    split, metric = answer["chosen_on"]["split"], answer["chosen_on"]["metric"]
+    rows = [row for row in answer["curve"] if row["split"] == split]
+    title = f"{answer['run']}: {metric.replace('_at_', '@')} on {answer['chosen_on']['text']}"
+    files = {"search.json": to_json(answer), "curves.parquet": buffer.getvalue()}
+    for kind in ("png", "svg"):
+        files[f"plots/by_L.{kind}"] = search_plots.by_members(rows, metric, title, kind)
+        files[f"plots/by_D.{kind}"] = search_plots.by_classes(rows, metric, title, kind)
+    paths = {name.rpartition("/")[2].replace(".", "_"): run.files.path(run / name) for name in sorted(files)}
+    for name, data in files.items():
+        run.files.put(run / name, data)
+    run.write("answer.json", {**answer, "paths": paths})
+    return paths
+
+
+def _chosen_on(request: SearchRequest) -> dict[str, Any]:
+    search, held = request.search, request.base.data.val_classes
+    if search.select_on == "test":
+        text = "the TEST classes (--select-on test: as in the paper's Fig. 3, and no fair estimate)"
+    else:
+        text = f"{held} validation classes held out of training"
+    return {"split": search.select_on, "metric": search.metric, "classes": held or None, "text": text}
+
+
+def _curve(request: SearchRequest, record: Record, tests: Mapping[int, Sequence[Row]]) -> list[Row]:
+    """A row for each split, trial and L."""
+    found = []
+    for trial in record.in_order():
+        D = int(trial.settings["D"])
+        sides = {request.search.select_on: [trial.rows[L] for L in sorted(trial.rows)]}
+        sides.setdefault("test", list(tests.get(trial.number, [])))
+        for split, rows in sides.items():
+            shared = {"split": split, "trial": trial.number, **trial.settings}
+            found += [{**shared, "dimensions": D * row["L"], **row} for row in rows]
+    return found
+
+
+def _trial_row(
+    plan: SearchPlan,
+    request: SearchRequest,
+    trial: TrialRecord,
+    tests: Mapping[int, Sequence[Row]],
+    trained: Mapping[str, float],
+) -> Row:
+    metric, split = request.search.metric, request.search.select_on
+    best = max(trial.rows.values(), key=lambda row: (row[metric], -row["L"]), default=None)
+    keys = [task.key for task in plan.tasks(trial.settings)[: trial.reached]]
+    row: Row = {"trial": trial.number, **trial.settings, "L": trial.reached, "ended": trial.ended}
+    row[f"{split}_{metric}"] = trial.rows[trial.reached][metric] if trial.rows else None
+    row["best_L"] = best["L"] if best else None
+    row[f"best_{split}_{metric}"] = best[metric] if best else None
+    if split != "test":
+        row[f"test_{metric}"] = tests[trial.number][-1][metric] if trial.number in tests else None
+    mine = sum(key in trained for key in keys)
+    return {**row, "trained": mine, "reused": len(keys) - mine, "message": trial.message}
+
+
+def _point(row: Row, tests: Mapping[int, Sequence[Row]], metric: str) -> Row:
+    own = ("split", "near_ties", "r_precision", "map_at_r")
+    shown = {key: value for key, value in row.items() if key not in own and not key.startswith("recall_at_")}
+    test = tests[row["trial"]][row["L"] - 1][metric] if row["trial"] in tests else None
+    return {**shown, metric: row[metric], f"test_{metric}": test}
+
+
+def _recommended(
+    plan: SearchPlan,
+    store: Store,
+    record: Record,
+    best: Row,
+    chosen: Row,
+    tests: Mapping[int, Sequence[Row]],
+    trained: Mapping[str, float],
+) -> dict[str, Any]:
+    request, metric = plan.request, plan.request.search.metric
+    trial = record.trials[chosen["trial"]]
+    launch = request.launch_of(trial.settings, L=chosen["L"])
+    launch = dataclasses.replace(launch, data=dataclasses.replace(launch.data, val_classes=0), name="")
+    others = [f"{key}={value}" for key, value in trial.settings.items() if key != "D"]
+    named = ", ".join([f"D={chosen['D']}", f"L={chosen['L']}", *others])
+    value = percent(chosen[metric])
+    if chosen is best or (chosen["L"] == best["L"] and chosen["trial"] == best["trial"]):
+        sentence = f"{named}: {metric} {value}, the best that was found."
+    else:
+        below = 100 * (best[metric] - chosen[metric])
+        share = chosen["L"] / best["L"]
+        sentence = (
+            f"{named}: {metric} {value}, {below:.1f} points below the best (D={best['D']}, L={best['L']}) "
+            f"at {share:.0%} of its networks per query."
+        )
+    return {
+        **_point(chosen, tests, metric),
+        "sentence": f"{sentence} Chosen on {_chosen_on(request)['text']}.",
+        "command": launch_command(launch),
+        "training": _training_cost(plan, store, launch, trial),
+    }
+
+
+def _training_cost(plan: SearchPlan, store: Store, launch: Any, trial: TrialRecord) -> dict[str, Any]:
+    """What the recommended ensemble costs when it is trained on all training classes."""
+    prepared = prepare(launch, store, None)
+    assert prepared is not None  # the search has packed these very images
+    tasks = member_tasks(launch, prepared, plan.weights, plan.precision)
+    to_train = sum(missing(store, task)[0] for task in tasks)
+    seconds = [
+        done.facts["seconds"] / done.facts["images"]
+        for task in plan.tasks(trial.settings)[: trial.reached]
+        if (done := store.model(task.key).done()) is not None
+    ]
+    images = int(str(prepared.facts["train_images"]))
+    total = round(sum(seconds) / max(1, len(seconds)) * images * to_train * launch.resources.devices, 1)
+    text = f"{len(tasks) - to_train} of its {len(tasks)} members are in the store"
+    if to_train:
+        text += f"; training {to_train} on all {prepared.facts['train_classes']} classes takes "
+        text += f"about {total:.3g} device-seconds"
+    return {"members": len(tasks), "to_train": to_train, "device_seconds": total, "text": f"{text}."}
+
+
+def _cost(
+    plan: SearchPlan, record: Record, cost: SearchCost, trained: Mapping[str, float], budget: Budget
+) -> dict[str, Any]:
+    """Members trained and reused, and what a plain grid over (D, L) would have trained."""
+    keys = {
+        trial.number: [task.key for task in plan.tasks(trial.settings)] for trial in record.trials.values()
+    }
+    grid = {key for found in keys.values() for key in found}
+    union = {key for n, found in keys.items() for key in found[: record.trials[n].reached]}
+    used = union | set(trained)
+    ratio = len(used) / max(1, len(grid))
+    overshoot = budget.overshoot(dict(trained))
+    sentence = (
+        f"{len(trained)} members trained, {len(union - set(trained))} reused; a grid over D and L has {len(grid)}: "
+        f"{ratio:.0%} of it."
+    )
+    if overshoot:
+        sentence += f" The budget was overshot by {overshoot}."
+    return {
+        "trained": len(trained),
+        "reused": len(union - set(trained)),
+        "beyond_prefixes": len(set(trained) - union),
+        "grid": len(grid),
+        "share_of_grid": ratio,
+        "planned_at_most": cost.at_most,
+        "planned_by_schedule": cost.by_schedule,
+        "device_seconds": round(sum(trained.values()) * budget.share, 1),
+        "overshoot": overshoot,
+        "sentence": sentence,
+    }

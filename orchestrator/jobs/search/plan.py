@@ -1,0 +1,248 @@
+"""What a search may need, what the store has of it, and what that would cost: before anything is started.
+
+Nothing here trains, and no cluster is asked: `--dry-run` and the job's own plan are the same sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from muster.orchestrator.ensemble.plan import (
+    Prepared,
+    check_listing,
+    expected_seconds,
+    known_weights,
+    member_tasks,
+    prepare,
+)
+from muster.orchestrator.fleet.capacity import check_machine
+from muster.orchestrator.fleet.device_time import device_time
+from muster.orchestrator.jobs.launch import differences, refuse_other_kind
+from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
+from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
+from muster.orchestrator.machine.places import refuse_no_store
+from muster.workers.errors import UsageError
+from muster.workers.spec import Precision
+from muster.workers.store.layout import RunFolder, Store
+from muster.workers.task import MemberTask, Target, missing
+
+PackProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a trial's settings become: its members' tasks. The same in the driver and in the actor."""
+
+    request: SearchRequest
+    prepared: dict[str, Prepared]
+    "By the training images' resize rule, which may be searched too."
+    weights: str
+    precision: Precision
+    ks: tuple[int, ...]
+
+    def tasks(self, settings: Mapping[str, Any]) -> tuple[MemberTask, ...]:
+        """The members of a trial up to max L, in index order."""
+        launch = self.request.launch_of(settings)
+        return member_tasks(launch, self.prepared[launch.recipe.resize], self.weights, self.precision)
+
+    def target(self, split: str) -> Target:
+        """The vectors that the metric of this split needs: the same for all trials."""
+        prepared = next(iter(self.prepared.values()))
+        return next(target for target in prepared.targets if target.split == split)
+
+    def reach(self, L: int, rungs: Sequence[int]) -> int:
+        """The last member that may be asked for when the L-th is due: never one beyond an undecided rung."""
+        last = min(L + self.request.search.window - 1, self.request.base.ensemble.L)
+        return min([last, *(rung for rung in rungs if rung >= L)])
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """What the search may take, and on what basis."""
+
+    trials: int
+    at_most: int
+    "Different members of all trials at max L."
+    by_schedule: int
+    "What the scheduler trains if no trial ends early."
+    in_store: int
+    to_train: int
+    "At most, counting what the store has."
+    seconds_each: float | None
+    basis: str
+    devices: float
+    "That a member takes while it trains."
+    hint: str = ""
+    "What to do about a schedule that trains more than half of the grid."
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Expected of what the schedule trains."""
+        return self.seconds_each and self.seconds_each * self.devices * min(self.to_train, self.by_schedule)
+
+    def counts(self) -> str:
+        """What it may train."""
+        text = f"{self.trials} trial{'s' * (self.trials != 1)}: at most {self.at_most} members"
+        if self.by_schedule < self.at_most:
+            text += f", {self.by_schedule} by the schedule"
+        if self.hint:
+            text += f" ({self.hint})"
+        return text
+
+    def sentence(self) -> str:
+        """The plan in one line."""
+        text = f"{self.counts()}; {self.in_store} in the store"
+        if not self.to_train:
+            return f"{text}, none to train."
+        if self.device_seconds is None:
+            return f"{text}; cost unknown: nothing like it in the store."
+        return f"{text}; about {device_time(self.device_seconds)}, {self.basis}."
+
+
+def check_search(request: SearchRequest) -> None:
+    """Checks the request against the data set's lists, before anything is decoded or started.
+
+    Raises UsageError with all that is wrong.
+    """
+    axis = next(axis for axis in request.search.axes if axis.key == "D")
+    check_listing(request.launch_of({"D": int(axis.largest)}))
+
+
+def check_search_name(request: SearchRequest, store: Store) -> RunFolder:
+    """The run's folder; only reads. Raises UsageError if the name belongs to another request."""
+    run = store.run(request.run)
+    saved = run.read("run.json")
+    refuse_other_kind(saved, request.run, "search")
+    if saved is not None and run.read("plan.json") is not None:
+        changed = differences(parse_search(saved, run.place("run.json")).identity(), request.identity())
+        if changed:
+            raise UsageError(
+                f"There is a search {request.run} in {store.root}, and it was asked for otherwise: "
+                f"{'; '.join(changed)}. Give --name another name, or ask for the same."
+            )
+    return run
+
+
+def check_here(request: SearchRequest, store: Store) -> str | None:
+    """All that a search would refuse and that can be told before a cluster is asked; only reads.
+
+    The digest of the initial weights, None if it is not known. Raises UsageError and StoreError.
+    """
+    check_search(request)
+    check_machine([request.base])
+    weights = known_weights(request.base)
+    check_search_name(request, store)
+    return weights
+
+
+def prepare_all(
+    request: SearchRequest, store: Store, progress: PackProgress | None
+) -> dict[str, Prepared] | None:
+    """The packed images, for each resize rule that is searched; None if one is missing and can't be built."""
+    axis = next((axis for axis in request.search.axes if axis.key == "resize"), None)
+    found = {}
+    for rule in axis.grid() if axis else [request.base.recipe.resize]:
+        launch = request.launch_of({"D": 2, "resize": rule})
+        prepared = prepare(launch, store, progress)
+        if prepared is None:
+            return None
+        found[launch.recipe.resize] = prepared
+    return found
+
+
+def schedule_of(request: SearchRequest) -> Schedule:
+    """At which L this search compares its trials; at none unless it halves."""
+    search, max_L = request.search, request.base.ensemble.L
+    trials = len(request.trials()) or search.samples
+    if search.scheduler != "halving":
+        return Schedule(trials, max_L)
+    return make_schedule(trials, search.first_rung, max_L, search.reduction)
+
+
+def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
+    """What the store has of all trials' members, and what the rest would cost."""
+    request = plan.request
+    trials = request.trials()
+    if not trials:  # Optuna proposes them as it goes
+        return _unseen(request)
+    tasks: dict[str, MemberTask] = {task.key: task for settings in trials for task in plan.tasks(settings)}
+    to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
+    seconds, basis = expected_seconds(store, tuple(tasks.values()), to_train) if to_train else (None, "")
+    schedule = schedule_of(request)
+    at_most = len(tasks)
+    return SearchCost(
+        len(trials),
+        at_most,
+        min(schedule.members, at_most),
+        at_most - len(to_train),
+        len(to_train),
+        seconds,
+        basis,
+        request.base.resources.devices,
+        _hint(schedule, request.search.reduction),
+    )
+
+
+def _unseen(request: SearchRequest) -> SearchCost:
+    """What may be trained where nothing is known of the members themselves."""
+    schedule = schedule_of(request)
+    most = schedule.trials * schedule.last
+    return SearchCost(
+        schedule.trials,
+        most,
+        schedule.members,
+        0,
+        most,
+        None,
+        "its trials are not known yet",
+        request.base.resources.devices,
+        _hint(schedule, request.search.reduction),
+    )
+
+
+def _hint(schedule: Schedule, reduction: int | None) -> str:
+    """Which first rung would train at most half of the grid, where this schedule trains more; else ""."""
+    if not schedule.rungs or schedule.thrifty:
+        return ""
+    better = rung_for_half(schedule.trials, schedule.last, reduction)
+    share = f"{schedule.members / (schedule.trials * schedule.last):.0%} of the grid"
+    if better is None:
+        return f"{share}; no rung saves half of it"
+    return f"{share}; --first-rung {better.rungs[0]} would train {better.members}"
+
+
+def preview_search(request: SearchRequest) -> dict[str, Any]:
+    """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing."""
+    store = Store(request.storage)
+    refuse_no_store(store)
+    weights = check_here(request, store)
+    prepared = prepare_all(request, store, None)
+    trials = request.trials()
+    rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
+    max_L = request.base.ensemble.L
+    found: dict[str, Any] = {
+        "run": request.run,
+        "rows": rows,
+        "rungs": list(schedule_of(request).rungs),
+        "max_L": max_L,
+    }
+    if prepared is None or weights is None:
+        cost = _unseen(request)
+        what = "the images are packed" if prepared is None else "ImageNet's weights are fetched"
+        text = f"{cost.counts()}; cost unknown until {what}."
+        return {**found, "sentence": text, "at_most": cost.at_most, "by_schedule": cost.by_schedule}
+    precision = request.base.ensemble.precision
+    plan = SearchPlan(request, prepared, weights, "fp32" if precision == "auto" else precision, ())
+    cost = search_cost(plan, store)
+    for row, settings in zip(rows, trials, strict=True):
+        row["in_store"] = sum(not missing(store, task)[0] for task in plan.tasks(settings))
+    return {
+        **found,
+        "sentence": cost.sentence(),
+        "at_most": cost.at_most,
+        "by_schedule": cost.by_schedule,
+        "in_store": cost.in_store,
+        "device_seconds": cost.device_seconds,
+    }

@@ -1,0 +1,79 @@
+"""The two panels of the paper's Fig. 3: the metric over L, a line for each trial, and over D at some L."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from muster.orchestrator.report.plots import GRID, INK, MUTED, Row, our_style, saved
+
+#: From dark to light, as many as can be told apart; more trials repeat them.
+LINES = ("#08457e", "#c4500b", "#00795c", "#7b3f98", "#b8860b", "#2a71b0", "#8c2d2d", "#52606d")
+
+
+def by_members(rows: Sequence[Row], metric: str, title: str, kind: str) -> bytes:
+    """Left: the metric in percent over L, one line for each trial."""
+    with our_style():
+        figure, axes = _empty(title, "ensemble size L (members)", metric)
+        lines = sorted({row["trial"] for row in rows})
+        for n, number in enumerate(lines):
+            mine = [row for row in rows if row["trial"] == number]
+            axes.plot(
+                [row["L"] for row in mine],
+                [100 * row[metric] for row in mine],
+                "o-",
+                color=LINES[n % len(LINES)],
+                markersize=4,
+                linewidth=1.8,
+                label=_label(mine[0]),
+            )
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(lines) <= 12:
+            axes.legend(frameon=False, loc="lower right")
+        return saved(figure, kind)
+
+
+def by_classes(rows: Sequence[Row], metric: str, title: str, kind: str) -> bytes:
+    """Right: the metric in percent over D, one line for each of a few L; the best trial where several share a D."""
+    with our_style():
+        figure, axes = _empty(title, "meta-classes D", metric)
+        reached: dict[int, int] = {}
+        for row in rows:
+            reached[row["trial"]] = max(reached.get(row["trial"], 0), row["L"])
+        # One member, the largest ensemble that all trials have, and the largest there is.
+        shown = sorted({1, min(reached.values()), max(reached.values())})
+        for n, size in enumerate(shown):
+            best: dict[Any, float] = {}
+            for row in rows:
+                if row["L"] == size:
+                    best[row["D"]] = max(best.get(row["D"], 0.0), 100 * row[metric])
+            x, y = zip(*sorted(best.items()), strict=True)
+            axes.plot(
+                x, y, "o-", color=LINES[n % len(LINES)], markersize=4, linewidth=1.8, label=f"L = {size}"
+            )
+        axes.legend(frameon=False, loc="lower right")
+        return saved(figure, kind)
+
+
+def _label(row: Row) -> str:
+    own = {"split", "trial", "dimensions", "L", "map_at_r", "r_precision", "near_ties"}
+    return ", ".join(
+        f"{key} = {value}"
+        for key, value in row.items()
+        if key not in own and not key.startswith("recall_at_")
+    )
+
+
+def _empty(title: str, x: str, metric: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.8))
+    axes = figure.add_axes((0.1, 0.13, 0.86, 0.74))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=GRID)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x, color=MUTED)
+    axes.set_ylabel(f"{metric.replace('_at_', '@')} (%)", color=MUTED)
+    size = min(11.0, 650 / max(1, len(title)))
+    figure.text(0.03, 0.94, title, fontsize=size, fontweight="bold", color=INK, parse_math=False)
+    return figure, axes

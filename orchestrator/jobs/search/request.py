@@ -1,0 +1,311 @@
+"""A search as it was asked for: what all trials share, what they differ in, and how it is steered.
+
+The shared part is a plain launch request whose L is the longest ensemble; an axis's values are put into it
+to make a trial's own request, so that a trial's members are exactly those of a launch with these settings.
+All mistakes are told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from muster.orchestrator.jobs.search.space import MOST_TRIALS, Axis, Value, draws, grid, parse_axes
+from muster.orchestrator.settings.checks import backbone_problems, resize_problems
+from muster.orchestrator.settings.parse import parse_saved, replaced
+from muster.orchestrator.settings.request import STRICT, LaunchRequest, load
+from muster.workers import datasets
+from muster.workers.errors import UsageError
+
+Algorithm = Literal["grid", "random", "optuna"]
+Scheduler = Literal["halving", "asha", "none"]
+ALGORITHMS, SCHEDULERS = ("grid", "random", "optuna"), ("halving", "asha", "none")
+SAMPLES = 16
+#: Small ensembles favour large D: no trial is cut before this many members.
+FIRST_RUNG = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """What is varied and how the search decides."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    space: dict[str, str]
+    "A spec for each searched key; see `search_space`."
+    algorithm: Algorithm = "grid"
+    samples: int = SAMPLES
+    "Trials drawn by random and optuna."
+    scheduler: Scheduler = "halving"
+    first_rung: int = FIRST_RUNG
+    "The L at which trials are compared first; the next rungs follow by factors of `reduction`, or of 2."
+    reduction: int | None = None
+    "At a rung, one trial in so many goes on. None: in 2, or in more to train at most half of the grid."
+    plateau: tuple[int, float] | None = None
+    "(k, epsilon): a trial ends when its last k members added less than epsilon to the metric, a share in 0..1."
+    metric: str = "recall_at_1"
+    select_on: Literal["val", "test"] = "val"
+    window: int = 4
+    "Members of a trial that are asked for at once."
+    budget_members: int | None = None
+    budget_gpu_hours: float | None = None
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        problems: list[str] = []
+        axes = parse_axes(self.space, problems)
+        if problems:
+            raise UsageError(problems)
+        return axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest:
+    """All of a search: what is written to `run.json`."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    kind: Literal["search"] = "search"
+    base: LaunchRequest
+    "What all trials share. Its L is the longest ensemble; its D is replaced by each trial's."
+    search: SearchSettings
+
+    @property
+    def run(self) -> str:
+        return self.base.name
+
+    @property
+    def storage(self) -> str:
+        return self.base.storage
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two searches the same one: budgets and windows may change when it is resumed."""
+        found: dict[str, Any] = {**self.base.identity(), "search": dataclasses.asdict(self.search)}
+        for field in ("window", "budget_members", "budget_gpu_hours"):
+            del found["search"][field]
+        return found
+
+    def trials(self) -> list[dict[str, Value]]:
+        """The settings of all trials, in order; empty for Optuna, which proposes them one by one."""
+        search = self.search
+        if search.algorithm == "grid":
+            return grid(search.axes)
+        return (
+            draws(search.axes, search.samples, self.base.ensemble.seed)
+            if search.algorithm == "random"
+            else []
+        )
+
+    def launch_of(self, settings: Mapping[str, Value], L: int | None = None) -> LaunchRequest:
+        """The launch that would train a trial's members. Raises UsageError for values the recipe refuses."""
+        ensemble = {key: value for key, value in settings.items() if key in {"D", "backbone"}}
+        recipe = {key: value for key, value in settings.items() if key not in ensemble}
+        base = self.base
+        found = dataclasses.replace(
+            base,
+            ensemble=replaced(base.ensemble, {"L": L or base.ensemble.L, **ensemble}),
+            recipe=replaced(base.recipe, recipe),
+        )
+        problems = backbone_problems(found.ensemble.backbone, {found.recipe.crop, found.view.crop})
+        problems += resize_problems({"recipe": found.recipe, "view": found.view})
+        if problems:
+            raise UsageError(problems)
+        return found
+
+
+def metrics_of(base: LaunchRequest) -> list[str]:
+    """The metrics a search can be steered by: those that every prefix has."""
+    ks = datasets.open_data_set(base.data.dataset, base.data.root).traits.recall_at
+    return [*(f"recall_at_{k}" for k in ks), "map_at_r", "r_precision"]
+
+
+def load_search(
+    config: Path | None,
+    flags: Mapping[str, Any],
+    assignments: list[str],
+    D: str | None,
+    others: list[str],
+    steering: Mapping[str, Any],
+) -> SearchRequest:
+    """The request from the launch's own flags, the axes (of D, and others as `key=spec`) and what steers the search
+    (None: not given).
+
+    Raises UsageError with all mistakes that can be told without reading the data.
+    """
+    problems = _assigned_problems(assignments)
+    axes = _specs(D, others, problems)
+    parsed = parse_axes(axes, problems)
+    given = {name: value for name, value in steering.items() if value is not None}
+    if "plateau" in given:
+        given["plateau"] = _plateau(given["plateau"], problems)
+    wrong = _choice_problems(given)
+    problems += wrong.values()
+    if "D" not in axes:
+        problems.append("--D is missing: give values, as 12,25,50, or a range, as 12..100:log.")
+    first = next((axis.at(0.0) for axis in parsed if axis.key == "D"), None)
+    base = None
+    try:
+        base = load(config, {**flags, "ensemble.D": first}, assignments)
+    except UsageError as error:
+        problems += error.problems
+    fine = {name: value for name, value in given.items() if name not in wrong}
+    settings = SearchSettings(space=dict(axes), **fine)
+    problems += _problems(settings, base)
+    if base is not None and len(parsed) == len(axes):
+        problems += _trial_problems(SearchRequest(base=base, search=settings))
+    if problems or base is None:
+        raise UsageError(list(dict.fromkeys(problems)))
+    return named(SearchRequest(base=base, search=settings))
+
+
+def parse_search(saved: Mapping[str, Any], where: str) -> SearchRequest:
+    """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
+    found: SearchRequest = parse_saved(SearchRequest, saved, where)
+    return found
+
+
+def named(request: SearchRequest) -> SearchRequest:
+    """With a name made from the request if it has none, so that the same request finds its run again."""
+    if request.base.name:
+        return request
+    text = json.dumps(request.identity(), sort_keys=True)
+    name = f"search-{request.base.data.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return dataclasses.replace(request, base=dataclasses.replace(request.base, name=name))
+
+
+def _specs(D: str | None, others: list[str], problems: list[str]) -> dict[str, str]:
+    """The spec of each searched key."""
+    axes = {} if D is None else {"D": D}
+    for text in others:
+        key, equals, spec = text.partition("=")
+        if not equals or not key:
+            problems.append(f"--search {text}: write --search key=values, as --search lr=0.01,0.03.")
+        elif key in axes:
+            problems.append(f"--search {text}: {key} is searched already; give all of its values at once.")
+        else:
+            axes[key] = spec
+    return axes
+
+
+def _assigned_problems(assignments: list[str]) -> list[str]:
+    """`--set` of what the trials differ in: it would be ignored, or take the place of the search's own flag."""
+    own = {"D": "--D", "L": "--max-L"}
+    keys = dict.fromkeys(text.partition("=")[0] for text in assignments)
+    return [
+        f"--set {key}: a search takes it from {own[name]}."
+        for key in keys
+        if (name := key.removeprefix("ensemble.")) in own
+    ]
+
+
+def _plateau(text: Any, problems: list[str]) -> tuple[int, float] | None:
+    k, colon, epsilon = str(text).partition(":")
+    try:
+        found = (int(k), float(epsilon))
+    except ValueError:
+        colon = ""
+    if not colon or found[0] < 1 or not 0 < found[1] < 1:
+        problems.append(
+            f"--plateau {text}: write k:epsilon, such as 3:0.002 (the last 3 members added less than 0.2 points)."
+        )
+        return None
+    return found
+
+
+def _choice_problems(given: Mapping[str, Any]) -> dict[str, str]:
+    """A sentence for each setting that can't be."""
+    choices: dict[str, tuple[str, ...]] = {
+        "algorithm": ALGORITHMS,
+        "scheduler": SCHEDULERS,
+        "select_on": ("val", "test"),
+    }
+    least = {"samples": 1, "first_rung": 1, "reduction": 2, "window": 1}
+    found = {
+        name: f"--{name.replace('_', '-')} {given[name]}: there are {', '.join(known)}."
+        for name, known in choices.items()
+        if name in given and given[name] not in known
+    }
+    found |= {
+        name: f"--{name.replace('_', '-')} {given[name]}: must be at least {number}."
+        for name, number in least.items()
+        if name in given and given[name] < number
+    }
+    found |= {
+        name: f"--{name.replace('_', '-')} {given[name]}: a budget must be above 0 (or nothing could be trained), and "
+        "finite."
+        for name in ("budget_members", "budget_gpu_hours")
+        if name in given and not 0 < given[name] < math.inf
+    }
+    if given.get("samples", 0) > MOST_TRIALS:
+        found["samples"] = f"--samples {given['samples']}: {MOST_TRIALS} is the most."
+    return found
+
+
+def _problems(search: SearchSettings, base: LaunchRequest | None) -> list[str]:
+    found = []
+    if base is None:
+        if not re.fullmatch(r"recall_at_\d+|map_at_r|r_precision", search.metric):
+            found.append(f"--metric {search.metric}: there are recall_at_K, map_at_r, r_precision.")
+    else:
+        if base.data.vehicleid_protocol != "self":
+            found.append(
+                "data.vehicleid_protocol: a search compares trials by self-query. Score what it recommends: muster "
+                "evaluate RUN --vehicleid-protocol reid."
+            )
+        known = metrics_of(base)
+        if search.metric not in known:
+            found.append(f"--metric {search.metric}: there are {', '.join(known)}.")
+        if search.select_on == "val" and not base.data.val_classes:
+            found.append(
+                "A search chooses on validation classes: give --val-classes N. (--select-on test chooses on the "
+                "test classes, as the paper's Fig. 3 does.)"
+            )
+        if search.select_on == "test" and base.data.val_classes:
+            found.append(
+                "--select-on test trains on all training classes, as a launch does: leave --val-classes out."
+            )
+    return found + _algorithm_problems(search)
+
+
+def _algorithm_problems(search: SearchSettings) -> list[str]:
+    if search.algorithm != "optuna":
+        return []
+    found = []
+    if importlib.util.find_spec("optuna") is None:
+        found.append(
+            "--algorithm optuna: Optuna is not installed: pip install '.[optuna]' in muster's checkout."
+        )
+    if search.scheduler == "halving":
+        found.append(
+            "--algorithm optuna proposes trials from finished ones, and halving lets all trials reach a rung first: "
+            "give --scheduler asha or none."
+        )
+    return found
+
+
+def _trial_problems(request: SearchRequest) -> list[str]:
+    """Values that no trial could train with; of ranges, the ends are tried."""
+    if request.search.algorithm == "grid":
+        count = math.prod(len(axis.grid()) for axis in request.search.axes)
+        if count > MOST_TRIALS:
+            return [f"The grid has {count} trials, and {MOST_TRIALS} is the most: --algorithm random."]
+    trials = request.trials()
+    ends = {axis.key: axis.values or (axis.at(0.0), axis.at(1.0)) for axis in request.search.axes}
+    first = {key: values[0] for key, values in ends.items()}
+    trials = trials or [{**first, key: value} for key, values in ends.items() for value in values]
+    found: list[str] = []
+    for settings in trials:
+        try:
+            request.launch_of(settings)
+        except UsageError as error:
+            found += error.problems
+    return list(dict.fromkeys(found))

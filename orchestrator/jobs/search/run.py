@@ -1,0 +1,206 @@
+"""One search, from request to answer: pack, plan, let Tune run the trials, evaluate, recommend.
+
+Tune decides which trial goes on; the fleet trains members; the `Prefixes` actor scores them. Tune's own folder
+is scratch in a temporary directory: a search that is resumed runs its trials again, and finds their members in
+the store at no cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from muster.orchestrator.ensemble.plan import store_weights
+from muster.orchestrator.fleet.budget import Budget, trained_seconds
+from muster.orchestrator.fleet.capacity import (
+    check_places_for,
+    cluster_resources,
+    common_precision,
+    gpu_share,
+)
+from muster.orchestrator.fleet.scheduler import NAMESPACE, FleetSettings, start_fleet
+from muster.orchestrator.jobs.launch import EXIT_PARTIAL, Emit, pack_ticker, recall_at, stage
+from muster.orchestrator.jobs.search.answer import build_answer, write_answer
+from muster.orchestrator.jobs.search.plan import (
+    SearchCost,
+    SearchPlan,
+    check_search,
+    check_search_name,
+    prepare_all,
+    schedule_of,
+    search_cost,
+)
+from muster.orchestrator.jobs.search.prefix_actor import Prefixes
+from muster.orchestrator.jobs.search.record import Record, evaluate_tests
+from muster.orchestrator.jobs.search.request import SearchRequest
+from muster.orchestrator.jobs.search.tune.run import tune_trials
+from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.settings.resources import parse_bytes
+from muster.workers.errors import MusterError
+from muster.workers.store.layout import RunFolder, Store
+
+#: Between two `ensemble` events while nothing but time passes.
+TELL_SECONDS = 2.0
+
+
+def open_search(request: SearchRequest, store: Store) -> RunFolder:
+    """The run's folder, with the request in it. Raises what `check_search_name` does."""
+    run = check_search_name(request, store)
+    run.write("run.json", dataclasses.asdict(request))
+    return run
+
+
+def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
+    """Runs a search on the Ray cluster that this process is connected to; the exit code.
+
+    Raises MusterError where no trial had a single member or the input is wrong.
+    """
+    started = time.monotonic()
+    store, emit = Store(request.storage), _one_at_a_time(emit)
+    check_search(request)
+    run = open_search(request, store)
+    plan, cost, gpus = _planned(request, store, run, emit)
+    budget = _budget(request, cost, gpus)
+    settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
+    fleet = start_fleet(settings, fleet_name)
+    record = Record(request, emit)
+    with stage(emit, "train"), _events_of(fleet, emit, Outlook(cost.by_schedule, cost.seconds_each)):
+        record.begin()
+        hunt(plan, record, fleet, f"prefixes-{fleet_name}")
+    if not any(trial.rows for trial in record.trials.values()):
+        causes = "\n".join(sorted({trial.message for trial in record.trials.values() if trial.message}))
+        raise MusterError(f"No trial had a single member, so there is nothing to choose from.\n{causes}")
+    with stage(emit, "evaluate"):
+        tests = evaluate_tests(plan, store, record, fleet)
+    with stage(emit, "report"):
+        answer = build_answer(plan, store, record, tests, cost, trained_seconds(store, request.run), budget)
+        answer["seconds"] = round(time.monotonic() - started, 2)
+        answer["paths"] = write_answer(run, answer)
+    return _end(emit, answer)
+
+
+def _planned(
+    request: SearchRequest, store: Store, run: RunFolder, emit: Emit
+) -> tuple[SearchPlan, SearchCost, float]:
+    """Packs what is missing and tells the plan. The last: a member's share of a GPU."""
+    with stage(emit, "pack"):
+        prepared = prepare_all(request, store, pack_ticker(emit))
+        assert prepared is not None  # it builds what is missing
+        for warning in dict.fromkeys(text for found in prepared.values() for text in found.warnings):
+            emit(event("message", level="warning", text=warning))
+    with stage(emit, "plan"):
+        there = cluster_resources()
+        gpus = gpu_share(request.base, there)
+        check_places_for(request.base, gpus, there)
+        precision = common_precision(request.base, gpus, there)
+        weights = store_weights(request.base, store)
+        plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
+        cost = search_cost(plan, store)
+        run.write("plan.json", {"text": cost.sentence(), "trials": request.trials()})
+        asked, train = cost.at_most, cost.to_train
+        emit(event("plan", asked=asked, reused=cost.in_store, to_train=train, text=cost.sentence()))
+    return plan, cost, gpus
+
+
+def _budget(request: SearchRequest, cost: SearchCost, gpus: float) -> Budget:
+    """What the fleet may spend. Without GPUs a device is a CPU process, and its hours count alike."""
+    hours = request.search.budget_gpu_hours
+    seconds = None if hours is None else hours * 3600
+    return Budget(request.search.budget_members, seconds, gpus or 1.0, cost.seconds_each)
+
+
+def hunt(plan: SearchPlan, record: Record, fleet: Any, desk: str) -> None:
+    """Lets Tune run the trials to their ends, in a scratch folder of its own."""
+    actor: Any = Prefixes
+    memory = parse_bytes(plan.request.base.resources.eval_memory)
+    prefixes = actor.options(name=desk, namespace=NAMESPACE).remote(
+        plan, schedule_of(plan.request).rungs, fleet, memory
+    )
+    scratch = tempfile.mkdtemp(prefix="muster-tune-")
+    os.environ.update(
+        {
+            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store is the record
+            "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+            "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        }
+    )
+    try:
+        tune_trials(
+            plan.request,
+            record,
+            desk,
+            scratch,
+            release=lambda number: ray.get(prefixes.release.remote(number)),
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _one_at_a_time(emit: Emit) -> Emit:
+    """Events come from two threads: Tune's and the one that listens to the fleet."""
+    lock = threading.Lock()
+
+    def locked(item: Event) -> None:
+        with lock:
+            emit(item)
+
+    return locked
+
+
+@contextlib.contextmanager
+def _events_of(fleet: Any, emit: Emit, outlook: Outlook) -> Iterator[None]:
+    """Passes the fleet's events on while the block runs, and counts members for the progress bar."""
+    over = threading.Event()
+
+    def listen() -> None:
+        seen: tuple[str, int] = ("", 0)
+        told = 0.0
+        while True:
+            last = over.is_set()
+            life, number, events = ray.get(fleet.poll.remote(*seen, not last))
+            seen = (life, number)
+            changed = False
+            for item in events:
+                emit(item)
+                changed |= item["event"] == "member" and outlook.follow(item)
+            if changed or last or time.monotonic() - told >= TELL_SECONDS:
+                told = time.monotonic()
+                emit(_ensemble(outlook))
+            if last:
+                return
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=30)
+
+
+def _ensemble(outlook: Outlook) -> Event:
+    """The count of members. Of what the schedule comes to no more is known than an estimate, so it may grow."""
+    found = outlook.event()
+    outlook.asked = max(outlook.asked, found["done"] + found["running"])
+    return {**found, "asked": outlook.asked}
+
+
+def _end(emit: Emit, answer: dict[str, Any]) -> int:
+    failures = [
+        f"trial {row['trial']}: {row['message']}" for row in answer["trials"] if row["ended"] == "failed"
+    ]
+    state = "partial" if answer["state"].startswith("partial") else "done"
+    message = "\n".join([answer["recommended"]["sentence"], answer["cost"]["sentence"], *failures])
+    code = EXIT_PARTIAL if state == "partial" else 0
+    emit(event("end", state=state, exit_code=code, message=message, answer=answer))
+    return code

@@ -1,0 +1,173 @@
+"""What a search varies: each axis is a field of the recipe, the backbone or D, and the values it may take.
+
+An axis is written as a list, `12,25,50,100`, or as a range with a scale, `LOW..HIGH[:linear|log][:POINTS]`.
+A grid takes the list, or POINTS values of the range (4 if none are named); random and Optuna draw from the
+list or anywhere in the range. It knows nothing of trials, members or Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import math
+import sys
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from muster.workers.rng import uniforms
+from muster.workers.spec import Recipe
+
+POINTS = 4
+#: Each is prepared before any is trained, and people read a row of each.
+MOST_TRIALS = 1000
+Value = int | float | str | bool
+_KINDS: dict[Any, type] = {int: int, float: float, bool: bool, str: str}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One searched setting: `values` if it was given as a list, else a range."""
+
+    key: str
+    kind: type
+    values: tuple[Value, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    scale: Literal["linear", "log"] = "linear"
+    points: int = POINTS
+
+    def grid(self) -> tuple[Value, ...]:
+        """The values of a grid, each once, in the order given."""
+        if self.values:
+            return self.values
+        spaced = np.geomspace if self.scale == "log" else np.linspace
+        return tuple(dict.fromkeys(self._whole(x) for x in spaced(self.low, self.high, self.points)))
+
+    def at(self, share: float) -> Value:
+        """The value at a share in 0..1 of the axis: what a uniform draw becomes."""
+        if self.values:
+            return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
+        if self.scale == "log":
+            return self._whole(math.exp(math.log(self.low) + share * (math.log(self.high / self.low))))
+        return self._whole(self.low + share * (self.high - self.low))
+
+    @property
+    def largest(self) -> Value:
+        """The largest value it can take; of numbers only."""
+        return max(self.values) if self.values else self.high
+
+    def _whole(self, value: float) -> Value:
+        return round(value) if self.kind is int else float(f"{value:.6g}")
+
+
+def searchable() -> dict[str, type]:
+    """The keys that can be searched, and the type of each: D, backbone, and the recipe's plain fields."""
+    hints = typing.get_type_hints(Recipe)
+    found: dict[str, type] = {"D": int, "backbone": str}
+    for field in dataclasses.fields(Recipe):
+        kind = hints[field.name]
+        if typing.get_origin(kind) is Literal:
+            found[field.name] = str
+        elif kind in _KINDS:
+            found[field.name] = _KINDS[kind]
+    return found
+
+
+def parse_axes(specs: Mapping[str, str], problems: list[str]) -> tuple[Axis, ...]:
+    """The axes of `key: spec`; every mistake becomes a sentence in `problems`."""
+    axes: list[Axis] = []
+    kinds = searchable()
+    for name, spec in specs.items():
+        flag = "--D" if name == "D" else f"--search {name}="
+        key = name.removeprefix("recipe.").removeprefix("ensemble.")
+        if key not in kinds:
+            near = difflib.get_close_matches(key, kinds, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            problems.append(
+                f"--search {name}: there is no such key to search.{hint} There are: {', '.join(kinds)}."
+            )
+            continue
+        if key in {axis.key for axis in axes}:
+            problems.append(f"--search {name}: {key} is searched already; give all of its values at once.")
+            continue
+        try:
+            axes.append(_parse(key, kinds[key], spec))
+        except ValueError as error:
+            shown = f"--D {spec}".rstrip() if name == "D" else f"{flag}{spec}"
+            problems.append(f"{shown}: {error}.")
+    return tuple(axes)
+
+
+def _parse(key: str, kind: type, spec: str) -> Axis:
+    if not spec.strip():
+        raise ValueError("is empty; write values, as 12,25,50, or a range, as 12..100:log")
+    if ".." in spec and kind in {int, float}:
+        return _parse_range(key, kind, spec)
+    parts = [part.strip() for part in spec.split(",")]
+    if not all(parts):
+        raise ValueError("has an empty value; write values, as 12,25,50, or a range, as 12..100:log")
+    return Axis(key, kind, tuple(dict.fromkeys(_value(kind, part) for part in parts)))
+
+
+def _parse_range(key: str, kind: type, spec: str) -> Axis:
+    bounds, *options = spec.split(":")
+    low, high = (_value(kind, part.strip()) for part in [*bounds.split(".."), ""][:2])
+    assert isinstance(low, int | float)
+    assert isinstance(high, int | float)
+    scale: Literal["linear", "log"] = "linear"
+    points = POINTS
+    for option in options:
+        if option in {"linear", "log"}:
+            scale = "log" if option == "log" else "linear"
+        elif option.isdecimal() and len(option) <= len(str(MOST_TRIALS)) and 2 <= int(option) <= MOST_TRIALS:
+            points = int(option)
+        else:
+            raise ValueError(
+                f"{option!r} is neither linear, log nor a number of points from 2 to {MOST_TRIALS}"
+            )
+    if not low < high:
+        raise ValueError("the range is empty: write the lower bound first, as 12..100")
+    if scale == "log" and low <= 0:
+        raise ValueError("a log scale needs a lower bound above 0")
+    return Axis(key, kind, (), float(low), float(high), scale, points)
+
+
+def _value(kind: type, text: str) -> Value:
+    if kind is str:
+        return text
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except ValueError:  # no TOML, or an integer of thousands of digits
+        value = None
+    names = {int: "a whole number", float: "a number", bool: "true or false"}
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, int | float):
+        raise ValueError(f"{text!r} is not {names[kind]}")
+    if not abs(value) <= sys.float_info.max:  # an integer may be larger than any other number
+        raise ValueError(f"{text!r} is not finite")
+    if kind is int and value != int(value):
+        raise ValueError(f"{text!r} is not {names[kind]}")
+    return kind(value)
+
+
+def grid(axes: tuple[Axis, ...]) -> list[dict[str, Value]]:
+    """Every combination, the first axis varying slowest."""
+    keys = [axis.key for axis in axes]
+    return [
+        dict(zip(keys, found, strict=True)) for found in itertools.product(*(axis.grid() for axis in axes))
+    ]
+
+
+def draws(axes: tuple[Axis, ...], samples: int, seed: int) -> list[dict[str, Value]]:
+    """`samples` random combinations, a function of the seed; one that was drawn before is left out."""
+    found: list[dict[str, Value]] = []
+    for row in uniforms(("search", seed), samples, len(axes)):
+        drawn = {axis.key: axis.at(float(share)) for axis, share in zip(axes, row, strict=True)}
+        if drawn not in found:
+            found.append(drawn)
+    return found

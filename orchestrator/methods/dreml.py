@@ -1,0 +1,107 @@
+"""Recipes by name: what the paper says, what the authors' code does, and one for `glyphs`.
+
+Where a preset's picture size differs from the paper's 256 px, borders and short sides keep their ratio to
+it. A preset gives defaults; every field can be set on top of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from muster.workers.datasets import Traits
+from muster.workers.spec import LEAST_SIDE, MOST_SIDE
+
+Settings = dict[str, Any]
+
+
+def paper(traits: Traits, side: int) -> tuple[Settings, Settings]:
+    """The paper's text, section 3: 12 epochs, 0.01 divided by 10 every 4, squashed to side x side,
+    crops from a border of 10 px at 256. It has one resize for all images, so test images are squashed too."""
+    recipe = {
+        "epochs": 12,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "batch_size": 128,
+        "schedule": "step",
+        "step_epochs": 4,
+        "gamma": 0.1,
+        "resize": f"squash:{side}",
+        "crop": side,
+        "pad": round(10 * side / 256),
+        "class_cap": traits.class_cap,  # the text is silent: the authors' code, on the papers' data sets
+    }
+    return recipe, {"resize": f"squash:{side}", "crop": side}
+
+
+def code(traits: Traits, side: int) -> tuple[Settings, Settings]:
+    """The authors' code as last published: rate times 0.01 at half and at 0.8 of the epochs, short side to
+    281 and crops of 256, at most 500 images of a class, the epoch with the best training accuracy."""
+    recipe = {
+        "epochs": 12,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "batch_size": 128,
+        "schedule": "milestones",
+        "milestones": (0.5, 0.8),
+        "gamma": 0.01,
+        "resize": f"short:{round(281 * side / 256)}",
+        "crop": side,
+        "pad": 0,
+        "class_cap": 500,
+        "select": "best-train",
+    }
+    return recipe, {"resize": f"short:{side}", "crop": side}
+
+
+def glyphs(traits: Traits, side: int) -> tuple[Settings, Settings]:
+    """Ours, for the embedded set: 400 small steps with one cycle of the learning rate learn most of it."""
+    recipe = {
+        "epochs": 6,
+        "lr": 0.03,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "batch_size": 32,
+        "schedule": "one-cycle",
+        "resize": f"squash:{side}",
+        "crop": side,
+        "pad": 1,
+    }
+    return recipe, {"resize": f"squash:{side}", "crop": side}
+
+
+PRESETS: dict[str, Callable[[Traits, int], tuple[Settings, Settings]]] = {
+    "paper": paper,
+    "code": code,
+    "glyphs": glyphs,
+}
+
+
+def preset_for(data_set: str) -> str:
+    """The preset that a data set takes when none is named."""
+    return "glyphs" if data_set == "glyphs" else "paper"
+
+
+def settings(name: str, traits: Traits, side: int, epochs: int | None) -> tuple[Settings, Settings]:
+    """The preset's recipe and test view as plain settings.
+
+    With another number of epochs the steps of a "step" schedule keep their share of them.
+    """
+    recipe, view = PRESETS[name](traits, side)
+    if epochs is not None and recipe["schedule"] == "step":
+        recipe["step_epochs"] = max(1, round(epochs * recipe["step_epochs"] / recipe["epochs"]))
+    common = {"mean": traits.mean, "std": traits.std}
+    return {**recipe, "flip": traits.flip, **common}, {**view, **common}
+
+
+def side_problem(side: Any) -> str | None:
+    """What is wrong with a picture side, in pixels."""
+    if isinstance(side, int) and LEAST_SIDE <= side <= MOST_SIDE:
+        return None
+    return f"image_size = {side!r}: must be a whole number of pixels, {LEAST_SIDE} to {MOST_SIDE}."
+
+
+def picture_side(data_set: str) -> int:
+    """The picture size, in pixels, that a data set takes when none is given."""
+    return 32 if data_set == "glyphs" else 256

@@ -1,0 +1,91 @@
+"""Scores of a run's finished members, computed again from the store, in this process."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.jobs.launch import recall_at as usual_recall_at
+from muster.orchestrator.settings.parse import replaced
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.resources import parse_bytes
+from muster.orchestrator.vectors.evaluate import evaluate_here
+from muster.orchestrator.vectors.protocols import draws_of, protocol_text
+from muster.workers.errors import UsageError
+from muster.workers.store.layout import Store
+
+
+def with_protocol(request: LaunchRequest, protocol: str | None, repeats: int | None) -> LaunchRequest:
+    """The request, to be scored with another protocol (None: its own). Raises UsageError."""
+    given = {"vehicleid_protocol": protocol, "repeats": repeats}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        return request
+    if request.data.dataset != "vehicleid":
+        raise UsageError(
+            f"--vehicleid-protocol, --repeats: the data set of {request.run} is {request.data.dataset}."
+        )
+    if protocol not in {None, "self", "reid"}:
+        raise UsageError(f"--vehicleid-protocol {protocol}: there are self, reid.")
+    if protocol == "self":
+        changes.setdefault("repeats", 10)
+    return replace(request, name=request.run, data=replaced(request.data, changes, "--"))
+
+
+def rescore(
+    request: LaunchRequest, split: str, recall_at: str | None, memory: str, nmi: bool
+) -> dict[str, Any]:
+    """The curve of a split over the members that the store has, in index order.
+
+    Raises UsageError for a wrong option, or if the store lacks the run's packs or all of its vectors.
+    """
+    ks = _parse_ks(recall_at) if recall_at else usual_recall_at(request)
+    if parse_bytes(memory) <= 0:
+        raise UsageError(f"--eval-memory {memory}: write 512MB or 2GB.")
+    store = Store(request.storage)
+    prepared = prepare(request, store, None, extra=("train",) if split == "train" else ())
+    if prepared is None:
+        raise UsageError(
+            f"The packed images of {request.run} are not in {request.storage}: muster resume {request.run}."
+        )
+    targets = {target.split: target for target in prepared.targets}
+    if split not in targets:
+        raise UsageError(f"--split {split}: this run has {', '.join([*targets, 'train'])}.")
+    answer = store.run(request.run).read("answer.json") or {}
+    plan = make_plan(
+        request,
+        store,
+        prepared,
+        weights=answer.get("weights", "none"),
+        precision=answer.get("precision", "fp32"),
+    )
+    digest = targets[split].digest
+    keys = [task.key for task in plan.tasks if store.model(task.key).embedding(digest).done() is not None]
+    if not keys:
+        raise UsageError(
+            f"The store has no vectors of the {split} split: muster gather {request.run} --split {split}."
+        )
+    found = evaluate_here(
+        store, targets[split], keys, ks,
+        memory=parse_bytes(memory), nmi=nmi, combination=plan.combination, draws=draws_of(request.data),
+    )  # fmt: skip
+    state = "done" if len(keys) == len(plan.tasks) else f"partial {len(keys)} of {len(plan.tasks)}"
+    return {
+        "run": request.run,
+        "split": split,
+        "state": state,
+        "protocol": protocol_text(request.data),
+        "members": keys,
+        "metrics": found["curve"][-1],
+        "message": f"{split}: {found['queries']} queries, {len(keys)} of {len(plan.tasks)} members.",
+        **found,
+    }
+
+
+def _parse_ks(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(re.fullmatch(r"\s*0*[1-9]\d{0,8}\s*", part) for part in parts):
+        raise UsageError(f"--recall-at {text}: write whole numbers from 1 up, such as 1,2,4,8.")
+    return tuple(sorted({int(part) for part in parts}))

@@ -1,0 +1,189 @@
+"""Runs as the store knows them: no cluster is asked, so they can be read when it is off."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from muster.orchestrator.fleet.device_time import images_per_s
+from muster.orchestrator.records.events import Event, from_line
+from muster.workers.errors import DamagedRunError, StoreError, UsageError
+from muster.workers.store.layout import RunFolder, Store
+
+#: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
+SILENT_SECONDS = 60.0
+#: Names of runs in the message that a run is not among them.
+KNOWN_SHOWN = 10
+FINISHED = {"done", "reused"}
+
+
+def read_events(store: Store, run: str) -> list[Event]:
+    """The events of a run's newest attempt, in order."""
+    folder = store.run(run)
+    names = store.files.names(folder / "events")
+    if not names:
+        return []
+    newest = names[-1].rpartition("-")[0]
+    lines = [
+        line
+        for name in names
+        if name.rpartition("-")[0] == newest
+        for line in store.files.get(folder / f"events/{name}").decode(errors="replace").splitlines()
+    ]
+    return [item for line in lines if (item := from_line(line)) is not None]
+
+
+def run_status(store: Store, run: str) -> dict[str, Any]:
+    """A run's state, counts, members and answer.
+
+    Raises UsageError if there is no such run, and DamagedRunError if a file of it is not what it should be.
+    """
+    try:
+        return _run_status(store, run)
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        cause = f"what it says makes no sense ({type(error).__name__}: {error})"
+        raise store.run(run).damaged("events or plan.json", cause) from error
+
+
+def _run_status(store: Store, run: str) -> dict[str, Any]:
+    folder = store.run(run)
+    request = folder.read("run.json")
+    if request is None:  # nothing was submitted under this name
+        known = store.runs()
+        listed = ", ".join(known[:KNOWN_SHOWN]) + (
+            f" and {len(known) - KNOWN_SHOWN} more" if known[KNOWN_SHOWN:] else ""
+        )
+        there = f"There are: {listed}." if known else "There are none: is --storage right?"
+        raise UsageError(f"There is no run {run} in {store.root}. {there}")
+    events = read_events(store, run)
+    end = next((item for item in reversed(events) if item["event"] == "end"), None)
+    members: dict[str, dict[str, Any]] = {}
+    for item in events:
+        if item["event"] == "member":
+            known_fields = {name: value for name, value in item.items() if name not in {"event", "t"}}
+            members[item["key"]] = {**members.get(item["key"], {}), **known_fields}
+    rows = sorted(members.values(), key=lambda row: (row["index"], row.get("D", 0)))
+    heard = events[-1]["t"] if events else None
+    return {
+        "run": run,
+        "state": _state(end, heard),
+        "heard": heard,
+        "stage": next((item["name"] for item in reversed(events) if item["event"] == "stage"), None),
+        "plan": next((item["text"] for item in reversed(events) if item["event"] == "plan"), None),
+        "message": end["message"] if end else None,
+        "kind": request.get("kind", "launch"),
+        "asked": max(len(members), _asked(folder, request, events)),
+        "done": sum(member["state"] in FINISHED for member in members.values()),
+        "failed": sum(member["state"] == "failed" for member in members.values()),
+        "members": rows,
+        "trials": _trials(events),
+        "ensembles": _ensembles(folder.read("plan.json"), members),
+        "answer": folder.read("answer.json") if end and end["state"] in {"done", "partial"} else None,
+    }
+
+
+def recorded_status(store: Store, run: str) -> dict[str, Any]:
+    """`run_status` with what the finished members' commit records say: a file is read for each of them."""
+    found = run_status(store, run)
+    for row in found["members"]:
+        if row["state"] in FINISHED:
+            row.update(_recorded(store, row["key"]))
+    return {**found, "done": sum(row["state"] in FINISHED for row in found["members"])}
+
+
+def _recorded(store: Store, key: str) -> dict[str, Any]:
+    """What a finished member's commit record says of its training; that it is gone, if it is."""
+    try:
+        done = store.model(key).done()
+        if done is not None:
+            facts = done.facts
+            return {"loss": facts["loss"], "images_per_s": images_per_s(facts), "node": facts["node"]}
+    except (StoreError, KeyError, TypeError, ValueError):
+        pass
+    return {"state": "lost", "message": "its record is gone or damaged: muster resume makes it again"}
+
+
+def _asked(run: RunFolder, request: dict[str, Any], events: list[Event]) -> int:
+    """The members a launch asks for; of any other run, those that its events came to so far."""
+    if request.get("kind", "launch") == "launch":
+        try:
+            return int(request["ensemble"]["L"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise run.damaged("run.json", "its ensemble.L is no whole number") from error
+    counts = [item["asked"] for item in events if item["event"] == "ensemble"]
+    return counts[-1] if counts else 0
+
+
+def _ensembles(plan: dict[str, Any] | None, members: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a reproduction: how far each of its ensembles is, which may share members."""
+    rows = []
+    for name, ask in (plan or {}).get("asks", {}).items():
+        states = [members[key]["state"] if key in members else "queued" for key in ask["members"]]
+        done = sum(state in FINISHED for state in states)
+        rows.append(
+            {"ensemble": name, "done": done, "asked": len(states), "failed": states.count("failed"),
+             "note": ask["trouble"]}
+        )  # fmt: skip
+    return rows
+
+
+def _trials(events: list[Event]) -> list[dict[str, Any]]:
+    """A search's trials, each as it was last heard of."""
+    found: dict[int, dict[str, Any]] = {}
+    for item in events:
+        if item["event"] == "trial":
+            kept = item.keys() - {"event", "t", "settings", "of", "metric"}
+            said = {key: value for key, value in item.items() if key in kept}
+            found[item["number"]] = {**found.get(item["number"], {}), **item["settings"], **said}
+    return [found[number] for number in sorted(found)]
+
+
+def _state(end: Event | None, heard: float | None) -> str:
+    if end is not None:
+        return str(end["state"])
+    if heard is None:
+        return "new"
+    return "running" if time.time() - heard < SILENT_SECONDS else "lost"
+
+
+def list_runs(store: Store) -> list[dict[str, Any]]:
+    """A row for each run: run, state, done, asked, failed, heard. Of one whose files are not what they should be the
+    state is damaged, and of one that can't be read at all, as it is another user's, unreadable."""
+    rows = []
+    for run in store.runs():
+        try:
+            if not store.files.exists(store.run(run) / "run.json"):
+                continue
+            found = run_status(store, run)
+        except DamagedRunError:  # `muster status` says more, and the others can be read
+            found = {"run": run, "state": "damaged"}
+        except StoreError:
+            found = {"run": run, "state": "unreadable"}
+        rows.append({name: found.get(name) for name in ("run", "state", "done", "asked", "failed", "heard")})
+    return rows
+
+
+def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[tuple[str, list[str]]]:
+    """(title, last lines) of each attempt's log, in the order of members and attempts.
+
+    Raises UsageError if there is no such run or no log.
+    """
+    status = run_status(store, run)
+    numbers = {row["key"]: row["index"] for row in status["members"]}
+    found = []
+    for name in store.files.names(store.run(run) / "logs"):
+        key, _, attempt = name.removesuffix(".log").partition("-")
+        index = numbers.get(key, 0)
+        if member in {None, index}:
+            try:
+                text = store.files.get(store.run(run) / f"logs/{name}").decode(errors="replace")
+            except StoreError as error:  # the others can be read
+                text = str(error)
+            lines = text.splitlines()
+            found.append((index, attempt, lines[max(0, len(lines) - tail) :]))
+    if not found:
+        which = f"member {member}" if member is not None else "members"
+        raise UsageError(
+            f"There are no logs of {which} in run {run}: reused members have theirs where they trained."
+        )
+    return [(f"member {index}, attempt {attempt}", lines) for index, attempt, lines in sorted(found)]

@@ -1,0 +1,45 @@
+"""Whether pictures and networks fit together, told before anything is read or built for good."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from muster.workers.packs.pack import ResizeRule
+
+#: The smallest picture of the networks that are asked for most, in pixels.
+COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32, "bvlc_googlenet": 32}
+
+
+def resize_problems(parsed: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the resize rules of a parsed recipe and test view."""
+    problems = []
+    for section in ("recipe", "view"):
+        if parsed[section] is not None:
+            try:
+                ResizeRule.parse(parsed[section].resize)
+            except ValueError as error:
+                problems.append(f"{section}.{error}.")
+    return problems
+
+
+def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
+    """Whether the network exists and takes pictures of these sides, in pixels."""
+    if backbone in COMMON_BACKBONES:  # the list of all of them is torchvision's, and slow to import
+        least = COMMON_BACKBONES[backbone]
+        small = [crop for crop in crops if crop < least]
+        return [
+            f"{backbone} needs pictures of at least {least} px and gets {crop}: give --image-size {least}."
+            for crop in small
+        ]
+    from muster.workers.networks import backbones
+
+    if backbone not in backbones.names():
+        near = difflib.get_close_matches(str(backbone), backbones.names(), 3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "Try conv4, resnet18 or googlenet."
+        return [f"There is no backbone {backbone!r}. {hint}"]
+    causes = {crop: backbones.refusal(backbone, crop) for crop in sorted(crops)}
+    return [
+        f"{backbone} can't take pictures of {crop} px: {cause}." for crop, cause in causes.items() if cause
+    ]

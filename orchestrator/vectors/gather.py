@@ -1,0 +1,184 @@
+"""The members' vectors, joined: Parquet shards that other programs read with no help of ours.
+
+A shard is a Ray task: it holds one range of images, of all members, and no more. The manifest is put last.
+A folder whose manifest names other members is emptied before anything is written, so that a reader never
+finds shards of two ensembles side by side; the same members gathered again are left as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from muster.orchestrator.vectors.vectors import Combination, member_vectors
+from muster.workers.errors import CorruptFileError
+from muster.workers.packs.pack import read_index
+from muster.workers.store.files import FileRecord
+from muster.workers.store.layout import Store, to_json
+from muster.workers.task import MemberTask, Target
+
+SCHEMA_VERSION = 1
+#: Rows of a shard are chosen so that its vectors take about this much.
+SHARD_BYTES = 256 << 20
+ROW_GROUP = 1024
+NORMALISATION = "each member's vector has length 1; compare by dot product (the sum of the members' cosines)"
+COMBINED = "each learner's vector has length 1 times its weight (combine); compare by dot product"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Where an ensemble's shards are."""
+
+    folder: str
+    shards: tuple[dict[str, Any], ...]
+    "For each: path, rows, bytes."
+    reused: bool
+
+
+def gather(
+    store: Store,
+    run: str,
+    target: Target,
+    members: Sequence[MemberTask],
+    facts: dict[str, Any],
+    dtype: str,
+    combination: Combination | None = None,
+) -> Gathered:
+    """Writes the shards of an ensemble: members in index order, each at its offset in the vector.
+
+    `facts` goes into the manifest and into every shard's schema metadata. BIER's learners are combined as
+    `combination` says. Raises DamagedMember.
+    """
+    manifest = _manifest(target, members, facts, dtype, combination)
+    folder = store.run(run).gathered(target.split)
+    found = store.files.find(f"{folder}/manifest.json")
+    if found is not None and json.loads(found).get("digest") == manifest["digest"]:
+        return Gathered(store.files.path(folder), _listed(store, folder, json.loads(found)), reused=True)
+    store.files.delete(f"{folder}/manifest.json")
+    store.files.delete_folder(folder)
+    rows = int(manifest["rows"] or _rows(store, target))
+    size = _shard_rows(manifest["dimension"])
+    ranges = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+    written = ray.get(
+        [
+            _write_shard.remote(store.root, f"{folder}/part-{n:05d}.parquet", target, manifest, start, stop)
+            for n, (start, stop) in enumerate(ranges)
+        ]
+    )
+    manifest = {**manifest, "rows": rows, "shards": written}
+    store.files.put(f"{folder}/manifest.json", to_json(manifest))
+    return Gathered(store.files.path(folder), _listed(store, folder, manifest), reused=False)
+
+
+def _manifest(
+    target: Target,
+    members: Sequence[MemberTask],
+    facts: dict[str, Any],
+    dtype: str,
+    combination: Combination | None,
+) -> dict[str, Any]:
+    offsets = np.cumsum([0, *(task.spec.D for task in members)]).tolist()
+    entries = [
+        {"index": task.spec.index, "key": task.key, "offset": offset, "dimension": task.spec.D}
+        for task, offset in zip(members, offsets, strict=False)
+    ]
+    identity = {"version": SCHEMA_VERSION, "target": target.digest, "members": entries, "dtype": dtype}
+    how: dict[str, Any] = {"normalisation": NORMALISATION}
+    if combination is not None:
+        how = {"normalisation": COMBINED, "learners": combination.sizes, "combine": combination.how}
+        identity["combine"] = combination.how
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "digest": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32],
+        "split": target.split,
+        "images_digest": target.images.digest,
+        "embedding_digest": target.digest,
+        "dtype": dtype,
+        "dimension": offsets[-1],
+        **how,
+        "members": entries,
+        "L": len(members),
+        "rows": 0,
+        **facts,
+    }
+
+
+def _rows(store: Store, target: Target) -> int:
+    index = read_index(store.pack(target.images.pack), target.images.pack)
+    if index is None:
+        raise CorruptFileError(
+            f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
+        )
+    return len(index.part(target.images.class_ids).rows)
+
+
+def _shard_rows(dimension: int) -> int:
+    return max(1, SHARD_BYTES // (dimension * 4) // ROW_GROUP) * ROW_GROUP
+
+
+def _listed(store: Store, folder: str, manifest: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "path": store.files.path(f"{folder}/{shard['file']}"),
+            "rows": shard["rows"],
+            "bytes": shard["bytes"],
+        }
+        for shard in manifest["shards"]
+    )
+
+
+@ray.remote(num_cpus=1, max_retries=3)
+def _write_shard(
+    root: str, name: str, target: Target, manifest: dict[str, Any], start: int, stop: int
+) -> dict[str, Any]:
+    store = Store(root)
+    combination = Combination(manifest["learners"], manifest["combine"]) if "combine" in manifest else None
+    dtype = np.dtype(manifest["dtype"])
+    joined = np.empty((stop - start, manifest["dimension"]), dtype=dtype)
+    for entry in manifest["members"]:
+        columns = slice(entry["offset"], entry["offset"] + entry["dimension"])
+        joined[:, columns] = member_vectors(store, entry["key"], target.digest, start, stop, combination)
+    data = _parquet(_names(store, target, start, stop), joined, manifest)
+    store.files.put(name, data)
+    record = FileRecord.of(data)
+    file = name.rpartition("/")[2]
+    return {"file": file, "rows": stop - start, "bytes": record.size, "sha256": record.sha256}
+
+
+def _names(store: Store, target: Target, start: int, stop: int) -> pa.Table:
+    index = read_index(store.pack(target.images.pack), target.images.pack)
+    if index is None:
+        raise CorruptFileError(
+            f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
+        )
+    rows = index.part(target.images.class_ids).rows[start:stop]
+    table = index.table.take(pa.array(rows))
+    return pa.table(
+        {
+            "image_id": table["image_id"],
+            "label": table["class_name"],
+            "path": table["image_id"],
+            "role": table["role"],
+        }
+    )
+
+
+def _parquet(names: pa.Table, joined: np.ndarray, manifest: dict[str, Any]) -> bytes:
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(joined.reshape(-1)), joined.shape[1])
+    table = names.append_column("embedding", vectors)
+    described = {key: value for key, value in manifest.items() if key not in {"rows", "shards"}}
+    table = table.replace_schema_metadata({"muster": json.dumps(described)})
+    buffer = io.BytesIO()
+    pq.write_table(
+        table, buffer, row_group_size=ROW_GROUP, compression="zstd", use_dictionary=["label", "role"]
+    )
+    return buffer.getvalue()

@@ -1,0 +1,182 @@
+"""The settings of the compared methods (triplet, N-pairs, Proxy-NCA), every one of which is part of a model's key.
+
+One network learns one embedding with a loss of pytorch-metric-learning. A setting without effect on the weights is
+refused when it differs from its default: otherwise the same weights would have two keys. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from muster.workers.spec import TRAINING_VERSION, InputRecipe, Precision, SingleModel, as_declared, check
+
+BaselineLoss = Literal["triplet", "npairs", "proxynca"]
+
+MARGIN, EMBEDDING_L2, SCALE, PROXY_LR = 0.2, 0.002, 9.0, 100.0
+#: Settings that one loss alone has, with their defaults.
+OWN = {
+    "margin": ("triplet", MARGIN),
+    "embedding_l2": ("npairs", EMBEDDING_L2),
+    "scale": ("proxynca", SCALE),
+    "proxy_lr": ("proxynca", PROXY_LR),
+}
+
+LIBRARY = "pytorch_metric_learning"
+MISSING = (
+    "The losses of the baselines are pytorch-metric-learning's, which is not installed: "
+    "pip install '.[baselines]' in muster's checkout."
+)
+
+
+def library_problem() -> str | None:
+    """What to do where pytorch-metric-learning is missing; None if it is there. Imports nothing."""
+    return MISSING if importlib.util.find_spec(LIBRARY) is None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings:
+    """What a compared method adds to a backbone and its input. Raises ValueError with all mistakes at once.
+
+    DREML's table names neither dimension nor optimiser of these methods. 64 dimensions are usual in the papers that
+    introduced them; the rest, where no source is named, is ours.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    loss: BaselineLoss
+    "triplet (semi-hard: Schroff et al. 2015), npairs (Sohn 2016) or proxynca (Movshovitz-Attias et al. 2017)."
+    dim: int = 64
+    "The embedding's dimension."
+    labels: int = 32
+    "P: different labels in a batch."
+    images: int = 4
+    "K: images of each label in a batch; npairs takes one pair of each, so 2."
+    epochs: int = 12
+    "Each of as many batches as the training images fill, at least 1."
+    lr: float = 1e-4
+    "Adam's learning rate for the backbone."
+    embedding_lr: float = 10.0
+    "Times lr for the embedding, the new last layer."
+    proxy_lr: float = PROXY_LR
+    "proxynca: times lr for the proxies."
+    weight_decay: float = 0.0
+    "Adam's L2 term for the network's weights; proxies have none."
+    anneal_epochs: int = 4
+    "Epochs between two decays of the learning rates; 0: they stay."
+    anneal_factor: float = 0.1
+    "What each decay multiplies the learning rates by."
+    margin: float = MARGIN
+    "triplet: between squared Euclidean distances of unit vectors, for mining and for the loss."
+    embedding_l2: float = EMBEDDING_L2
+    "npairs: factor of the mean squared length of the embeddings, which this loss does not normalise."
+    scale: float = SCALE
+    "proxynca: times the squared distances of unit vectors, before the softmax over all proxies."
+
+    def __post_init__(self) -> None:
+        as_declared(self)
+        foreign = {
+            f"{name} = {getattr(self, name)} has no effect with loss = {self.loss}: it is {owner}'s": (
+                self.loss == owner or getattr(self, name) == default
+            )
+            for name, (owner, default) in OWN.items()
+        }
+        check({**self._batch_checks(), **self._training_checks(), **foreign})
+
+    def _batch_checks(self) -> dict[str, bool]:
+        return {
+            f"dim = {self.dim}: must be at least 2": self.dim >= 2,
+            f"labels = {self.labels}: must be at least 2, or there are no negatives": self.labels >= 2,
+            f"images = {self.images}: must be at least 2, or there are no positives": self.images >= 2
+            or self.loss == "proxynca",
+            f"images = {self.images}: must be at least 1": self.images >= 1,
+            f"images = {self.images}: npairs takes one pair of each label, so images = 2": self.images == 2
+            or self.loss != "npairs",
+        }
+
+    def _training_checks(self) -> dict[str, bool]:
+        above = ("lr", "embedding_lr", "proxy_lr", "margin", "scale")
+        return {
+            f"epochs = {self.epochs}: must be at least 1": self.epochs >= 1,
+            **{
+                f"{name} = {getattr(self, name)}: must be above 0": 0 < getattr(self, name) < math.inf
+                for name in above
+            },
+            f"weight_decay = {self.weight_decay}: must not be negative": 0 <= self.weight_decay < math.inf,
+            f"embedding_l2 = {self.embedding_l2}: must not be negative": 0 <= self.embedding_l2 < math.inf,
+            f"anneal_epochs = {self.anneal_epochs}: must not be negative": self.anneal_epochs >= 0,
+            f"anneal_factor = {self.anneal_factor}: must be in 0..1": 0 < self.anneal_factor <= 1,
+            f"anneal_factor = {self.anneal_factor} has no effect with anneal_epochs = 0": self.anneal_epochs
+            > 0
+            or self.anneal_factor == 0.1,
+        }
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch, P x K."""
+        return self.labels * self.images
+
+    def steps(self, images: int) -> int:
+        """Batches of an epoch over so many training images."""
+        return max(1, images // self.batch_size)
+
+    def rate(self, epoch: int) -> float:
+        """The backbone's learning rate in an epoch, counted from 0."""
+        decays = epoch // self.anneal_epochs if self.anneal_epochs else 0
+        return self.lr * float(self.anneal_factor**decays)
+
+    def check_batch(self, classes: int, world_size: int) -> None:
+        """Raises ValueError unless `classes` are enough for P. It is trained by one process."""
+        del world_size
+        check({f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSpec(SingleModel):
+    """One baseline model: all that determines its weights, and nothing else."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    method: Literal["baseline"] = "baseline"
+    train_digest: str
+    "Digest of the pixels and labels trained on."
+    classes: int
+    "How many classes are trained on."
+    backbone: str
+    weights: str
+    'Initial weights: "none", or the SHA-256 of their content.'
+    seed: int
+    recipe: InputRecipe
+    baseline: BaselineSettings
+    precision: Precision
+    threads: int
+    "CPU threads it computes with; a GPU model's weights do not depend on it."
+    deterministic: bool
+    batch_norm: Literal["batch"] = "batch"
+    "How BatchNorm's statistics are formed in training: from each batch."
+    training_version: int = TRAINING_VERSION
+
+    def __post_init__(self) -> None:
+        as_declared(self)
+        self.baseline.check_batch(self.classes, 1)
+        check({f"threads = {self.threads}: must be at least 1": self.threads >= 1})
+
+    @property
+    def D(self) -> int:  # noqa: N802  (as a member's field is called)
+        """The embedding's dimension."""
+        return self.baseline.dim
+
+    @property
+    def epochs(self) -> int:
+        return self.baseline.epochs
+
+    @property
+    def learners(self) -> tuple[int, ...]:
+        """(): its vectors are stored at unit length."""
+        return ()
+
+    def shown(self, images: int) -> int:
+        """How many images training shows to the network, of a training set of `images`."""
+        return self.epochs * self.baseline.steps(images) * self.baseline.batch_size

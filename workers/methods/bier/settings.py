@@ -1,0 +1,229 @@
+"""BIER's hyper-parameters and what else makes a model's key; it never imports torch.
+
+Kept apart from `network`, which re-exports `BierSettings`, so that a command line can parse and check settings
+before anything heavy is loaded. A setting that would have no effect on the weights is refused when
+it differs from its default: otherwise the same weights would have two keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from muster.workers.spec import (
+    TRAINING_VERSION,
+    InputRecipe,
+    Precision,
+    SingleModel,
+    as_declared,
+    check,
+)
+
+Variant = Literal["shrinkage", "eta"]
+AuxiliaryKind = Literal["none", "adversarial", "activation"]
+NormAxis = Literal["in", "out"]
+
+SHRINKAGE = 0.06
+LAMBDA_DIV = 5e-5
+LAMBDA_WEIGHT = 1e5
+
+
+@dataclass(frozen=True, kw_only=True)
+class BierSettings:
+    """What BIER adds to a backbone and its input recipe. Raises ValueError with all mistakes at once.
+
+    The defaults are those of the authors' code and of its script for Stanford Online Products.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    sizes: tuple[int, ...] = (96, 160, 256)
+    "Dimensions of the learners, in the order in which they are boosted."
+    boost: bool = True
+    "Off: every pair has weight 1 for every learner (the baseline with the same learners)."
+    variant: Variant = "shrinkage"
+    "shrinkage: the authors' default; eta: the paper's form, whose steps are 2 / (m + 1)."
+    shrinkage: float = SHRINKAGE
+    "Step of the variant shrinkage."
+    auxiliary: AuxiliaryKind = "none"
+    "What pushes the learners apart: nothing (BIER), adversarial regressors (A-BIER), or the activation loss."
+    lambda_div: float = LAMBDA_DIV
+    "Factor of the whole auxiliary loss, its weight penalties included."
+    lambda_weight: float = LAMBDA_WEIGHT
+    "Factor of the weight penalties within the auxiliary loss."
+    weight_norm_axis: NormAxis = "in"
+    "The learners' weights are kept near unit length for each input (in) or each output (out)."
+    auxiliary_to_backbone: bool = False
+    "Let the auxiliary loss's gradient through to the backbone (the other reading of the paper's text)."
+    labels: int = 64
+    "P: different labels in the global batch."
+    images: int = 2
+    "K: images of each label in the global batch."
+    steps: int = 20_000
+    "Optimiser steps."
+    lr: float = 1e-5
+    "Adam's learning rate for the backbone."
+    learner_lr: float = 10.0
+    "Times lr for the learners."
+    regressor_lr: float = 1.0
+    "Times lr for the adversarial regressors."
+    weight_decay: float = 4e-4
+    "Adam's L2 term for the backbone's and the learners' weights; biases, norms and regressors have none."
+    anneal_every: int = 0
+    "Steps between two decays of the learning rates; 0: they stay."
+    anneal_factor: float = 0.5
+    "What each decay multiplies the learning rates by."
+
+    def __post_init__(self) -> None:
+        as_declared(self)
+        check({**self._learner_checks(), **self._auxiliary_checks(), **self._training_checks()})
+
+    def _learner_checks(self) -> dict[str, bool]:
+        several = len(self.sizes) != 1
+        return {
+            f"sizes = {self.sizes}: there must be at least one learner": len(self.sizes) > 0,
+            f"sizes = {self.sizes}: each must be at least 1": all(d >= 1 for d in self.sizes),
+            f"boost needs at least 2 learners, sizes = {self.sizes} is one: use boost = False (--no-boost)": several
+            or not self.boost,
+            f"auxiliary = {self.auxiliary} needs at least 2 learners, sizes = {self.sizes} is one": several
+            or self.auxiliary == "none",
+            f"shrinkage = {self.shrinkage}: must be above 0, at most 1": 0 < self.shrinkage <= 1,
+            f"variant = {self.variant} has no effect with boost = False": self.boost
+            or self.variant == "shrinkage",
+            f"shrinkage = {self.shrinkage} has no effect without boost and variant = shrinkage": (
+                self.boost and self.variant == "shrinkage"
+            )
+            or self.shrinkage == SHRINKAGE,
+        }
+
+    def _auxiliary_checks(self) -> dict[str, bool]:
+        used = self.auxiliary != "none"
+        unused = "has no effect with auxiliary = none"
+        return {
+            f"lambda_div = {self.lambda_div}: must be above 0, and finite (auxiliary = none does without)": (
+                0 < self.lambda_div < math.inf
+            ),
+            f"lambda_weight = {self.lambda_weight}: must not be negative": 0 <= self.lambda_weight < math.inf,
+            f"lambda_div = {self.lambda_div} {unused}": used or self.lambda_div == LAMBDA_DIV,
+            f"lambda_weight = {self.lambda_weight} {unused}": used or self.lambda_weight == LAMBDA_WEIGHT,
+            f"weight_norm_axis = {self.weight_norm_axis} {unused}": used or self.weight_norm_axis == "in",
+            f"auxiliary_to_backbone {unused}": used or not self.auxiliary_to_backbone,
+            f"regressor_lr = {self.regressor_lr} has no effect without auxiliary = adversarial": (
+                self.auxiliary == "adversarial" or self.regressor_lr == 1.0
+            ),
+        }
+
+    def _training_checks(self) -> dict[str, bool]:
+        return {
+            f"labels = {self.labels}: must be at least 2, or there are no negative pairs": self.labels >= 2,
+            f"images = {self.images}: must be at least 2, or there are no positive pairs": self.images >= 2,
+            f"steps = {self.steps}: must be at least 1": self.steps >= 1,
+            f"lr = {self.lr}: must be above 0": 0 < self.lr < math.inf,
+            f"learner_lr = {self.learner_lr}: must be above 0": 0 < self.learner_lr < math.inf,
+            f"regressor_lr = {self.regressor_lr}: must be above 0": 0 < self.regressor_lr < math.inf,
+            f"weight_decay = {self.weight_decay}: must not be negative": 0 <= self.weight_decay < math.inf,
+            f"anneal_every = {self.anneal_every}: must not be negative": self.anneal_every >= 0,
+            f"anneal_factor = {self.anneal_factor}: must be in 0..1": 0 < self.anneal_factor <= 1,
+            f"anneal_factor = {self.anneal_factor} has no effect with anneal_every = 0": self.anneal_every > 0
+            or self.anneal_factor == 0.5,
+        }
+
+    @property
+    def batch_size(self) -> int:
+        """Images in the global batch, P x K."""
+        return self.labels * self.images
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the learners' joined vector."""
+        return sum(self.sizes)
+
+    def annealing(self, step: int) -> float:
+        """What every learning rate is multiplied by at `step`, counted from 0. Source: authors' code (run.sh)."""
+        return self.anneal_factor ** (step // self.anneal_every) if self.anneal_every else 1.0
+
+    def check_batch(self, classes: int, world_size: int) -> None:
+        """Raises ValueError unless `classes` are enough for P and the global batch divides by `world_size`."""
+        check(
+            {
+                f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes,
+                _ranks_message(self.labels, self.images, world_size, classes): self.batch_size % world_size
+                == 0,
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BierSpec(SingleModel):
+    """One BIER model: all that determines its weights, and nothing else. The number of ranks does not: N ranks
+    compute what one does on the same global batch, up to rounding; it is recorded."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    method: Literal["bier"] = "bier"
+    train_digest: str
+    "Digest of the pixels and labels trained on."
+    classes: int
+    "How many classes are trained on."
+    backbone: str
+    weights: str
+    'Initial weights: "none", or the SHA-256 of their content.'
+    seed: int
+    recipe: InputRecipe
+    bier: BierSettings
+    precision: Precision
+    threads: int
+    "CPU threads a rank computes with; a GPU model's weights do not depend on it."
+    deterministic: bool
+    batch_norm: Literal["batch", "frozen"] = "batch"
+    "BatchNorm's statistics: of the global batch, or those of the initial weights."
+    training_version: int = TRAINING_VERSION
+
+    def __post_init__(self) -> None:
+        as_declared(self)
+        self.bier.check_batch(self.classes, 1)
+        check(
+            {
+                f"threads = {self.threads}: must be at least 1": self.threads >= 1,
+                "batch_norm = frozen needs pretrained weights: a new network's statistics describe nothing": (
+                    self.batch_norm == "batch" or self.weights != "none"
+                ),
+            }
+        )
+
+    @property
+    def D(self) -> int:  # noqa: N802  (as a member's field is called)
+        """The embedding's dimension."""
+        return self.bier.dimensions
+
+    @property
+    def epochs(self) -> int:
+        """Its steps are one stretch: labels pass in epochs of their own, images in none."""
+        return 1
+
+    @property
+    def learners(self) -> tuple[int, ...]:
+        """Sizes of the learners, whose raw vectors are stored side by side."""
+        return self.bier.sizes
+
+    def shown(self, images: int) -> int:
+        """How many images training shows to the network, whatever the size of the training set."""
+        return self.bier.steps * self.bier.batch_size
+
+
+def _ranks_message(labels: int, images: int, world_size: int, classes: int) -> str:
+    """Names the nearest numbers of labels, from 2 to `classes`, whose batch divides by the ranks."""
+    divides = [p for p in range(2, classes + 1) if p * images % world_size == 0]
+    below, above = [p for p in divides if p < labels][-1:], [p for p in divides if p > labels][:1]
+    return (
+        f"labels = {labels}: a batch of {labels} labels x {images} images = {labels * images} doesn't divide by "
+        f"{world_size} ranks: {_nearest([*below, *above], images)}"
+    )
+
+
+def _nearest(labels: Sequence[int], images: int) -> str:
+    if not labels:
+        return "no number of labels does: change images or the ranks"
+    return "the nearest that do: " + ", ".join(f"labels = {p} ({p * images} images)" for p in labels)

@@ -1,0 +1,4 @@
+"""Packed images: built once, mapped by whoever reads them.
+
+A pack is whole or it is not there.
+"""

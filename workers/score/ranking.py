@@ -1,0 +1,137 @@
+"""A few queries, the whole gallery, one ensemble prefix after another: which right images rank where.
+
+Owns the running similarities of one block of queries, the tie rule and the counts that the scores are made of.
+It checks nothing and starts no threads: `muster.workers.score.retrieval` gives it vectors that are checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from muster.workers.score.protocol import Protocol
+
+TIE_TOLERANCE = 1e-6  # for each member: similarities closer than this differ by rounding
+
+
+@dataclass(frozen=True)
+class PrefixScore:
+    """What the first `members` members find together, kept as counts; `+` joins disjoint sets of queries exactly.
+
+    `hits[k]`: queries with a right image among their k nearest. `near_ties`: queries whose answer at the smallest
+    k could change if similarities moved by TIE_TOLERANCE for each member. `sums`: of MAP@R and of R-precision
+    over the queries, None if they were not asked for.
+    """
+
+    members: int
+    queries: int
+    hits: dict[int, int]
+    near_ties: int
+    sums: tuple[float, float] | None = None
+
+    @property
+    def recall(self) -> dict[int, float]:
+        """Recall@K for each K, a share in 0 .. 1. A K beyond the gallery's size finds all there is: 1."""
+        return {k: found / self.queries for k, found in self.hits.items()}
+
+    @property
+    def map_at_r(self) -> float | None:
+        """MAP@R, 0 .. 1: Musgrave et al. 2020, "A Metric Learning Reality Check"."""
+        return None if self.sums is None else self.sums[0] / self.queries
+
+    @property
+    def r_precision(self) -> float | None:
+        """The share of right images among the R nearest, 0 .. 1. Same source."""
+        return None if self.sums is None else self.sums[1] / self.queries
+
+    def __add__(self, other: PrefixScore) -> PrefixScore:
+        if self.members != other.members or self.hits.keys() != other.hits.keys():
+            raise ValueError("only scores of the same prefix at the same K add up")
+        sums = None
+        if self.sums and other.sums:
+            sums = (self.sums[0] + other.sums[0], self.sums[1] + other.sums[1])
+        hits = {k: n + other.hits[k] for k, n in self.hits.items()}
+        near_ties = self.near_ties + other.near_ties
+        return PrefixScore(self.members, self.queries + other.queries, hits, near_ties, sums)
+
+
+def bytes_per_query(protocol: Protocol, full: bool) -> tuple[int, int]:
+    """(kept between members, temporary): bytes of a `Block` for each of its queries; `full` as there."""
+    gallery, most_right = len(protocol.gallery), int(protocol.references.max()) + 1
+    kept = 4 * gallery + 9 * most_right  # similarities; which columns are right, and which of them repeated
+    temporary = 4 * gallery + (72 if full else 16) * most_right  # a copy to count in; the sorts of MAP@R
+    return kept, temporary
+
+
+class Block:
+    """The running similarities of the queries numbered `queries` with the whole gallery.
+
+    `ks`: ascending K for recall. `full`: MAP@R and R-precision too. Every query must have a right answer.
+    """
+
+    def __init__(
+        self, protocol: Protocol, queries: np.ndarray, ks: list[int], full: bool, device: str
+    ) -> None:
+        self.rows, self.ks, self.full, self.members = torch.from_numpy(protocol.query[queries]), ks, full, 0
+        start, stop = (edge[queries, None] for edge in protocol.class_ranges)
+        columns = start + np.arange((stop - start).max())
+        # Small classes repeat their last image, which changes neither a maximum nor what is written back.
+        self.right = torch.from_numpy(protocol.columns_by_class[np.minimum(columns, stop - 1)]).to(device)
+        self.repeated = torch.from_numpy(columns >= stop).to(device)
+        self.references = torch.from_numpy(protocol.references[queries, None]).to(device)
+        self.sims = torch.zeros(len(queries), len(protocol.gallery), device=device)
+        own = torch.from_numpy(protocol.own_column[queries]).to(device)
+        inside = (own >= 0).nonzero()[:, 0]
+        self.sims[inside, own[inside]] = -torch.inf  # and stays so, whatever is added
+
+    def add(self, vectors: torch.Tensor, gallery: torch.Tensor) -> PrefixScore:
+        """Score the prefix that ends with this member: all its vectors [N, D] and the gallery's [G, D]."""
+        device = self.sims.device
+        self.members += 1
+        sims = self.sims.addmm_(vectors[self.rows].to(device), gallery.to(device).T)
+        right = sims.gather(1, self.right)
+        sims.scatter_(1, self.right, -torch.inf)  # only the wrong ones are left, until the last line
+        hits, near_ties = self._recall(sims, right.amax(1))
+        sums = self._map_and_rp(sims, right) if self.full else None
+        sims.scatter_(1, self.right, right)
+        return PrefixScore(self.members, len(self.rows), hits, near_ties, sums)
+
+    def _recall(self, wrong: torch.Tensor, best: torch.Tensor) -> tuple[dict[int, int], int]:
+        """Hits for each K and near ties, from the wrong similarities [b, G] and the best right one [b]."""
+        smallest, b = self.ks[0], len(best)
+        if smallest > wrong.shape[1]:
+            return dict.fromkeys(self.ks, b), 0
+        kth = wrong.amax(1) if smallest == 1 else _largest(wrong, smallest)[:, 0]
+        missed = (kth >= best).nonzero()[:, 0]
+        near_ties = int(((kth - best).abs() <= TIE_TOLERANCE * self.members).sum())
+        hits = {smallest: b - len(missed)}
+        if len(self.ks) > 1:  # a larger K can only add what the smallest one missed
+            # In place, the comparison gives 0.0 and 1.0, whose sum is exact and much faster than that of booleans.
+            before = wrong.index_select(0, missed).ge_(best[missed, None]).sum(1)
+            hits |= {k: hits[smallest] + int((before < k).sum()) for k in self.ks[1:]}
+        return hits, near_ties
+
+    def _map_and_rp(self, wrong: torch.Tensor, right: torch.Tensor) -> tuple[float, float]:
+        """Sums over the block of MAP@R and R-precision, from wrong [b, G] and right [b, C] similarities.
+
+        The j-th best right image has rank j + (wrong ones at least as similar). Ranks beyond R don't count, so the
+        R most similar wrong ones are enough.
+        """
+        most = int(self.references.max())
+        right = _largest(right.masked_fill(self.repeated, -torch.inf), most).flip(1)
+        ahead = most - torch.searchsorted(_largest(wrong, most), right)
+        place = torch.arange(1, most + 1, device=right.device)
+        found = place + ahead <= self.references
+        precision = torch.where(found, place.double() / (place + ahead), 0.0)
+        return float((precision / self.references).sum()), float((found.double() / self.references).sum())
+
+
+def _largest(values: torch.Tensor, k: int) -> torch.Tensor:
+    """The k largest of each row, ascending, [b, k]."""
+    if values.device.type != "cpu":
+        return values.topk(k).values.flip(1)
+    # numpy's selection is vectorised: five times as fast as topk, which keeps track of columns nobody asks for.
+    n = values.shape[1]
+    return torch.from_numpy(np.sort(np.partition(values.numpy(), n - k, axis=1)[:, n - k :], axis=1))

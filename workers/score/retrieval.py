@@ -1,0 +1,181 @@
+"""Retrieval scores of an ensemble at every size, from one pass over its members.
+
+Owns the way in: it checks the vectors, cuts the queries into blocks and runs them side by side. It never reads
+or writes files and never weights or normalises vectors: how members are combined is decided before they come here.
+
+The similarity of two concatenated vectors is the sum of the members' similarities. So one running matrix
+[queries, gallery] is enough: each member is added to it once, and is then scored as the ensemble so far.
+
+Tie rule: a wrong image exactly as similar as a right one ranks BEFORE it. A collapsed embedding, for which all
+images are alike, therefore finds nothing, or what chance finds where rounding parts equal products. Queries that
+rounding could tip are counted as near ties.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from muster.workers.errors import MusterError, UsageError
+from muster.workers.score.protocol import Protocol, leave_one_out
+from muster.workers.score.ranking import TIE_TOLERANCE, Block, PrefixScore, bytes_per_query
+
+__all__ = ["TIE_TOLERANCE", "PrefixScore", "PrefixScorer", "Protocol", "leave_one_out", "prefix_curve"]
+
+CACHE_BYTES = 4 << 20  # of similarities in a CPU thread's block: they stay in its cache from member to member
+MIN_CPU_ROWS = 64  # with fewer queries at once the matrix product is slow, however large the gallery
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def prefix_curve(
+    members: Sequence[np.ndarray],
+    protocol: Protocol,
+    ks: Sequence[int] = (1, 2, 4, 8),
+    *,
+    map_at_r: bool = False,
+    device: str = "cpu",
+    memory: int = 2 << 30,
+) -> list[PrefixScore]:
+    """Score the ensembles of the first 1, 2, ..., L members; element l - 1 of the list is that of l members.
+
+    `members[l]`: float32 [N, D_l], an array or a memory map in the order of `protocol.labels`, one unit vector a
+    row (not checked: rows that were weighted on purpose are summed as they are). `ks`: whole numbers from 1 up.
+    `memory`: bytes for the matrices of all blocks at work. The members' vectors are not counted; the gallery's
+    rows of them are copied unless they lie in one stretch. Computes with `torch.get_num_threads()` threads.
+
+    Queries without a right answer are left out: see `protocol.lone_queries` and `lone_classes`. Raises UsageError
+    for arguments that don't fit together, MusterError for a member that holds NaN or infinity. The curve is that
+    of DREML's Figure 3 over L; each point equals, up to rounding, a fresh evaluation of the concatenation.
+    """
+    if not len(members):
+        raise UsageError("retrieval: there are no members to score; give one array of vectors for each.")
+    ks = _checked_ks(ks)
+    blocks = _query_blocks(protocol, device, memory, sum(bytes_per_query(protocol, map_at_r)))
+    checked = [_checked_member(vectors, i, protocol) for i, vectors in enumerate(members)]
+
+    def score(queries: np.ndarray) -> list[PrefixScore]:
+        block = Block(protocol, queries, ks, map_at_r, device)
+        return [block.add(*member) for member in checked]
+
+    curves = _side_by_side(score, blocks, device)
+    return [functools.reduce(operator.add, scores) for scores in zip(*curves, strict=True)]
+
+
+class PrefixScorer:
+    """`prefix_curve` one member at a time: each costs one increment, whenever it arrives.
+
+    Takes what `prefix_curve` takes, but holds the running similarities of all Q queries with all G gallery images
+    at once: `memory` must hold 4 * Q * G bytes and the temporaries, or UsageError says so.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        ks: Sequence[int] = (1, 2, 4, 8),
+        *,
+        map_at_r: bool = False,
+        device: str = "cpu",
+        memory: int = 4 << 30,
+    ) -> None:
+        kept, temporary = bytes_per_query(protocol, map_at_r)
+        kept *= len(protocol.query) - protocol.lone_queries
+        if kept >= memory:
+            raise UsageError(
+                f"retrieval: {len(protocol.query)} queries and {len(protocol.gallery)} gallery images need "
+                f"{kept:,} bytes to be scored as members arrive, and memory={memory:,} is less; "
+                "raise it, or use prefix_curve once the members are there."
+            )
+        self.protocol, self.device, self.members = protocol, device, 0
+        ks = _checked_ks(ks)
+        blocks = _query_blocks(protocol, device, memory - kept, temporary)
+        self._blocks = [Block(protocol, queries, ks, map_at_r, device) for queries in blocks]
+
+    def add(self, vectors: np.ndarray) -> PrefixScore:
+        """The score with this member added; `vectors` float32 [N, D_l]. A member that is refused changes nothing."""
+        member = _checked_member(vectors, self.members, self.protocol)
+        self.members += 1
+        scores = _side_by_side(lambda block: block.add(*member), self._blocks, self.device)
+        return functools.reduce(operator.add, scores)
+
+
+def _query_blocks(protocol: Protocol, device: str, memory: int, need: int) -> list[np.ndarray]:
+    """The queries that have a right answer, in blocks, ordered by R so that a block's rows are alike.
+
+    `memory` bytes are shared by the blocks at work, and each of their queries needs `need`.
+    """
+    queries = np.argsort(protocol.references, kind="stable")[protocol.lone_queries :]
+    need *= _blocks_at_once(device)
+    if memory < need:
+        raise UsageError(
+            f"retrieval: {need:,} bytes are needed at least, and memory has {memory:,}; raise it."
+        )
+    rows = memory // need
+    if torch.device(device).type == "cpu":
+        rows = min(rows, max(MIN_CPU_ROWS, CACHE_BYTES // (4 * len(protocol.gallery))))
+    return [queries[i : i + rows] for i in range(0, len(queries), rows)]
+
+
+def _blocks_at_once(device: str) -> int:
+    """How many blocks are at work at the same time."""
+    return torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+
+
+def _side_by_side(work: Callable[[A], B], items: Sequence[A], device: str) -> list[B]:
+    """[work(item) for item in items] in full float32 precision; on a CPU each item has one thread to itself.
+
+    The usual way, all threads inside each small operation, makes them wait for each other after each, and that
+    takes ten times as long as soon as another process wants one of the cores. Not for two callers at once in one
+    process: both settings belong to the process.
+    """
+    at_once, threads = _blocks_at_once(device), torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
+    torch.set_num_threads(1)
+    # Training may have allowed TF32 or bf16 products; here they would decide which image is nearest.
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(work, items))
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+
+
+def _checked_ks(ks: Sequence[int]) -> list[int]:
+    wrong = [k for k in ks if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1]
+    if wrong or not len(ks):
+        raise UsageError(
+            f"retrieval: K must be one or more whole numbers from 1 up, such as 1, 2, 4, 8; given: {list(ks)}."
+        )
+    return sorted({int(k) for k in ks})
+
+
+def _checked_member(vectors: np.ndarray, index: int, protocol: Protocol) -> tuple[torch.Tensor, torch.Tensor]:
+    """(all vectors [N, D], the gallery's [G, D]), without a copy where the gallery is one stretch of rows."""
+    n = len(protocol.labels)
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[0] != n or not vectors.shape[1]:
+        raise UsageError(
+            f"member {index}: its vectors are {vectors.dtype} of shape {list(vectors.shape)}, and the protocol's "
+            f"{n} images need float32 of shape [{n}, D]; embed the same split for every member."
+        )
+    with warnings.catch_warnings():  # files mapped for reading stay unwritten here too
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        table = torch.from_numpy(vectors)
+    if not torch.isfinite(table.sum()):
+        bad = ~np.isfinite(vectors).all(axis=1)
+        raise MusterError(
+            f"member {index}: {bad.sum()} of {n} vectors hold NaN or infinity, the first is row {bad.argmax()}; "
+            "delete its embeddings and embed it again, or train it again."
+        )
+    first = int(protocol.gallery[0])
+    if np.array_equal(protocol.gallery, np.arange(first, first + len(protocol.gallery))):
+        return table, table[first : first + len(protocol.gallery)]
+    return table, table[torch.from_numpy(protocol.gallery)]

@@ -1,0 +1,115 @@
+"""A training state as one file that proves itself whole: no pickle, one put, its digest in its name.
+
+An attempt saves one after each epoch. Resuming takes the newest whole one of any attempt, so a crash in
+the middle of a save, or a damaged file, costs an epoch and never a wrong result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from muster.workers.errors import CorruptFileError, StoreError
+from muster.workers.store.layout import CheckpointFile, ModelFolder
+
+#: An attempt keeps this many of its own: a damaged one leaves the one before.
+KEPT = 2
+
+
+@dataclass
+class Checkpoint:
+    """Everything training goes on from; the randomness is a function of the epoch and needs no saving."""
+
+    epoch: int
+    "Epochs finished; of BIER, steps."
+    model: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+    "The optimiser's state, flat: `<parameter>.<name>`."
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    "The best epoch's weights so far, where the recipe selects by training accuracy."
+    history: list[dict[str, Any]] = field(default_factory=list)
+    "A row for each epoch: epoch, loss, accuracy, lr, images_per_s, seconds; of BIER, for each stretch of steps."
+
+    def to_bytes(self) -> bytes:
+        parts = {"model": self.model, "optimizer": self.optimizer, "best": self.best}
+        tensors = {f"{part}/{name}": t for part, found in parts.items() for name, t in found.items()}
+        state = json.dumps({"epoch": self.epoch, "history": self.history})
+        return save(tensors, metadata={"state": state})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Checkpoint:
+        (length,) = struct.unpack("<Q", data[:8])
+        state = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
+        for name, tensor in load(data).items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
+        return cls(epoch=state["epoch"], history=state["history"], **parts)
+
+
+def save_checkpoint(folder: ModelFolder, attempt: str, checkpoint: Checkpoint) -> None:
+    """Puts a checkpoint into the attempt's folder and drops this attempt's older ones."""
+    data = checkpoint.to_bytes()
+    folder.files.put(folder.checkpoint(attempt, checkpoint.epoch, _digest(data)), data)
+    for old in folder.checkpoints(attempt)[KEPT:]:
+        folder.files.delete(old.name)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def newest_checkpoint(folder: ModelFolder) -> Checkpoint | None:
+    """The newest whole checkpoint of any attempt; damaged ones are passed over."""
+    found = newest_whole(folder)
+    return None if found is None else found[1]
+
+
+def newest_whole(folder: ModelFolder) -> tuple[str, Checkpoint] | None:
+    """The same with the name of its file, by which `read_checkpoint` finds this very one on another rank."""
+    for found in folder.checkpoints():
+        try:
+            return found.name, read_checkpoint(folder, found.name)
+        except (StoreError, CorruptFileError):
+            continue  # swept by another attempt that has just finished, or unreadable: an older one will do
+    return None
+
+
+def read_checkpoint(folder: ModelFolder, name: str) -> Checkpoint:
+    """A checkpoint by its file's name. Raises StoreError if it is gone, CorruptFileError if it is damaged."""
+    data = folder.files.get(name)
+    named = CheckpointFile.parse(name)
+    if named is None or _digest(data) != named.digest:
+        raise CorruptFileError(f"{folder.files.path(name)} is damaged.")
+    return Checkpoint.from_bytes(data)
+
+
+def on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of tensors in the CPU's memory, as a checkpoint holds them."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's state as `<parameter>.<name>`: tensors alone, so that no pickle is needed."""
+    state = optimizer.state_dict()["state"]
+    flat = {f"{i}.{name}": value for i, found in state.items() for name, value in found.items()}
+    return on_host({name: value for name, value in flat.items() if isinstance(value, torch.Tensor)})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, torch.Tensor]) -> None:
+    """Restores the state, each tensor in its parameter's memory order: in another one the steps that follow
+    go through other, slower kernels, whose last bit need not be the same."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in flat.items():
+        number, _, field = name.partition(".")
+        like = parameters[int(number)]
+        ordered = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(number), {})[field] = ordered
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

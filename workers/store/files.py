@@ -1,0 +1,297 @@
+"""Whole files in a folder or an object store: put at once or not at all, and checked when read.
+
+Object stores have no rename, so nothing here relies on one: a file becomes visible by a single put, and on
+a local disk by a rename within its own folder. What may be trusted is decided by `muster.workers.store.layout`; this
+module knows nothing of models or runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from muster.workers.errors import CorruptFileError, StoreError
+from muster.workers.names import is_text
+
+CHUNK = 1 << 22
+#: Files of this name are being written, or were left by a writer that was killed.
+SCRATCH = ".writing-"
+#: Schemes that pyarrow opens itself; others go to fsspec.
+ARROW_SCHEMES = {"file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"}
+#: What file systems without hard links answer.
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a commit record promises about a file."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> FileRecord:
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def of_path(cls, path: Path) -> FileRecord:
+        found = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                found.update(chunk)
+        return cls(path.stat().st_size, found.hexdigest())
+
+
+class Files:
+    """A root folder (a path, or a URI that pyarrow.fs or fsspec opens) and the files below it.
+
+    Every `name` is relative to the root, with forward slashes. All methods raise StoreError, naming the
+    file and the cause, where the store can't be read or written.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._fs, self._base = _open_root(root)
+        self.local_root = Path(self._base) if isinstance(self._fs, pafs.LocalFileSystem) else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Files, (self.root,))
+
+    def path(self, name: str) -> str:
+        """The full path or URI of a file, for people and for other programs; without a password."""
+        if self.local_root is not None:
+            return str(self.local_root / name)
+        head, _, query = _without_secrets(self.root).partition("?")
+        return f"{head.rstrip('/')}/{name}" + (f"?{query}" if query else "")
+
+    def put(self, name: str, data: bytes) -> None:
+        """Writes a file whole; a reader sees the old content or the new, never a part."""
+        with self._telling("write", name):
+            if self.local_root is not None:
+                with _beside(self.local_root / name) as temporary:
+                    _write_synced(temporary, data)
+                    os.replace(temporary, self.local_root / name)
+                return
+            with self._fs.open_output_stream(self._full(name)) as stream:
+                stream.write(data)
+
+    def move_in(self, name: str, source: Path) -> None:
+        """Makes a local file the store's, visible when whole: renamed on the same disk, else copied and removed.
+        If the copying fails, an object store may keep a part of it: trust what a record names, checked against it.
+        """
+        with self._telling("write", name):
+            if self.local_root is None:
+                with source.open("rb") as file, self._fs.open_output_stream(self._full(name)) as stream:
+                    shutil.copyfileobj(file, stream, CHUNK)
+                source.unlink()
+                return
+            with _beside(self.local_root / name) as temporary:
+                shutil.move(source, temporary)
+                os.replace(temporary, self.local_root / name)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes a file only if there is none; False if there was one.
+
+        Atomic on a local disk. An object store, and a disk without hard links, may let two writers both
+        succeed, the later one winning; whoever calls this must be right in either case.
+        """
+        with self._telling("write", name):
+            if self.local_root is None:
+                if self.exists(name):
+                    return False
+                self.put(name, data)
+                return True
+            with _beside(self.local_root / name) as temporary:
+                _write_synced(temporary, data)
+                try:
+                    os.link(temporary, self.local_root / name)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    if error.errno not in NO_LINKS:
+                        raise
+                    if (self.local_root / name).exists():
+                        return False
+                    os.replace(temporary, self.local_root / name)
+                return True
+
+    def get(self, name: str, record: FileRecord | None = None) -> bytes:
+        """The content; with a record, checked against it. Raises CorruptFileError if it differs."""
+        with self._telling("read", name), self._fs.open_input_stream(self._full(name)) as stream:
+            data: bytes = stream.read()
+        if record is not None and FileRecord.of(data) != record:
+            raise CorruptFileError(
+                f"{self.path(name)} is damaged: its content is not what its record promises."
+            )
+        return data
+
+    def find(self, name: str) -> bytes | None:
+        """The content, or None if there is no such file."""
+        return self.get(name) if self.exists(name) else None
+
+    def fetch(self, name: str, target: Path, record: FileRecord) -> None:
+        """Copies a file to local disk and checks it. Raises CorruptFileError if it differs, and OSError if
+        the local disk can't be written."""
+        with _beside(target) as temporary:
+            with temporary.open("wb") as file:
+                for chunk in self._chunks(name):
+                    file.write(chunk)
+            if FileRecord.of_path(temporary) != record:
+                raise CorruptFileError(
+                    f"{self.path(name)} is damaged: its content is not what its record promises."
+                )
+            os.replace(temporary, target)
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        with self._telling("read", name), self._fs.open_input_stream(self._full(name)) as stream:
+            while chunk := stream.read(CHUNK):
+                yield chunk
+
+    def exists(self, name: str) -> bool:
+        with self._telling("read", name):
+            return bool(self._fs.get_file_info(self._full(name)).type == pafs.FileType.File)
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files and folders directly below a folder, sorted, less the scratch files of writers; empty
+        if there is no such folder. What is no text, or would never end (a pipe), was not put there by us."""
+        with self._telling("list", folder):
+            if self.local_root is not None:
+                return _local_names(self.local_root / folder)
+            selector = pafs.FileSelector(self._full(folder), allow_not_found=True)
+            return sorted(
+                info.base_name
+                for info in self._fs.get_file_info(selector)
+                if not info.base_name.startswith(SCRATCH)
+            )
+
+    def delete(self, name: str) -> None:
+        """Deletes a file if it is there."""
+        with self._telling("delete", name), contextlib.suppress(FileNotFoundError):
+            self._fs.delete_file(self._full(name))
+
+    def delete_folder(self, folder: str) -> None:
+        """Deletes a folder and all below it, if it is there."""
+        with self._telling("delete", folder), contextlib.suppress(FileNotFoundError):
+            self._fs.delete_dir(self._full(folder))
+
+    def nearest_folder(self) -> Path:
+        """The local root, or what there is of the path to it."""
+        assert self.local_root is not None
+        return nearest_folder(self.local_root)
+
+    def check_writable(self) -> None:
+        """Writes a small file and leaves no trace: below a local root that is not there yet it makes no folder, and
+        tries the nearest one above. Raises StoreError with the cure if that fails."""
+        if self.local_root is not None:
+            with self._telling("write", ""), tempfile.TemporaryFile(dir=self.nearest_folder()) as file:
+                file.write(b"muster")
+                file.flush()
+            return
+        probe = f"{SCRATCH}probe-{uuid.uuid4().hex[:8]}"
+        self.put(probe, b"muster")
+        self.get(probe)
+        self.delete(probe)
+
+    def _full(self, name: str) -> str:
+        return f"{self._base}/{name}" if name else self._base
+
+    @contextlib.contextmanager
+    def _telling(self, verb: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            cause = text.splitlines()[0].rstrip(".")
+            raise StoreError(
+                f"Can't {verb} {self.path(name)}: {cause}. "
+                "Check --storage: the folder or bucket must exist, be writable, and be seen by every node."
+            ) from error
+
+
+def _local_names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(SCRATCH)
+                and is_text(entry.name)
+                and (entry.is_file() or entry.is_dir())
+            )
+    except FileNotFoundError:
+        return []
+
+
+def nearest_folder(folder: Path) -> Path:
+    """A folder, or what there is of the path to it. Raises OSError where the path can't be followed: links that lead
+    in a circle or nowhere, names that are too long."""
+    for path in (folder, *folder.absolute().parents):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise
+        except NotADirectoryError:
+            continue
+        else:
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+
+
+def _open_root(root: str) -> tuple[Any, str]:
+    if "://" not in root:
+        return pafs.LocalFileSystem(), str(Path(root).expanduser().absolute())
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(root)
+    except (OSError, pa.ArrowException) as error:
+        if root.partition("://")[0] in ARROW_SCHEMES:
+            raise StoreError(f"Can't open the store {_without_secrets(root)}: {error}.") from error
+        try:
+            import fsspec
+
+            other, path = fsspec.core.url_to_fs(root)
+            filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(other))
+        except (ImportError, ValueError, OSError) as failure:
+            raise StoreError(
+                f"Can't open the store {_without_secrets(root)}: {failure}. Use a folder, s3://bucket/path, or "
+                "another address that pyarrow or an installed fsspec package opens."
+            ) from failure
+    return filesystem, path.rstrip("/")
+
+
+def _without_secrets(root: str) -> str:
+    """A URI as it may be shown: without user:password@ and secret keys in its query."""
+    return re.sub(
+        r"://[^/@?]*@", "://", re.sub(r"([?&](?:secret_key|access_key|session_token)=)[^&]*", r"\1***", root)
+    )
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A scratch name in the target's folder, gone at the end whatever happens."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{SCRATCH}{uuid.uuid4().hex}"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

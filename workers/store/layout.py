@@ -1,0 +1,265 @@
+"""The store: what is where, and what may be trusted. The one owner of every file name.
+
+    packs/<digest>/            pixels.bin, index.parquet, DONE.json
+    packs/sources/<digest>.json
+    weights/<sha256>.safetensors               initial weights, by content
+    models/<key>/spec.json                     what was asked
+    models/<key>/attempts/<id>/                epoch checkpoints, weights, history: an attempt writes only here
+    models/<key>/DONE.json                     last: names the attempt, its files and their checksums
+    models/<key>/embeddings/<digest>/          vectors.parquet and a DONE.json
+    runs/<run>/                                run.json, plan.json, events/, logs/, gathered/, metrics.json, ...
+
+A folder without its DONE.json does not exist for a reader. A late or doubled attempt can overwrite nothing
+of another's; the first to put DONE.json is the one that counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
+from muster.workers.store.files import FileRecord, Files
+
+#: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHECKPOINT = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A commit record: which files hold the result, and what else is worth knowing about it."""
+
+    files: dict[str, FileRecord]
+    "By name relative to the folder of the record."
+    facts: dict[str, Any]
+
+    def to_json(self) -> bytes:
+        files = {name: dataclasses.asdict(record) for name, record in self.files.items()}
+        return to_json({**self.facts, "files": files})
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Done:
+        facts = parse_json(data)
+        return cls({name: FileRecord(**record) for name, record in facts.pop("files").items()}, facts)
+
+
+def parse_json(data: bytes | str) -> Any:
+    """JSON of the store, parsed. Raises ValueError for whatever can't be, also where it is nested too deeply."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def to_json(value: Any) -> bytes:
+    """The one spelling of JSON files in the store: indented, for people."""
+    return (json.dumps(value, indent=1, default=str) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of the store that is committed by its DONE.json."""
+
+    files: Files
+    name: str
+
+    def __truediv__(self, name: str) -> str:
+        return f"{self.name}/{name}"
+
+    def done(self) -> Done | None:
+        """The commit record, or None. Raises CorruptFileError if it can't be parsed."""
+        data = self.files.find(self / "DONE.json")
+        if data is None:
+            return None
+        try:
+            return Done.from_json(data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFileError(f"{self.files.path(self / 'DONE.json')} is damaged: {error}.") from error
+
+    def commit(self, done: Done) -> bool:
+        """Puts the commit record, as the last act; False if another attempt was first."""
+        return self.files.create(self / "DONE.json", done.to_json())
+
+    def distrust(self) -> None:
+        """Forgets a result that proved damaged, so that it is made again."""
+        self.files.delete(self / "DONE.json")
+
+    def get(self, name: str, done: Done) -> bytes:
+        """A committed file, checked. Raises CorruptFileError if it is damaged or gone."""
+        if name not in done.files or not self.files.exists(self / name):
+            raise CorruptFileError(f"{self.files.path(self / name)} is promised by DONE.json and missing.")
+        return self.files.get(self / name, done.files[name])
+
+
+class CheckpointFile(NamedTuple):
+    """A checkpoint by its name, which tells how far it is and, once it is read, whether it is whole."""
+
+    epoch: int
+    "Epochs finished; of BIER, steps."
+    name: str
+    "In the store."
+    digest: str
+    "The first 16 hex digits of its content's SHA-256."
+
+    @classmethod
+    def parse(cls, name: str) -> CheckpointFile | None:
+        """From a name in the store; None for another file's."""
+        match = _CHECKPOINT.fullmatch(name.rpartition("/")[2])
+        return match and cls(int(match[1]), name, match[2])
+
+
+@dataclass(frozen=True)
+class ModelFolder(Folder):
+    """One model's folder."""
+
+    key: str
+
+    @property
+    def attempts(self) -> str:
+        return self / "attempts"
+
+    def attempt(self, attempt_id: str) -> str:
+        return self / f"attempts/{attempt_id}"
+
+    def checkpoint(self, attempt_id: str, epoch: int, digest: str) -> str:
+        """The name of an attempt's checkpoint."""
+        return f"{self.attempt(attempt_id)}/epoch-{epoch:03d}-{digest}.safetensors"
+
+    def checkpoints(self, attempt_id: str | None = None) -> list[CheckpointFile]:
+        """Those of one attempt, or of all: the newest epoch first."""
+        attempts = [attempt_id] if attempt_id else self.files.names(self.attempts)
+        names = [
+            f"{self.attempt(one)}/{name}" for one in attempts for name in self.files.names(self.attempt(one))
+        ]
+        return sorted((found for name in names if (found := CheckpointFile.parse(name))), reverse=True)
+
+    def newest_epoch(self) -> int:
+        """How many epochs any attempt has finished and saved; 0 if none."""
+        return max((found.epoch for found in self.checkpoints()), default=0)
+
+    def distrust(self) -> None:
+        """Forgets the weights, and first the vectors: they belong to the weights they were computed with."""
+        for digest in self.files.names(self / "embeddings"):
+            self.embedding(digest).distrust()
+        super().distrust()
+
+    def embedding(self, digest: str) -> Folder:
+        """Where the vectors of one split's images under one test view are."""
+        return Folder(self.files, self / f"embeddings/{digest}")
+
+    def sweep(self) -> None:
+        """Deletes what attempts left that the commit record does not name. Call it only when none is running."""
+        done = self.done()
+        if done is None:
+            return
+        for attempt in self.files.names(self.attempts):
+            if attempt != done.facts["attempt"]:
+                self.files.delete_folder(self.attempt(attempt))
+        for name in self.files.names(self.attempt(done.facts["attempt"])):
+            if f"attempts/{done.facts['attempt']}/{name}" not in done.files:
+                self.files.delete(f"{self.attempt(done.facts['attempt'])}/{name}")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder: the record of what was asked and what came out."""
+
+    files: Files
+    run: str
+
+    def __truediv__(self, name: str) -> str:
+        return f"runs/{self.run}/{name}"
+
+    def read(self, name: str, *keys: str) -> Any:
+        """A JSON object of the run, parsed; None if it is not there.
+
+        Raises DamagedRunError if it is no JSON object, or if one of the `keys` is not in it.
+        """
+        data = self.files.find(self / name)
+        if data is None:
+            return None
+        try:
+            found = parse_json(data)
+        except ValueError as error:
+            raise self.damaged(name, f"it is no JSON ({error})" if data else "it is empty") from error
+        if not isinstance(found, dict):
+            raise self.damaged(name, "it holds no JSON object")
+        if absent := [key for key in keys if key not in found]:
+            raise self.damaged(name, f"it lacks {' and '.join(absent)}")
+        return found
+
+    def place(self, name: str) -> str:
+        """The full path or URI of a file of the run."""
+        return self.files.path(self / name)
+
+    def damaged(self, name: str, cause: str) -> DamagedRunError:
+        """What to raise for a file of the run that can't be used: where it is, why, and what to do."""
+        cure = f"Delete it: muster resume {self.run} writes it anew."
+        if name == "run.json":  # it alone says what was asked
+            folder = self.files.path(f"runs/{self.run}")
+            cure = (
+                f"Put a whole copy back, or delete {folder} and launch again: finished models are found in the "
+                "store."
+            )
+        return DamagedRunError(f"{self.place(name)} is damaged: {cause}. {cure}")
+
+    def write(self, name: str, value: Any) -> None:
+        self.files.put(self / name, to_json(value))
+
+    def log(self, key: str, attempt: str) -> str:
+        return self / f"logs/{key}-{attempt}.log"
+
+    def gathered(self, split: str) -> str:
+        return self / f"gathered/{split}"
+
+
+class Store:
+    """A root folder or URI, and the folders in it."""
+
+    def __init__(self, root: str) -> None:
+        self.files = Files(root)
+
+    @property
+    def root(self) -> str:
+        return self.files.root
+
+    def model(self, key: str) -> ModelFolder:
+        return ModelFolder(self.files, f"models/{key}", key)
+
+    def pack(self, digest: str) -> Folder:
+        return Folder(self.files, f"packs/{digest}")
+
+    def pack_source(self, digest: str) -> str:
+        return f"packs/sources/{digest}.json"
+
+    def weights(self, digest: str) -> str:
+        return f"weights/{digest}.safetensors"
+
+    def run(self, run: str) -> RunFolder:
+        """A run's folder. Raises UsageError if it can't be the name of one."""
+        check_run_name(run)
+        return RunFolder(self.files, run)
+
+    def runs(self) -> list[str]:
+        """The names of all runs, sorted."""
+        return [name for name in self.files.names("runs") if RUN_NAME.fullmatch(name)]
+
+
+def check_run_name(name: str) -> None:
+    """Raises UsageError if a run can't have this name."""
+    if not RUN_NAME.fullmatch(name):
+        raise UsageError(
+            f"name = {name!r}: a run's name has at most 100 letters from A to Z, digits, '.', '_' and '-', and begins "
+            "with a letter or a digit."
+        )
+
+
+def new_attempt_id() -> str:
+    """A fresh name for an attempt; later ones sort after earlier ones."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(3)

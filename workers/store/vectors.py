@@ -1,0 +1,50 @@
+"""Vectors in the store: an artefact of their own, committed once and checked when read.
+
+A finished model can be embedded again for any split or view without being touched; the vectors' name is the digest
+of the images and of the view.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from muster.workers.errors import CorruptFileError
+from muster.workers.store.files import FileRecord
+from muster.workers.store.layout import Done, Folder
+from muster.workers.store.parquet import read_table
+
+Float32 = npt.NDArray[np.float32]
+VECTORS = "vectors.parquet"
+
+
+def write_vectors(folder: Folder, vectors: Float32, facts: dict[str, object]) -> None:
+    """Commits vectors [n, D] to the store, once: those that another attempt has committed stand."""
+    if folder.done() is not None:
+        return
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"vector": column}), buffer, compression="none", use_dictionary=False)
+    data = buffer.getvalue()
+    folder.files.put(folder / VECTORS, data)
+    folder.commit(
+        Done({VECTORS: FileRecord.of(data)}, {**facts, "rows": len(vectors), "D": vectors.shape[1]})
+    )
+
+
+def read_vectors(folder: Folder, start: int = 0, stop: int | None = None) -> Float32:
+    """Rows start .. stop of committed vectors, float32 [n, D], checked against their record.
+
+    Raises CorruptFileError if they are damaged or missing.
+    """
+    done = folder.done()
+    if done is None:
+        raise CorruptFileError(f"{folder.files.path(folder.name)} holds no finished vectors.")
+    column = read_table(folder.get(VECTORS, done))["vector"].combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors: Float32 = flat.reshape(len(column), -1)
+    return vectors[start:stop]

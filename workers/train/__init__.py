@@ -1,0 +1,4 @@
+"""What the training of all methods shares.
+
+No method is named here.
+"""
