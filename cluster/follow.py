@@ -10,14 +10,32 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import quote
 
 from muster.cluster import dashboard
 from muster.cluster.errors import ClusterError, UnreachableError
 
-if TYPE_CHECKING:
-    from muster.cluster.jobs import JobInfo, Jobs
+
+class Followed(Protocol):
+    """A job as its follower knows it."""
+
+    @property
+    def done(self) -> bool: ...
+
+
+class Asked(Protocol):
+    """Who is asked about jobs: `muster.cluster.jobs.Jobs`."""
+
+    url: str
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+    def info(self, submission_id: str) -> Followed: ...
+
+    def log(self, submission_id: str) -> str: ...
+
 
 PATIENCE_S = 120.0
 _SILENCE_S = 1.0  # then ask whether the job has ended: Ray itself closes the stream 2 to 4 s later
@@ -26,7 +44,7 @@ _GOODBYE_S = 0.1  # Ray does not answer a farewell while a job is silent; aiohtt
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-def follow(jobs: Jobs, submission_id: str) -> Iterator[str]:
+def follow(jobs: Asked, submission_id: str) -> Iterator[str]:
     """See `Jobs.tail`."""
     seen, partial = 0, ""
     for text in _texts(jobs, submission_id):
@@ -43,7 +61,7 @@ def follow(jobs: Jobs, submission_id: str) -> Iterator[str]:
         yield partial
 
 
-def _texts(jobs: Jobs, submission_id: str) -> Iterator[str]:
+def _texts(jobs: Asked, submission_id: str) -> Iterator[str]:
     """The log in pieces as they come, over as many connections as it takes, until the job has ended."""
     seen = failures = 0
     with asyncio.Runner() as runner:
@@ -67,7 +85,7 @@ def _texts(jobs: Jobs, submission_id: str) -> Iterator[str]:
 class _Stream:
     """One connection to the log, read from ordinary code."""
 
-    def __init__(self, runner: asyncio.Runner, jobs: Jobs, submission_id: str) -> None:
+    def __init__(self, runner: asyncio.Runner, jobs: Asked, submission_id: str) -> None:
         self._runner = runner
         self._chunks = _chunks(jobs, submission_id)
         self._pending: asyncio.Future[str | None] | None = None
@@ -104,7 +122,7 @@ class _Stream:
         await self._chunks.aclose()
 
 
-async def _chunks(jobs: Jobs, submission_id: str) -> AsyncGenerator[str, None]:
+async def _chunks(jobs: Asked, submission_id: str) -> AsyncGenerator[str, None]:
     import aiohttp
 
     url = f"{jobs.url}/api/jobs/{quote(submission_id, safe='')}/logs/tail"
@@ -120,7 +138,7 @@ async def _chunks(jobs: Jobs, submission_id: str) -> AsyncGenerator[str, None]:
                 yield message.data
 
 
-def _info_patiently(jobs: Jobs, submission_id: str) -> JobInfo:
+def _info_patiently(jobs: Asked, submission_id: str) -> Followed:
     """The job's state, asked for up to two minutes while nobody answers."""
     deadline = time.monotonic() + PATIENCE_S
     while True:

@@ -17,12 +17,11 @@ from muster.orchestrator.cli import launch as commands_launch
 from muster.orchestrator.cli import reproduce as commands_reproduce
 from muster.orchestrator.cli import runs as commands_run
 from muster.orchestrator.cli import search as commands_search
-from muster.orchestrator.cli.options import EXIT_INTERRUPTED, refuse
+from muster.orchestrator.console.say import refuse
 from muster.orchestrator.machine.complaints import argument_problems, explained
 from muster.orchestrator.machine.outlets import answering
+from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from muster.workers.errors import UsageError
-
-EXIT_ABORTED = 1
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -98,8 +97,8 @@ def _run(as_json: bool) -> int:
     try:
         return int(app(standalone_mode=False) or 0)
     except typer.Abort:
-        refuse(["Aborted."], EXIT_ABORTED, as_json=True)
-        return EXIT_ABORTED
+        refuse(["Aborted."], EXIT_FAILED, as_json=True)
+        return EXIT_FAILED
     except Exception as error:
         # The parser's errors have it, in click and in the copy of click that newer typers bring.
         if not hasattr(error, "format_message"):

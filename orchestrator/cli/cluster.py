@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from muster.orchestrator.cli.options import Address, AsJson, Storage, guarded, say, whole_path
+from muster.orchestrator.cli.options import Address, AsJson, Storage, guarded
+from muster.orchestrator.console.say import say
 from muster.orchestrator.console.tables import show_document, show_rows
+from muster.orchestrator.settings.checks import whole_path
 from muster.workers.errors import UsageError
 
 

@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from muster.orchestrator.cli.options import AsJson, Storage, guarded, tell, whole_path
-from muster.orchestrator.console.tables import out, show_document, show_rows
+from muster.orchestrator.cli.options import AsJson, Storage, guarded
+from muster.orchestrator.console.say import tell
+from muster.orchestrator.console.screen import out
+from muster.orchestrator.console.tables import show_document, show_rows
+from muster.orchestrator.settings.checks import whole_path
 from muster.workers.errors import UsageError
 
 Name = Annotated[str, typer.Argument(help="The data set: see `muster data list`.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +12,9 @@ import typer
 from typer.models import ArgumentInfo
 
 from muster.cluster.errors import ClusterError
-from muster.cluster.text import printable
-from muster.orchestrator.console.tables import err, show_document
+from muster.orchestrator.console.say import refuse, tell
+from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED
 from muster.workers.errors import MusterError, UsageError
-
-EXIT_INTERRUPTED = 130
 
 Storage = Annotated[
     str, typer.Option("--storage", envvar="MUSTER_STORAGE", help="Root folder or URI of the store.")
@@ -74,36 +72,3 @@ def _flag(function: Callable[..., None], parameter: str) -> str:
         return parameter.upper()
     flags = [name for name in (info and info.param_decls) or () if name.startswith("--")]
     return flags[0] if flags else f"--{parameter.replace('_', '-')}"
-
-
-def refuse(problems: Sequence[str], exit_code: int, as_json: bool) -> None:
-    """Tells why a command ends, a line for each problem; with `as_json` as the document, too."""
-    for problem in problems:
-        tell(f"muster: {problem}")
-    if as_json:
-        show_document({"state": "failed", "exit_code": exit_code, "message": "\n".join(problems)})
-
-
-def tell(text: str) -> None:
-    err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-
-
-def say(text: str) -> None:
-    """A line on standard output."""
-    typer.echo(printable(text))
-
-
-def whole_path(place: str) -> str:
-    """A URI as it is, a path made absolute. Raises UsageError for what looks like a URI with a slash too few."""
-    if not place.strip():
-        raise UsageError(
-            "An empty path is no place: is a shell variable unset? The current folder is written as ."
-        )
-    if "://" in place:
-        return place
-    scheme, _, rest = place.partition(":/")
-    if rest and scheme.isalnum() and not Path(f"{scheme}:").exists():
-        raise UsageError(
-            f"{place}: a URI has two slashes, as {scheme}://{rest}; a folder of that name, ./{place}."
-        )
-    return str(Path(place).expanduser().absolute())

@@ -8,21 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from muster.cluster.text import printable
-from muster.orchestrator.cli.options import (
-    Address,
-    AsJson,
-    Detach,
-    Run,
-    Storage,
-    guarded,
-    say,
-    tell,
-    whole_path,
-)
+from muster.orchestrator.cli.options import Address, AsJson, Detach, Run, Storage, guarded
 from muster.orchestrator.client.session import run_launch, run_reproduce, run_search, saved_request, saved_run
+from muster.orchestrator.console.say import say, tell
 from muster.orchestrator.console.tables import answer_table, show_document, show_paths, show_rows
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.search.request import SearchRequest
+from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.parse import replaced
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store, check_run_name

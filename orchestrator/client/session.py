@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import typer
 
 from muster.cluster.errors import ClusterError
-from muster.orchestrator.cli.options import EXIT_INTERRUPTED, tell, whole_path
-from muster.orchestrator.console.tables import answer_table, err, show_document, show_rows
+from muster.orchestrator.client.kinds import AnyRequest
+from muster.orchestrator.console.say import tell
+from muster.orchestrator.console.screen import err
+from muster.orchestrator.console.tables import answer_table, show_document, show_rows
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
+from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED
+from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.request import LaunchRequest, parse_request
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
-
-AnyRequest = LaunchRequest | SearchRequest | ReproduceOptions
 
 
 def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
@@ -97,7 +100,8 @@ def run_launch(
     request: LaunchRequest, address: str | None, detach: bool, as_json: bool, *splits: str
 ) -> None:
     """Answers from the store if it can; else submits a job and follows it to its end."""
-    from muster.orchestrator.jobs.launch import check_here, from_store
+    from muster.orchestrator.ensemble.checks import check_here
+    from muster.orchestrator.jobs.launch import from_store
 
     if address is None:
         check_here(request, Store(request.storage))
@@ -126,16 +130,19 @@ def run_reproduce(options: ReproduceOptions, address: str | None, detach: bool, 
     from muster.orchestrator.console.tables import reproduce_table
     from muster.orchestrator.jobs.reproduce.answer import answer_from_store, end_of
     from muster.orchestrator.jobs.reproduce.plan import check_here, draft
+    from muster.orchestrator.jobs.reproduce.tables.files import paper_table
+
+    table = functools.partial(reproduce_table, layout=paper_table)
 
     if address is None:
         found = draft(options)
         check_here(options, found, Store(options.storage))
         answer = answer_from_store(options, found)
         if answer is not None:
-            _finish([], end_of(answer, []), as_json, reproduce_table)
+            _finish([], end_of(answer, []), as_json, table)
     end = _submitted(options, address, detach, as_json, "reproduce")
     if end is not None:
-        _finish([], end, as_json, reproduce_table)
+        _finish([], end, as_json, table)
 
 
 def _submitted(

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from muster.cluster.jobs import Jobs
-    from muster.orchestrator.client.session import AnyRequest
+    from muster.orchestrator.client.kinds import AnyRequest
 
-EXIT_INTERRUPTED = 130
 OUTPUT_SHOWN = 20
 ENDING_SECONDS = 60.0
 

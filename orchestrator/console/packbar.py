@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from muster.orchestrator.console.tables import err
+from muster.orchestrator.console.screen import err
 
 
 class _Speed(TextColumn):

@@ -21,10 +21,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from muster.orchestrator.console.tables import shown
+from muster.orchestrator.console.screen import shown
 from muster.orchestrator.console.trials import OPEN, Trials, score, trial_name
 from muster.orchestrator.records.events import Event
-from muster.orchestrator.report.plots import Row, curve_table, duration, recall_ks, thinned
+from muster.orchestrator.records.scores import Row, curve_table, duration, recall_ks, thinned
 
 RUNNING = ("starting", "training", "embedding")
 STYLES = {"warning": "yellow", "retrying": "yellow", "partial": "yellow", "stopped": "yellow"}

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from muster.cluster.text import printable
-
-# Names and paths may hold :words: that rich would draw as pictures.
-err = Console(stderr=True, emoji=False)
-out = Console(emoji=False)
-
-
-def shown(value: Any, keep: str = "\n\t") -> Any:
-    """A JSON-like value with all of its text fit for a terminal: names of files may hold anything."""
-    if isinstance(value, str):
-        return printable(value, keep=keep)
-    if isinstance(value, Mapping):
-        return {shown(key, keep): shown(item, keep) for key, item in value.items()}
-    return [shown(item, keep) for item in value] if isinstance(value, list | tuple) else value
+from muster.orchestrator.console.screen import out, shown
+from muster.orchestrator.records.rows import PaperTable
 
 
 def show_document(value: Any) -> None:
@@ -67,8 +55,7 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     """The curve over L, then where everything is."""
     answer, message = shown(answer), printable(message)
     from muster.orchestrator.console.progress import print_curve
-    from muster.orchestrator.report.plots import percent, recall_ks
-    from muster.orchestrator.vectors.protocols import spread_text
+    from muster.orchestrator.records.scores import percent, recall_ks, spread_text
 
     print_curve(out, answer["curve"], recall_ks(answer["curve"]))
     out.print()
@@ -119,11 +106,9 @@ def search_table(answer: dict[str, Any], message: str) -> None:
     show_paths(answer["paths"])
 
 
-def reproduce_table(answer: dict[str, Any], message: str) -> None:
-    """The papers' tables with what was measured, the figures' files, and what it took."""
+def reproduce_table(answer: dict[str, Any], message: str, layout: Callable[[Any], PaperTable]) -> None:
+    """The papers' tables with what was measured, the figures' files, and what it took; `layout` shapes a table."""
     answer, message = shown(answer), printable(message)
-    from muster.orchestrator.jobs.reproduce.tables import files as table_files
-
     if answer["rehearsal"]:
         out.print(Text(answer["rehearsal"], style="yellow"), soft_wrap=True)
     for text in answer["warnings"]:
@@ -138,11 +123,10 @@ def reproduce_table(answer: dict[str, Any], message: str) -> None:
                 out.print(Text(f"{sheet['dataset']}: {' '.join(sheet['finding'])}"))
                 out.print(Text(sheet["note"], style="yellow"), end="\n" if sheet["note"] else "")
             continue
-        for block in table_files.blocks(target):
+        table = layout(target)
+        for block in table.blocks:
             _paper_table(block)
-        sources = enumerate(table_files.list_sources(target), 1)
-        notes = [*(f"[{n}] {source}" for n, source in sources), *target["notes"], table_files.SPREAD]
-        for line in notes:
+        for line in table.notes:
             out.print(Text(line, style="dim"))
     out.print()
     out.print(Text(message), soft_wrap=True)
@@ -168,7 +152,7 @@ def _paper_table(block: dict[str, Any]) -> None:
 
 
 def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
-    from muster.orchestrator.report.plots import percent
+    from muster.orchestrator.records.scores import percent
 
     scores = ("recall_at_", "map_at_r", "r_precision")
     return {

@@ -6,7 +6,7 @@ It knows `trial` events and nothing else; `progress` draws the bars among its ow
 from __future__ import annotations
 
 from muster.orchestrator.records.events import Event
-from muster.orchestrator.report.plots import percent
+from muster.orchestrator.records.scores import percent
 
 #: States of a trial that is not over.
 OPEN = ("waiting", "reached")

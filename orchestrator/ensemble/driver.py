@@ -13,14 +13,14 @@ from muster.orchestrator.ensemble.plan import Plan, metrics_identity
 from muster.orchestrator.fleet.device_time import taken
 from muster.orchestrator.fleet.scheduler import FleetSettings, start_fleet
 from muster.orchestrator.fleet.work import Outcome
-from muster.orchestrator.jobs.launch import Emit, recall_at
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.stages import Emit
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.gather import Gathered, gather
-from muster.orchestrator.vectors.protocols import draws_of
+from muster.orchestrator.vectors.protocols import draws_of, recall_at
 from muster.workers.errors import MusterError
 from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask

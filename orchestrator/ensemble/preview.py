@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+from muster.orchestrator.ensemble.checks import check_here
 from muster.orchestrator.ensemble.plan import counted_members, make_plan, prepare
-from muster.orchestrator.jobs.launch import check_here
 from muster.orchestrator.machine.places import refuse_no_store, unwritable
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.packs.build import estimated_bytes

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 
 from muster.orchestrator.ensemble.plan import Plan, Prepared
 from muster.orchestrator.fleet.device_time import images_per_s
+from muster.orchestrator.records.scores import spread_text
 from muster.orchestrator.report import plots
 from muster.orchestrator.report.heatmap import heat_map
 from muster.orchestrator.report.page import DataSet, ReportData, render_report
-from muster.orchestrator.runs.correlate import heat_title, method_name
+from muster.orchestrator.report.titles import heat_title, method_name
 from muster.orchestrator.settings.request import LaunchRequest, to_dict
-from muster.orchestrator.vectors.protocols import protocol_text, spread_text
+from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.methods.bier.combine import correlation
 from muster.workers.store.layout import RunFolder, Store

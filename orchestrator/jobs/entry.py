@@ -16,69 +16,18 @@ import logging
 import os
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from muster.cluster.text import without_colours
-from muster.orchestrator.records.events import Event, event, to_line
+from muster.orchestrator.records.events import event, to_line
+from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from muster.orchestrator.records.log import EventLog
 from muster.workers.errors import MusterError
 
 REQUEST = "MUSTER_REQUEST"
 ATTEMPT = "MUSTER_ATTEMPT"
-SEGMENT_SECONDS = 3.0
-BEAT_SECONDS = 20.0
-EXIT_FAILED = 1
-EXIT_ENDED = 130  # by `muster stop --now` or a node that shuts down: as an interruption
-
-
-class EventLog:
-    """Prints events and keeps them in the store: immutable segments, closed every few seconds.
-
-    Where nothing happens for a while it says so: a run that is silent has lost its driver.
-    """
-
-    def __init__(self, attempt: str) -> None:
-        self.lock = threading.RLock()
-        self.attempt, self.number = attempt, 0
-        self.run: Any = None
-        self.lines: list[str] = []
-        self.closed = time.monotonic()
-        self.ticks: dict[str, str] = {}
-
-    def keep_in(self, run: Any) -> None:
-        """From now on segments are written to this run's folder."""
-        self.run = run
-
-    def __call__(self, item: Event) -> None:
-        with self.lock:
-            self._take(item)
-
-    def beat(self) -> None:
-        """Says every now and then that the driver lives; runs in a thread of its own, to the process's end."""
-        while True:
-            time.sleep(BEAT_SECONDS)
-            if time.monotonic() - self.closed >= BEAT_SECONDS:
-                self(event("alive"))
-
-    def _take(self, item: Event) -> None:
-        print(to_line(item), flush=True)
-        if item["event"] in {"pack", "ensemble"} or item.get("state") == "training":
-            self.ticks[f"{item['event']} {item.get('key')}"] = to_line(item)  # the newest is enough
-        else:
-            self.lines.append(to_line(item))
-        if time.monotonic() - self.closed >= SEGMENT_SECONDS or item["event"] == "end":
-            self.close()
-
-    def close(self) -> None:
-        """Writes what has come since the last segment."""
-        lines = [*self.ticks.values(), *self.lines]
-        if self.run is None or not lines:
-            return
-        name = self.run / f"events/{self.attempt}-{self.number:06d}.jsonl"
-        self.run.files.put(name, ("\n".join(lines) + "\n").encode())
-        self.number, self.lines, self.ticks, self.closed = self.number + 1, [], {}, time.monotonic()
 
 
 def main() -> None:
@@ -142,8 +91,8 @@ def _guarded(work: Callable[[EventLog, str], int]) -> int:
         SystemExit
     ):  # Ray's handler of SIGTERM raises it in a driver: `muster stop --now`, or a node that shuts down
         text = "The job was ended; finished epochs are kept."
-        log(event("end", state="stopped", exit_code=EXIT_ENDED, message=text, answer=None))
-        return EXIT_ENDED
+        log(event("end", state="stopped", exit_code=EXIT_INTERRUPTED, message=text, answer=None))
+        return EXIT_INTERRUPTED
     except Exception:
         text = f"muster itself failed; please report this:\n{without_colours(traceback.format_exc())}"
         log(event("end", state="failed", exit_code=EXIT_FAILED, message=text, answer=None))

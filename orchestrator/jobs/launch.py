@@ -7,84 +7,33 @@ where the store already has everything. Events are handed to the caller, in the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, get_args
 
+from muster.orchestrator.ensemble.checks import check_name
 from muster.orchestrator.ensemble.plan import (
     Plan,
     check_listing,
-    known_weights,
     make_plan,
     metrics_identity,
     prepare,
     store_weights,
 )
 from muster.orchestrator.fleet.capacity import (
-    check_machine,
     check_places_for,
     cluster_resources,
     common_precision,
     gpu_share,
 )
-from muster.orchestrator.records.events import Event, event
-from muster.orchestrator.settings.request import LaunchRequest, open_data, parse_request, to_dict
-from muster.orchestrator.vectors.protocols import draws_of, protocol_text
-from muster.workers.datasets import Split
-from muster.workers.errors import MusterError, UsageError
+from muster.orchestrator.records.events import event
+from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
+from muster.orchestrator.records.identity import differences, refuse_other_kind
+from muster.orchestrator.records.stages import Emit, pack_ticker, stage
+from muster.orchestrator.settings.request import LaunchRequest, parse_request, to_dict
+from muster.orchestrator.vectors.protocols import draws_of, protocol_text, recall_at
+from muster.orchestrator.vectors.vectors import MENDINGS
+from muster.workers.errors import MusterError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store
-
-Emit = Callable[[Event], None]
-MENDINGS = 3
-EXIT_PARTIAL, EXIT_FAILED = 3, 1
-
-
-@contextmanager
-def stage(emit: Emit, name: str) -> Iterator[None]:
-    """Tells when a part of the run begins and ends."""
-    started = time.monotonic()
-    emit(event("stage", name=name, state="start"))
-    yield
-    emit(event("stage", name=name, state="end", seconds=round(time.monotonic() - started, 2)))
-
-
-def check_name(request: LaunchRequest, store: Store) -> RunFolder:
-    """The run's folder; only reads.
-
-    Raises UsageError if the name belongs to another request that has come as far as a plan.
-    """
-    run = store.run(request.run)
-    saved = run.read("run.json")
-    refuse_other_kind(saved, request.run, "launch")
-    if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_request(saved, run.place("run.json")).identity(), request.identity())
-        if changed:
-            raise UsageError(
-                f"There is a run {request.run} in {store.root}, and it was asked for otherwise: "
-                f"{'; '.join(changed)}. Give --name another name, or ask for the same."
-            )
-    return run
-
-
-def check_here(request: LaunchRequest, store: Store) -> tuple[dict[str, Split], str | None]:
-    """All that a launch would refuse and that can be told before a cluster is asked; only reads.
-
-    The data's splits, and the digest of the initial weights, None if it is not known. Raises UsageError and
-    StoreError.
-    """
-    _, splits = check_listing(request)
-    check_machine([request])
-    weights = known_weights(request)
-    check_name(request, store)
-    return splits, weights
-
-
-def refuse_other_kind(saved: Any, run: str, kind: str) -> None:
-    """Raises UsageError if the name belongs to a run that is no `kind`: a launch, or a search."""
-    found = (saved or {}).get("kind", "launch")
-    if saved and found != kind:
-        raise UsageError(f"There is a run {run}, and it is a {found}: give --name another name.")
 
 
 def open_run(request: LaunchRequest, store: Store) -> RunFolder:
@@ -92,20 +41,6 @@ def open_run(request: LaunchRequest, store: Store) -> RunFolder:
     run = check_name(request, store)
     run.write("run.json", to_dict(request))
     return run
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two requests' identities, in words."""
-    found = []
-    for name in {**old, **new}:
-        was, is_now = old.get(name), new.get(name)
-        if isinstance(was, dict) and isinstance(is_now, dict):
-            found += differences(was, is_now, f"{prefix}{name}.")
-        elif isinstance(was, list | tuple) and isinstance(is_now, list | tuple):
-            found += [f"{prefix}{name} was {was}, is {is_now}"] if list(was) != list(is_now) else []
-        elif was != is_now:
-            found.append(f"{prefix}{name} was {was}, is {is_now}")
-    return found
 
 
 def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str, ...] = ()) -> int:
@@ -236,31 +171,6 @@ def _current(request: LaunchRequest, store: Store, plan: Plan, metrics: dict[str
         store.files.find(f"{run.gathered(target.split)}/manifest.json") for target in plan.tasks[0].targets
     ]
     return all(manifests) and store.files.exists(run / "report.html")
-
-
-def recall_at(request: LaunchRequest) -> tuple[int, ...]:
-    """The K of recall@K that are usual for the data set."""
-    return open_data(request.data).traits.recall_at
-
-
-def pack_ticker(emit: Emit) -> Callable[[str, int, int], None]:
-    """What tells of packing, twice a second."""
-    started: dict[str, tuple[float, int]] = {}
-    last = 0.0
-
-    def tick(split: str, done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if split not in started:  # the first image, or those of a builder that was killed, start the clock
-            started[split], last = (now, done), now
-            return
-        if now - last >= 0.5 or done == total:
-            last = now
-            begun, before = started[split]
-            speed = (done - before) / max(now - begun, 1e-9)
-            emit(event("pack", split=split, done=done, total=total, images_per_s=round(speed, 1)))
-
-    return tick
 
 
 def _emit_plan(emit: Emit, plan: Plan) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from muster.orchestrator.records.scores import Row, curve_table, duration, percent, thinned
 from muster.orchestrator.report import plots
-from muster.orchestrator.report.plots import Row, curve_table, duration, percent, thinned
 from muster.workers.quantities import bytes_text
 
 MEMBER_STATES = ("trained", "reused", "failed")

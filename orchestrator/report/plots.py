@@ -9,62 +9,23 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from muster.orchestrator.records.scores import SHOWN_ROWS, Row, percent, recall_ks
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only who draws pays for it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 
 INK, MUTED, GRID = "#1f2933", "#52606d", "#e4e7eb"
 # From dark to light blue: the smaller K, the harder the question and the stronger the line.
 RECALL_BLUES = ("#08457e", "#2a71b0", "#5596cf", "#86b6df", "#a5c8e7", "#bfd7ee")
 MAP_ORANGE, NMI_GREEN = "#c4500b", "#00795c"
 WIDE, NARROW, HEIGHT = 8.0, 4.6, 4.8  # inches; the narrow one is for phones
-SHOWN_ROWS = 16  # a longer table is thinned
 LABEL_POINTS = 12.5  # the distance between the base lines of two labels
-
-
-def percent(share: float | None, sign: bool = False) -> str:
-    """A share in 0..1 as percent with one decimal; '-' where there is none."""
-    if share is None or not math.isfinite(share):
-        return "-"
-    return f"{100 * share:{'+' if sign else ''}.1f}"
-
-
-def duration(seconds: float | None) -> str:
-    """0:42, 12:05, 3:07:00 or 4d 03h; '-:--' where it is not known."""
-    if seconds is None or not math.isfinite(seconds):
-        return "-:--"
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours >= 48:
-        return f"{hours // 24}d {hours % 24:02}h"
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def recall_ks(rows: Sequence[Row]) -> list[int]:
-    """Every K that the rows hold a recall@K for, ascending."""
-    names = {name for row in rows for name in row}
-    return sorted(int(found[1]) for name in names if (found := re.fullmatch(r"recall_at_(\d+)", name)))
-
-
-def curve_table(rows: Sequence[Row], ks: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    """The header and the cells of the curve's table, for the terminal and the report alike."""
-    head = ["L", *(f"recall@{k}" if i == 0 else f"@{k}" for i, k in enumerate(ks)), "MAP@R", "NMI"]
-    fields = [*(f"recall_at_{k}" for k in ks), "map_at_r", "nmi"]
-    return head, [[str(row["L"]), *(percent(row.get(name)) for name in fields)] for row in rows]
-
-
-def thinned(rows: Sequence[Row]) -> list[Row]:
-    """The rows themselves if they are few, else those of L = 1, 2, 4, 8, ... and the last."""
-    if len(rows) <= SHOWN_ROWS:
-        return list(rows)
-    return [row for row in rows[:-1] if int(row["L"]).bit_count() == 1] + [rows[-1]]
 
 
 def curve_png(rows: Sequence[Row], title: str, inches: float = WIDE) -> bytes:

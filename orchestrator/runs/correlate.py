@@ -9,6 +9,7 @@ from typing import Any
 
 from muster.orchestrator.ensemble.plan import make_plan, prepare
 from muster.orchestrator.report.heatmap import heat_map
+from muster.orchestrator.report.titles import heat_title
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.errors import UsageError
@@ -58,22 +59,6 @@ def write_heat_map(request: LaunchRequest, found: Correlation, split: str) -> di
         store.files.put(name, data)
         paths[kind] = store.files.path(name)
     return paths
-
-
-def heat_title(request: LaunchRequest) -> str:
-    """What a heat map shows, in a line."""
-    return f"Correlation of dimensions, {method_name(request)} on {request.data.dataset}"
-
-
-def method_name(request: LaunchRequest) -> str:
-    """BIER, A-BIER, or the baseline that the settings make of it."""
-    bier = request.bier
-    if bier is None:
-        return request.method.upper()
-    name = {"none": "BIER", "adversarial": "A-BIER", "activation": "BIER, activation loss"}[bier.auxiliary]
-    if bier.boost:
-        return name
-    return "one embedding" if len(bier.sizes) == 1 else "baseline, all weights 1"
 
 
 def _found(request: LaunchRequest, split: str) -> Correlation:

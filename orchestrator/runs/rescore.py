@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from muster.orchestrator.ensemble.plan import make_plan, prepare
-from muster.orchestrator.jobs.launch import recall_at as usual_recall_at
 from muster.orchestrator.settings.parse import replaced
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_here
 from muster.orchestrator.vectors.protocols import draws_of, protocol_text
+from muster.orchestrator.vectors.protocols import recall_at as usual_recall_at
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
 

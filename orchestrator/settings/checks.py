@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from muster.workers.errors import UsageError
 from muster.workers.packs.pack import ResizeRule
 
 #: The smallest picture of the networks that are asked for most, in pixels.
@@ -43,3 +45,19 @@ def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
     return [
         f"{backbone} can't take pictures of {crop} px: {cause}." for crop, cause in causes.items() if cause
     ]
+
+
+def whole_path(place: str) -> str:
+    """A URI as it is, a path made absolute. Raises UsageError for what looks like a URI with a slash too few."""
+    if not place.strip():
+        raise UsageError(
+            "An empty path is no place: is a shell variable unset? The current folder is written as ."
+        )
+    if "://" in place:
+        return place
+    scheme, _, rest = place.partition(":/")
+    if rest and scheme.isalnum() and not Path(f"{scheme}:").exists():
+        raise UsageError(
+            f"{place}: a URI has two slashes, as {scheme}://{rest}; a folder of that name, ./{place}."
+        )
+    return str(Path(place).expanduser().absolute())

@@ -6,10 +6,10 @@ No key depends on it: the same vectors are scored in each way.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from muster.orchestrator.settings.request import DataRequest, open_data
+from muster.orchestrator.settings.request import DataRequest, LaunchRequest, open_data
 
 Row = dict[str, Any]
 #: What a row of a curve holds that is no share.
@@ -31,20 +31,6 @@ def protocol_text(data: DataRequest) -> str:
     return open_data(data).traits.protocol
 
 
-def spread_text(row: Mapping[str, Any]) -> str:
-    """The recalls of a row with their spread over the draws, in per cent; empty where nothing was drawn."""
-    found = [
-        f"recall@{name.removeprefix('recall_at_')} {100 * row[name]:.1f} (spread {100 * spread:.2f})"
-        for name in row
-        if (spread := row.get(f"{name}_spread")) is not None and name.startswith("recall_at_")
-    ]
-    return (
-        f"At L = {row['L']}: {', '.join(found)}; the spread is the draws' standard deviation."
-        if found
-        else ""
-    )
-
-
 def mean_curve(curves: Sequence[Sequence[Row]]) -> list[Row]:
     """One curve of several draws: each share's mean, and beside a recall its `_spread`, the standard deviation.
 
@@ -63,3 +49,8 @@ def _mean_row(rows: Sequence[Row]) -> Row:
         if name.startswith("recall_at_"):
             found[f"{name}_spread"] = statistics.stdev(values)
     return found
+
+
+def recall_at(request: LaunchRequest) -> tuple[int, ...]:
+    """The K of recall@K that are usual for the data set."""
+    return open_data(request.data).traits.recall_at

@@ -48,3 +48,6 @@ def member_vectors(
     except CorruptFileError as error:
         raise DamagedMember(key, str(error)) from error
     return vectors if combination is None else combine(vectors, combination.sizes, combination.how)
+
+
+MENDINGS = 3

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from muster.orchestrator.console.progress import Progress, print_curve, print_plan
 from muster.orchestrator.records.events import event
-from muster.orchestrator.report.plots import duration
+from muster.orchestrator.records.scores import duration
 
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 LONG = "words " * 40 + "/a/path/without/any/blank" * 8

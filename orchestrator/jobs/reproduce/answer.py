@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.fleet.device_time import taken
-from muster.orchestrator.jobs.launch import EXIT_PARTIAL
 from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.figures.sheet import captions
 from muster.orchestrator.jobs.reproduce.plan import Draft, plan_asks, prepare_asks
@@ -18,6 +17,7 @@ from muster.orchestrator.jobs.reproduce.tables import files as table_files
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
 from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision

@@ -23,10 +23,10 @@ from muster.orchestrator.ensemble.plan import (
 )
 from muster.orchestrator.fleet.capacity import check_machine
 from muster.orchestrator.fleet.device_time import device_time
-from muster.orchestrator.jobs.launch import differences, refuse_other_kind
 from muster.orchestrator.jobs.reproduce.ensembles import Ask
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.targets import Figure, Target, each_target, parse_options
+from muster.orchestrator.records.identity import differences, refuse_other_kind
 from muster.orchestrator.settings.request import LaunchRequest, open_data
 from muster.workers.datasets import Published
 from muster.workers.errors import MusterError, UsageError

@@ -20,7 +20,7 @@ from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.targets import ALL
 from muster.orchestrator.machine.places import refuse_no_store
-from muster.orchestrator.report.plots import duration
+from muster.orchestrator.records.scores import duration
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store

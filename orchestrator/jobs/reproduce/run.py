@@ -24,7 +24,6 @@ from muster.orchestrator.fleet.capacity import (
 )
 from muster.orchestrator.fleet.scheduler import FleetSettings, start_fleet
 from muster.orchestrator.fleet.work import Outcome
-from muster.orchestrator.jobs.launch import MENDINGS, Emit, pack_ticker, stage
 from muster.orchestrator.jobs.reproduce.answer import answer_of, end_of, write_answer
 from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.plan import (
@@ -43,8 +42,9 @@ from muster.orchestrator.jobs.reproduce.scores import score_asks
 from muster.orchestrator.jobs.reproduce.targets import Figure
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.request import LaunchRequest
-from muster.orchestrator.vectors.vectors import DamagedMember
+from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
 from muster.workers.errors import MusterError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.ensemble.plan import Plan, combination_of, metrics_identity
 from muster.orchestrator.fleet.device_time import taken
-from muster.orchestrator.jobs.launch import MENDINGS, recall_at
 from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.plan import Work
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
-from muster.orchestrator.vectors.protocols import draws_of
-from muster.orchestrator.vectors.vectors import DamagedMember
+from muster.orchestrator.vectors.protocols import draws_of, recall_at
+from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
 from muster.workers.errors import MusterError
 from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import MemberTask

@@ -19,7 +19,7 @@ from muster.orchestrator.jobs.search import plots as search_plots
 from muster.orchestrator.jobs.search.plan import SearchCost, SearchPlan
 from muster.orchestrator.jobs.search.record import Record, Row, TrialRecord
 from muster.orchestrator.jobs.search.request import SearchRequest
-from muster.orchestrator.report.plots import percent
+from muster.orchestrator.records.scores import percent
 from muster.orchestrator.settings.command import launch_command
 from muster.workers.store.layout import RunFolder, Store, to_json
 from muster.workers.task import missing

@@ -19,10 +19,10 @@ from muster.orchestrator.ensemble.plan import (
 )
 from muster.orchestrator.fleet.capacity import check_machine
 from muster.orchestrator.fleet.device_time import device_time
-from muster.orchestrator.jobs.launch import differences, refuse_other_kind
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
 from muster.orchestrator.machine.places import refuse_no_store
+from muster.orchestrator.records.identity import differences, refuse_other_kind
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store

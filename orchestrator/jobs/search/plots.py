@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from muster.orchestrator.report.plots import GRID, INK, MUTED, Row, our_style, saved
+from muster.orchestrator.records.scores import Row
+from muster.orchestrator.report.plots import GRID, INK, MUTED, our_style, saved
 
 #: From dark to light, as many as can be told apart; more trials repeat them.
 LINES = ("#08457e", "#c4500b", "#00795c", "#7b3f98", "#b8860b", "#2a71b0", "#8c2d2d", "#52606d")

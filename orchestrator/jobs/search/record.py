@@ -8,15 +8,15 @@ from typing import Any
 
 import ray
 
-from muster.orchestrator.jobs.launch import MENDINGS, Emit
 from muster.orchestrator.jobs.search.halving import Verdict
 from muster.orchestrator.jobs.search.plan import SearchPlan
 from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.records.events import event
-from muster.orchestrator.report.plots import percent
+from muster.orchestrator.records.scores import percent
+from muster.orchestrator.records.stages import Emit
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import prefix_scores
-from muster.orchestrator.vectors.vectors import DamagedMember
+from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
 from muster.workers.errors import MusterError
 from muster.workers.store.layout import Store
 

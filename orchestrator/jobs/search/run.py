@@ -28,7 +28,6 @@ from muster.orchestrator.fleet.capacity import (
     gpu_share,
 )
 from muster.orchestrator.fleet.scheduler import NAMESPACE, FleetSettings, start_fleet
-from muster.orchestrator.jobs.launch import EXIT_PARTIAL, Emit, pack_ticker, recall_at, stage
 from muster.orchestrator.jobs.search.answer import build_answer, write_answer
 from muster.orchestrator.jobs.search.plan import (
     SearchCost,
@@ -44,8 +43,11 @@ from muster.orchestrator.jobs.search.record import Record, evaluate_tests
 from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.jobs.search.tune.run import tune_trials
 from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.resources import parse_bytes
+from muster.orchestrator.vectors.protocols import recall_at
 from muster.workers.errors import MusterError
 from muster.workers.store.layout import RunFolder, Store
 

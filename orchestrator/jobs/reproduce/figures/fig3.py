@@ -12,7 +12,8 @@ from muster.orchestrator.jobs.reproduce.figures import canvas
 from muster.orchestrator.jobs.reproduce.figures.ensembles import ask_for
 from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, listed, note_of, write
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.report.plots import MUTED, percent
+from muster.orchestrator.records.scores import percent
+from muster.orchestrator.report.plots import MUTED
 from muster.workers.store.layout import Store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, li
 from muster.orchestrator.jobs.reproduce.figures.similarities import EDGES, Int64
 from muster.orchestrator.jobs.reproduce.figures.vectors import ensemble_vectors, images_of
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.report.plots import percent
+from muster.orchestrator.records.scores import percent
 from muster.workers.store.layout import Store
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, no
 from muster.orchestrator.jobs.reproduce.figures.similarities import Float32, Int64
 from muster.orchestrator.jobs.reproduce.figures.vectors import ensemble_vectors, images_of
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.report.plots import INK, MUTED, percent
+from muster.orchestrator.records.scores import percent
+from muster.orchestrator.report.plots import INK, MUTED
 from muster.orchestrator.vectors.evaluate import protocol_of
 from muster.workers.rng import permutation
 from muster.workers.score.protocol import Protocol

@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muster.orchestrator.records.rows import PaperTable
 from muster.workers.datasets import PUBLISHED
 from muster.workers.store.layout import to_json
 
@@ -45,6 +46,13 @@ def shown(kind: str, value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:+.1f}" if kind == "difference" else f"{value:.1f}"
+
+
+def paper_table(table: Answer) -> PaperTable:
+    """A table and what stands below it: sources, notes, how the spread is meant."""
+    sources = enumerate(list_sources(table), 1)
+    notes = [*(f"[{n}] {source}" for n, source in sources), *table["notes"], SPREAD]
+    return PaperTable(blocks(table), notes)
 
 
 def blocks(table: Answer) -> list[dict[str, Any]]:

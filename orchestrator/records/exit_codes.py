@@ -1,0 +1,9 @@
+"""The exit codes of all commands, as docs/operations.md has them; 2, wrong use, is UsageError's own."""
+
+from __future__ import annotations
+
+EXIT_FAILED = 1
+EXIT_PARTIAL = 3
+"K of L members are done."
+EXIT_INTERRUPTED = 130
+"Interrupted, detached, or ended by `muster stop --now` or a node that shuts down."

@@ -1,0 +1,62 @@
+"""A job's events as it prints them and as the store keeps them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from muster.orchestrator.records.events import Event, event, to_line
+
+SEGMENT_SECONDS = 3.0
+
+
+BEAT_SECONDS = 20.0
+
+
+class EventLog:
+    """Prints events and keeps them in the store: immutable segments, closed every few seconds.
+
+    Where nothing happens for a while it says so: a run that is silent has lost its driver.
+    """
+
+    def __init__(self, attempt: str) -> None:
+        self.lock = threading.RLock()
+        self.attempt, self.number = attempt, 0
+        self.run: Any = None
+        self.lines: list[str] = []
+        self.closed = time.monotonic()
+        self.ticks: dict[str, str] = {}
+
+    def keep_in(self, run: Any) -> None:
+        """From now on segments are written to this run's folder."""
+        self.run = run
+
+    def __call__(self, item: Event) -> None:
+        with self.lock:
+            self._take(item)
+
+    def beat(self) -> None:
+        """Says every now and then that the driver lives; runs in a thread of its own, to the process's end."""
+        while True:
+            time.sleep(BEAT_SECONDS)
+            if time.monotonic() - self.closed >= BEAT_SECONDS:
+                self(event("alive"))
+
+    def _take(self, item: Event) -> None:
+        print(to_line(item), flush=True)
+        if item["event"] in {"pack", "ensemble"} or item.get("state") == "training":
+            self.ticks[f"{item['event']} {item.get('key')}"] = to_line(item)  # the newest is enough
+        else:
+            self.lines.append(to_line(item))
+        if time.monotonic() - self.closed >= SEGMENT_SECONDS or item["event"] == "end":
+            self.close()
+
+    def close(self) -> None:
+        """Writes what has come since the last segment."""
+        lines = [*self.ticks.values(), *self.lines]
+        if self.run is None or not lines:
+            return
+        name = self.run / f"events/{self.attempt}-{self.number:06d}.jsonl"
+        self.run.files.put(name, ("\n".join(lines) + "\n").encode())
+        self.number, self.lines, self.ticks, self.closed = self.number + 1, [], {}, time.monotonic()

@@ -1,0 +1,68 @@
+"""What scores and times are called and how they are written, for the terminal and the report alike.
+
+It computes no score.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+SHOWN_ROWS = 16  # a longer table is thinned
+
+
+def percent(share: float | None, sign: bool = False) -> str:
+    """A share in 0..1 as percent with one decimal; '-' where there is none."""
+    if share is None or not math.isfinite(share):
+        return "-"
+    return f"{100 * share:{'+' if sign else ''}.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """0:42, 12:05, 3:07:00 or 4d 03h; '-:--' where it is not known."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-:--"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24}d {hours % 24:02}h"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def recall_ks(rows: Sequence[Row]) -> list[int]:
+    """Every K that the rows hold a recall@K for, ascending."""
+    names = {name for row in rows for name in row}
+    return sorted(int(found[1]) for name in names if (found := re.fullmatch(r"recall_at_(\d+)", name)))
+
+
+def curve_table(rows: Sequence[Row], ks: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """The header and the cells of the curve's table, for the terminal and the report alike."""
+    head = ["L", *(f"recall@{k}" if i == 0 else f"@{k}" for i, k in enumerate(ks)), "MAP@R", "NMI"]
+    fields = [*(f"recall_at_{k}" for k in ks), "map_at_r", "nmi"]
+    return head, [[str(row["L"]), *(percent(row.get(name)) for name in fields)] for row in rows]
+
+
+def thinned(rows: Sequence[Row]) -> list[Row]:
+    """The rows themselves if they are few, else those of L = 1, 2, 4, 8, ... and the last."""
+    if len(rows) <= SHOWN_ROWS:
+        return list(rows)
+    return [row for row in rows[:-1] if int(row["L"]).bit_count() == 1] + [rows[-1]]
+
+
+def spread_text(row: Mapping[str, Any]) -> str:
+    """The recalls of a row with their spread over the draws, in per cent; empty where nothing was drawn."""
+    found = [
+        f"recall@{name.removeprefix('recall_at_')} {100 * row[name]:.1f} (spread {100 * spread:.2f})"
+        for name in row
+        if (spread := row.get(f"{name}_spread")) is not None and name.startswith("recall_at_")
+    ]
+    return (
+        f"At L = {row['L']}: {', '.join(found)}; the spread is the draws' standard deviation."
+        if found
+        else ""
+    )
