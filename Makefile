@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= store
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-long lint bench clean
+.PHONY: demo test test-fast test-long lint bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -28,6 +28,10 @@ demo: $(VENV)/.installed
 # a local head, one for each of the two.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What needs no cluster: while you work.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not cluster"
 
 # Whole clusters of several nodes, object stores, searches: run it before a release.
 test-long: $(VENV)/.installed-dev

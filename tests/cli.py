@@ -24,6 +24,16 @@ from PIL import Image
 MUSTER = Path(sys.executable).parent / "muster"
 
 
+#: Fixtures that stand for a Ray cluster: a test that asks for one, directly or by another, is no quick one.
+CLUSTERS = {"muster", "head", "cluster", "launched", "user", "odd_folder"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if CLUSTERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("cluster")
+
+
 @dataclass
 class Ran:
     """A finished command."""

@@ -49,12 +49,8 @@ def flags(odd_folder: Path, small: list[object], shapes: Path) -> list[str]:
 def launched(odd_folder: Path, flags: list[str]) -> Ran:
     """A launch of a clone in that folder, by an environment that lies there too, with its HOME and store there."""
     clone, environment = odd_folder / "clone", odd_folder / "environment"
-    shutil.copytree(
-        ROOT,
-        clone,
-        symlinks=True,
-        ignore=shutil.ignore_patterns(".venv", ".git", "store", "docs", "tests", ".*cache"),
-    )
+    for name in ("src", "orchestrator", "workers", "cluster"):
+        shutil.copytree(ROOT / name, clone / name, symlinks=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     site = next(environment.glob("lib/python3*/site-packages"))
     site.rmdir()
