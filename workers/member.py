@@ -7,7 +7,6 @@ writes, embeds and commits.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import platform
 import socket
@@ -22,6 +21,7 @@ from safetensors.torch import load, save
 
 from muster.workers.embed import embed
 from muster.workers.errors import CorruptFileError, UsageError
+from muster.workers.forms import form
 from muster.workers.methods.baseline.fit import fit_baseline
 from muster.workers.methods.baseline.settings import BaselineSpec
 from muster.workers.methods.bier.fit import fit_bier, network_weights
@@ -86,7 +86,7 @@ def run_member(
         _forget_damaged(vectors_folder, log)
         pack, part = open_images(store, target.images)
         vectors = embed(network, pack, part, target.view, device, normalize=not task.spec.learners)
-        facts = {"key": task.key, "split": target.split, "view": dataclasses.asdict(target.view)}
+        facts = {"key": task.key, "split": target.split, "view": form(target.view)}
         write_vectors(vectors_folder, vectors, {**facts, "images": target.images.digest})
         log(f"embedded {len(vectors)} images of {target.split}")
 
@@ -128,7 +128,7 @@ def _train(
 ) -> None:
     spec = task.spec
     if team.leads and not folder.files.exists(folder / "spec.json"):
-        folder.files.put(folder / "spec.json", to_json({"key": spec.key, **dataclasses.asdict(spec)}))
+        folder.files.put(folder / "spec.json", to_json({"key": spec.key, **form(spec)}))
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
     _log_start(spec, attempt, part, device, team, resume, log)

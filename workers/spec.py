@@ -1,8 +1,8 @@
 """What determines a member's weights, and the key that names them.
 
 These frozen dataclasses are the only definition of a model's settings: the configuration loader parses
-user input into them, the store writes them as `spec.json`, and the key is the hash of exactly these
-fields. A setting that does not change the weights (resources, storage, how often it is retried) has no
+user input into them, and the store writes their form (`workers/forms.py`) as `spec.json`, whose hash is the key. A
+setting that does not change the weights (resources, storage, how often it is retried) has no
 place here; one that does must be here, or two different models would share a key.
 """
 
@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+from muster.workers.forms import form
 from muster.workers.methods.dreml.partition import BALANCED
 
 #: Raised by hand whenever training code changes its results; tests/workers/test_golden.py guards it.
@@ -29,8 +30,8 @@ Triple = tuple[float, float, float]
 
 
 def content_key(settings: Any) -> str:
-    """The key of a dataclass of settings: 32 hex digits of the SHA-256 of its canonical JSON."""
-    text = json.dumps(dataclasses.asdict(settings), sort_keys=True, separators=(",", ":"))
+    """The key of a dataclass of settings: 32 hex digits of the SHA-256 of its form's canonical JSON."""
+    text = json.dumps(form(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -307,5 +308,5 @@ EMBEDDING_VERSION = 1
 
 def embedding_digest(part_digest: str, view: TestView) -> str:
     """The name of the vectors of one set of images under one test view: 16 hex digits."""
-    settings = {"part": part_digest, "view": dataclasses.asdict(view), "version": EMBEDDING_VERSION}
+    settings = {"part": part_digest, "view": form(view), "version": EMBEDDING_VERSION}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -21,9 +21,10 @@ from muster.orchestrator.methods import dreml as presets
 from muster.orchestrator.settings.checks import backbone_problems, resize_problems
 from muster.orchestrator.settings.parse import Settings, assign, merge_file, parse, parse_saved, put
 from muster.orchestrator.settings.resources import Resources
-from muster.workers import datasets
+from muster.workers import datasets, forms
 from muster.workers.datasets import Traits
 from muster.workers.errors import UsageError
+from muster.workers.forms import form
 from muster.workers.methods.baseline.settings import OWN, BaselineLoss, BaselineSettings
 from muster.workers.methods.bier.combine import Combine
 from muster.workers.methods.bier.settings import BierSettings
@@ -37,6 +38,17 @@ MOST_MEMBERS = 1000
 #: Each is a ranking of the whole gallery.
 MOST_REPEATS = 1000
 STRICT: dict[str, str] = {"extra": "forbid"}
+
+
+#: A run's name can be the hash of its request, which may grow: see `workers/forms.py`. Resources, name and storage
+#: are how, where and under which name it runs, and no part of what is asked for.
+FIRST: Mapping[str, str] = {
+    **forms.FIRST,
+    "DataRequest": "dataset root train_classes val_classes skip_bad_images allow_counts test_list vehicleid_protocol "
+    "repeats",
+    "EnsembleRequest": "D L seed backbone weights precision threads deterministic batch_norm",
+    "LaunchRequest": "method data ensemble preset recipe view bier baseline combine",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,21 +139,19 @@ class LaunchRequest:
     recipe: Recipe | InputRecipe
     "BIER's is the input alone."
     view: TestView
-    resources: Resources
+    resources: Resources = field(metadata=forms.APART)
     bier: BierSettings | None = None
     "Of method bier."
     baseline: BaselineSettings | None = None
     "Of method baseline."
     combine: Combine = "share"
     "How BIER's learners are combined at test time; the model does not depend on it."
-    name: str = ""
-    storage: str = "store"
+    name: str = field(default="", metadata=forms.APART)
+    storage: str = field(default="store", metadata=forms.APART)
 
     def identity(self) -> Settings:
         """What makes two requests the same one: all but how, where and under which name it runs."""
-        found = dataclasses.asdict(self)
-        for field in ("resources", "name", "storage"):
-            del found[field]
+        found: Settings = form(self, FIRST)
         return found
 
     @property

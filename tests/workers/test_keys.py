@@ -12,9 +12,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from muster.workers.datasets import ImageFolder
+from muster.workers.forms import FIRST, added, form
+from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec
+from muster.workers.methods.bier.settings import BierSettings, BierSpec
 from muster.workers.packs.build import build_pack
 from muster.workers.packs.pack import Part
-from muster.workers.spec import TRAINING_VERSION, MemberSpec, Recipe, TestView, embedding_digest
+from muster.workers.spec import TRAINING_VERSION, InputRecipe, MemberSpec, Recipe, TestView, embedding_digest
 from muster.workers.store.layout import Store
 from tests.workers.samples import VIEW, pack_of, small_recipe, small_spec, synthetic_pack
 
@@ -210,3 +213,56 @@ def test_the_view_and_the_images_name_the_vectors() -> None:
     assert set(changes) == {field.name for field in dataclasses.fields(TestView)}
     digests = {embedding_digest("a", dataclasses.replace(VIEW, **{f: v})) for f, v in changes.items()}
     assert len({embedding_digest("a", VIEW), embedding_digest("b", VIEW), *digests}) == 2 + len(changes)
+
+
+# Keys outlive releases.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaterRecipe(Recipe):
+    """The recipe of a later release, in which a field has come."""
+
+    blur: float = added(0.5, absent=0.0)
+
+
+LaterRecipe.__name__ = "Recipe"
+
+
+def later_recipe(**changes: Any) -> Any:
+    settings = {field.name: getattr(RECIPE, field.name) for field in dataclasses.fields(RECIPE)}
+    return LaterRecipe(**{**settings, **changes})
+
+
+def test_a_field_that_is_added_renames_nothing_that_was_made_before_it() -> None:
+    before = later_recipe(blur=0.0)
+    assert form(before) == form(RECIPE)
+    assert small_spec(PART, before).key == SPEC.key
+
+
+def test_a_field_that_is_added_counts_where_it_changes_something() -> None:
+    assert form(later_recipe()) == {**form(RECIPE), "blur": 0.5}
+    assert small_spec(PART, later_recipe()).key != SPEC.key
+
+
+def test_a_field_that_does_not_say_what_was_done_before_it_is_refused() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Forgetful(Recipe):
+        blur: float = 0.0
+
+    Forgetful.__name__ = "Recipe"
+    settings = {field.name: getattr(RECIPE, field.name) for field in dataclasses.fields(RECIPE)}
+    with pytest.raises(TypeError, match=r"Recipe\.blur came later and does not say what was done before"):
+        form(Forgetful(**settings))
+    with pytest.raises(TypeError, match="has no form"):
+        form(PART)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Recipe, InputRecipe, MemberSpec, TestView, BierSpec, BierSettings, BaselineSpec, BaselineSettings],
+)
+def test_what_is_hashed_is_all_of_a_class_but_what_came_later(kind: Any) -> None:
+    first = set(FIRST[kind.__name__].split())
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    assert first <= fields.keys()
+    assert all("absent" in fields[name].metadata for name in fields.keys() - first)

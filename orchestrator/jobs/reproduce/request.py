@@ -26,6 +26,7 @@ from muster.workers import datasets
 from muster.workers.datasets import PUBLISHED
 from muster.workers.datasets.published import Count
 from muster.workers.errors import UsageError
+from muster.workers.forms import APART, form
 from muster.workers.methods.baseline.settings import BaselineSettings
 from muster.workers.methods.bier.settings import BierSettings
 from muster.workers.spec import Recipe
@@ -33,6 +34,12 @@ from muster.workers.spec import Recipe
 #: A rehearsal keeps at least so much of each, as far as the data have it.
 LEAST_CLASSES, LEAST_MEMBERS, LEAST_EPOCHS = 4, 2, 1
 METHODS: tuple[str, ...] = get_args(get_type_hints(LaunchRequest)["method"])
+
+
+#: What makes a reproduction the same one; see `workers/forms.py`.
+FIRST = {
+    "ReproduceOptions": "kind target datasets rows data_root seeds scale weights allow_counts vehicleid_protocol"
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +67,13 @@ class ReproduceOptions:
     "Go on with copies that are not as published; a rehearsal always does."
     vehicleid_protocol: Literal["self", "reid"] = "self"
     "How VehicleID is scored: self-query as DREML's authors did, or re-identification, which they did not."
-    resources: Resources = dataclasses.field(default_factory=Resources)
-    name: str = ""
-    storage: str = "store"
+    resources: Resources = dataclasses.field(default_factory=Resources, metadata=APART)
+    name: str = dataclasses.field(default="", metadata=APART)
+    storage: str = dataclasses.field(default="store", metadata=APART)
 
     def identity(self) -> dict[str, Any]:
         """What makes two reproductions the same one: all but how, where and under which name it runs."""
-        found = dataclasses.asdict(self)
-        for field in ("resources", "name", "storage"):
-            del found[field]
+        found: dict[str, Any] = form(self, FIRST)
         return found
 
     @property

@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,6 +25,7 @@ from muster.orchestrator.settings.parse import parse_saved, replaced
 from muster.orchestrator.settings.request import STRICT, LaunchRequest, load
 from muster.workers import datasets
 from muster.workers.errors import UsageError
+from muster.workers.forms import APART, form
 
 Algorithm = Literal["grid", "random", "optuna"]
 Scheduler = Literal["halving", "asha", "none"]
@@ -32,6 +33,10 @@ ALGORITHMS, SCHEDULERS = ("grid", "random", "optuna"), ("halving", "asha", "none
 SAMPLES = 16
 #: Small ensembles favour large D: no trial is cut before this many members.
 FIRST_RUNG = 3
+
+
+#: What makes a search the same one; see `workers/forms.py`.
+FIRST = {"SearchSettings": "space algorithm samples scheduler first_rung reduction plateau metric select_on"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +59,10 @@ class SearchSettings:
     "(k, epsilon): a trial ends when its last k members added less than epsilon to the metric, a share in 0..1."
     metric: str = "recall_at_1"
     select_on: Literal["val", "test"] = "val"
-    window: int = 4
+    window: int = field(default=4, metadata=APART)
     "Members of a trial that are asked for at once."
-    budget_members: int | None = None
-    budget_gpu_hours: float | None = None
+    budget_members: int | None = field(default=None, metadata=APART)
+    budget_gpu_hours: float | None = field(default=None, metadata=APART)
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
@@ -89,10 +94,7 @@ class SearchRequest:
 
     def identity(self) -> dict[str, Any]:
         """What makes two searches the same one: budgets and windows may change when it is resumed."""
-        found: dict[str, Any] = {**self.base.identity(), "search": dataclasses.asdict(self.search)}
-        for field in ("window", "budget_members", "budget_gpu_hours"):
-            del found["search"][field]
-        return found
+        return {**self.base.identity(), "search": form(self.search, FIRST)}
 
     def trials(self) -> list[dict[str, Value]]:
         """The settings of all trials, in order; empty for Optuna, which proposes them one by one."""
