@@ -23,6 +23,7 @@ from typing import Any
 from muster.cluster.text import without_colours
 from muster.orchestrator.records.events import event, to_line
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.log import EventLog
 from muster.workers.errors import MusterError
 
@@ -37,44 +38,36 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"
     if verb == "stop":
         sys.exit(_stop(sys.argv[2]))
-    works = {"search": _search, "reproduce": _reproduce}
-    sys.exit(_guarded(works.get(verb) or functools.partial(_launch, tuple(sys.argv[2:]))))
+    sys.exit(_guarded(functools.partial(_work, verb, tuple(sys.argv[2:]))))
 
 
-def _launch(extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
+def _work(kind: str, extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
+    from muster.workers.store.layout import Store
+
+    parse, run = _kind(kind)
+    request = parse(json.loads(os.environ[REQUEST]), "The request")
+    _connect()
+    log.keep_in(open_run(request, Store(request.storage), kind, parse))
+    more = {"extra": extra} if extra else {}
+    return int(run(request, log, fleet_name(attempt), **more))
+
+
+def _kind(kind: str) -> tuple[Callable[[Any, str], Any], Callable[..., int]]:
+    """How a kind's request is parsed, and what runs it; only what is wanted is loaded."""
+    if kind == "search":
+        from muster.orchestrator.jobs.search.request import parse_search
+        from muster.orchestrator.jobs.search.run import search
+
+        return parse_search, search
+    if kind == "reproduce":
+        from muster.orchestrator.jobs.reproduce.run import reproduce
+        from muster.orchestrator.jobs.reproduce.targets import parse_options
+
+        return parse_options, reproduce
+    from muster.orchestrator.jobs.launch import launch
     from muster.orchestrator.settings.request import parse_request
-    from muster.workers.store.layout import Store
 
-    request = parse_request(json.loads(os.environ[REQUEST]), "The request")
-    _connect()
-    from muster.orchestrator.jobs.launch import launch, open_run
-
-    log.keep_in(open_run(request, Store(request.storage)))
-    return launch(request, log, fleet_name(attempt), extra)
-
-
-def _search(log: EventLog, attempt: str) -> int:
-    from muster.orchestrator.jobs.search.request import parse_search
-    from muster.workers.store.layout import Store
-
-    request = parse_search(json.loads(os.environ[REQUEST]), "The request")
-    _connect()
-    from muster.orchestrator.jobs.search.run import open_search, search
-
-    log.keep_in(open_search(request, Store(request.storage)))
-    return search(request, log, fleet_name(attempt))
-
-
-def _reproduce(log: EventLog, attempt: str) -> int:
-    from muster.orchestrator.jobs.reproduce.targets import parse_options
-    from muster.workers.store.layout import Store
-
-    options = parse_options(json.loads(os.environ[REQUEST]), "The request")
-    _connect()
-    from muster.orchestrator.jobs.reproduce.run import open_reproduction, reproduce
-
-    log.keep_in(open_reproduction(options, Store(options.storage)))
-    return reproduce(options, log, fleet_name(attempt))
+    return parse_request, launch
 
 
 def _guarded(work: Callable[[EventLog, str], int]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import Any, get_args
 
-from muster.orchestrator.ensemble.checks import check_name
 from muster.orchestrator.ensemble.plan import (
     Plan,
     check_listing,
@@ -26,21 +25,14 @@ from muster.orchestrator.fleet.capacity import (
 )
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
-from muster.orchestrator.records.identity import differences, refuse_other_kind
+from muster.orchestrator.records.identity import differences, open_run, refuse_other_kind
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
-from muster.orchestrator.settings.request import LaunchRequest, parse_request, to_dict
+from muster.orchestrator.settings.request import LaunchRequest, parse_request
 from muster.orchestrator.vectors.protocols import draws_of, protocol_text, recall_at
 from muster.orchestrator.vectors.vectors import MENDINGS
 from muster.workers.errors import MusterError
 from muster.workers.spec import Precision
-from muster.workers.store.layout import RunFolder, Store
-
-
-def open_run(request: LaunchRequest, store: Store) -> RunFolder:
-    """The run's folder, with the request in it. Raises what `check_name` does."""
-    run = check_name(request, store)
-    run.write("run.json", to_dict(request))
-    return run
+from muster.workers.store.layout import Store
 
 
 def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str, ...] = ()) -> int:
@@ -53,7 +45,7 @@ def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str
     started = time.monotonic()
     store = Store(request.storage)
     check_listing(request)
-    run = open_run(request, store)
+    run = open_run(request, store, "launch", parse_request)
     with stage(emit, "pack"):
         prepared = prepare(request, store, pack_ticker(emit), extra)
         assert prepared is not None  # it builds what is missing

@@ -1,10 +1,55 @@
-"""Whether two requests are the same one, and what differs between them."""
+"""Whether two requests are the same one, what differs between them, and the run folder that they share."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from muster.workers.errors import UsageError
+from muster.workers.store.layout import RunFolder, Store
+
+#: Kinds of runs, as `run.json` has them, in words.
+KINDS = {"launch": "run", "search": "search", "reproduce": "reproduction"}
+
+
+class Request(Protocol):
+    """What all kinds of requests have in common: LaunchRequest, SearchRequest, ReproduceOptions."""
+
+    @property
+    def run(self) -> str: ...
+
+    def identity(self) -> dict[str, Any]: ...
+
+
+#: A request of its kind from what `run.json` holds, and where that lies, for messages.
+Parse = Callable[[Any, str], Request]
+
+
+def check_run(request: Request, store: Store, kind: str, parse: Parse) -> RunFolder:
+    """The run's folder; only reads.
+
+    Raises UsageError if the name belongs to a run of another kind, or to another request that has come as far as a
+    plan.
+    """
+    run = store.run(request.run)
+    saved = run.read("run.json")
+    refuse_other_kind(saved, request.run, kind)
+    if saved is not None and run.read("plan.json") is not None:
+        changed = differences(parse(saved, run.place("run.json")).identity(), request.identity())
+        if changed:
+            raise UsageError(
+                f"There is a {KINDS[kind]} {request.run} in {store.root}, and it was asked for otherwise: "
+                f"{'; '.join(changed)}. Give --name another name, or ask for the same."
+            )
+    return run
+
+
+def open_run(request: Any, store: Store, kind: str, parse: Parse) -> RunFolder:
+    """The run's folder, with the request in it. Raises what `check_run` does."""
+    run = check_run(request, store, kind, parse)
+    run.write("run.json", dataclasses.asdict(request))
+    return run
 
 
 def refuse_other_kind(saved: Any, run: str, kind: str) -> None:

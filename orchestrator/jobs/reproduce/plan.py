@@ -26,12 +26,12 @@ from muster.orchestrator.fleet.device_time import device_time
 from muster.orchestrator.jobs.reproduce.ensembles import Ask
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.targets import Figure, Target, each_target, parse_options
-from muster.orchestrator.records.identity import differences, refuse_other_kind
+from muster.orchestrator.records.identity import check_run
 from muster.orchestrator.settings.request import LaunchRequest, open_data
 from muster.workers.datasets import Published
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.spec import Precision
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask, missing
 
 
@@ -93,21 +93,6 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def check_run_name(options: ReproduceOptions, store: Store) -> RunFolder:
-    """The run's folder; only reads. Raises UsageError if the name belongs to another request."""
-    run = store.run(options.run)
-    saved = run.read("run.json")
-    refuse_other_kind(saved, options.run, "reproduce")
-    if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_options(saved, run.place("run.json")).identity(), options.identity())
-        if changed:
-            raise UsageError(
-                f"There is a reproduction {options.run} in {store.root}, and it was asked for otherwise: "
-                f"{'; '.join(changed)}. Give --name another name, or ask for the same."
-            )
-    return run
-
-
 def check_here(options: ReproduceOptions, found: Draft, store: Store) -> None:
     """All that a reproduction would refuse and that can be told before a cluster is asked; only reads.
 
@@ -118,7 +103,7 @@ def check_here(options: ReproduceOptions, found: Draft, store: Store) -> None:
     if problems:
         raise UsageError(problems)
     check_machine(work.ask.request for work in found.works)
-    check_run_name(options, store)
+    check_run(options, store, "reproduce", parse_options)
 
 
 def _file_problems(options: ReproduceOptions, works: Sequence[Work]) -> list[str]:

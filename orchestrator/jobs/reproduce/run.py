@@ -6,7 +6,6 @@ that two share once. Whatever one ask lacks, data or members, is told in its own
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -31,7 +30,6 @@ from muster.orchestrator.jobs.reproduce.plan import (
     Draft,
     Work,
     check_data,
-    check_run_name,
     cost_of,
     draft,
     plan_asks,
@@ -39,9 +37,10 @@ from muster.orchestrator.jobs.reproduce.plan import (
 )
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.scores import score_asks
-from muster.orchestrator.jobs.reproduce.targets import Figure
+from muster.orchestrator.jobs.reproduce.targets import Figure, parse_options
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
@@ -54,13 +53,6 @@ from muster.workers.task import MemberTask
 TELL_SECONDS = 2.0
 
 
-def open_reproduction(options: ReproduceOptions, store: Store) -> RunFolder:
-    """The run's folder, with the request in it. Raises what `check_run_name` does."""
-    run = check_run_name(options, store)
-    run.write("run.json", dataclasses.asdict(options))
-    return run
-
-
 def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
     """Runs a reproduction on the Ray cluster that this process is connected to; the exit code.
 
@@ -70,7 +62,7 @@ def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
     store = Store(options.storage)
     found = draft(options)
     check_data(found.works)
-    run = open_reproduction(options, store)
+    run = open_run(options, store, "reproduce", parse_options)
     if options.rehearsal:
         emit(event("message", level="warning", text=options.rehearsal))
     with stage(emit, "pack"):

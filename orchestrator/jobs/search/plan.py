@@ -22,10 +22,9 @@ from muster.orchestrator.fleet.device_time import device_time
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
 from muster.orchestrator.machine.places import refuse_no_store
-from muster.orchestrator.records.identity import differences, refuse_other_kind
-from muster.workers.errors import UsageError
+from muster.orchestrator.records.identity import check_run
 from muster.workers.spec import Precision
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask, Target, missing
 
 PackProgress = Callable[[str, int, int], None]
@@ -110,21 +109,6 @@ def check_search(request: SearchRequest) -> None:
     check_listing(request.launch_of({"D": int(axis.largest)}))
 
 
-def check_search_name(request: SearchRequest, store: Store) -> RunFolder:
-    """The run's folder; only reads. Raises UsageError if the name belongs to another request."""
-    run = store.run(request.run)
-    saved = run.read("run.json")
-    refuse_other_kind(saved, request.run, "search")
-    if saved is not None and run.read("plan.json") is not None:
-        changed = differences(parse_search(saved, run.place("run.json")).identity(), request.identity())
-        if changed:
-            raise UsageError(
-                f"There is a search {request.run} in {store.root}, and it was asked for otherwise: "
-                f"{'; '.join(changed)}. Give --name another name, or ask for the same."
-            )
-    return run
-
-
 def check_here(request: SearchRequest, store: Store) -> str | None:
     """All that a search would refuse and that can be told before a cluster is asked; only reads.
 
@@ -133,7 +117,7 @@ def check_here(request: SearchRequest, store: Store) -> str | None:
     check_search(request)
     check_machine([request.base])
     weights = known_weights(request.base)
-    check_search_name(request, store)
+    check_run(request, store, "search", parse_search)
     return weights
 
 

@@ -8,7 +8,6 @@ the store at no cost.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -33,18 +32,18 @@ from muster.orchestrator.jobs.search.plan import (
     SearchCost,
     SearchPlan,
     check_search,
-    check_search_name,
     prepare_all,
     schedule_of,
     search_cost,
 )
 from muster.orchestrator.jobs.search.prefix_actor import Prefixes
 from muster.orchestrator.jobs.search.record import Record, evaluate_tests
-from muster.orchestrator.jobs.search.request import SearchRequest
+from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
 from muster.orchestrator.jobs.search.tune.run import tune_trials
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.protocols import recall_at
@@ -55,13 +54,6 @@ from muster.workers.store.layout import RunFolder, Store
 TELL_SECONDS = 2.0
 
 
-def open_search(request: SearchRequest, store: Store) -> RunFolder:
-    """The run's folder, with the request in it. Raises what `check_search_name` does."""
-    run = check_search_name(request, store)
-    run.write("run.json", dataclasses.asdict(request))
-    return run
-
-
 def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
     """Runs a search on the Ray cluster that this process is connected to; the exit code.
 
@@ -70,7 +62,7 @@ def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
     started = time.monotonic()
     store, emit = Store(request.storage), _one_at_a_time(emit)
     check_search(request)
-    run = open_search(request, store)
+    run = open_run(request, store, "search", parse_search)
     plan, cost, gpus = _planned(request, store, run, emit)
     budget = _budget(request, cost, gpus)
     settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
