@@ -73,5 +73,5 @@ def test_mistakes_are_named(key: str, spec: str, said: str) -> None:
 
 
 def test_a_trial_imports_no_torch() -> None:
-    code = "import sys, orchestrator.trial; sys.exit('torch' in sys.modules)"
+    code = "import sys, muster.orchestrator.jobs.search.tune.trial; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

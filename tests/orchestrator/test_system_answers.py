@@ -280,7 +280,7 @@ def test_a_configuration_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         load(config, {"method": "dreml"}, [])
 
 
-@pytest.mark.parametrize("module", ["muster", "muster.orchestrator.cli.app", "orchestrator.cli"])
+@pytest.mark.parametrize("module", ["muster", "muster.orchestrator.cli", "orchestrator.cli"])
 def test_the_command_line_can_be_run_as_a_module(
     muster_without_cluster: Muster, tmp_path: Path, module: str
 ) -> None:

@@ -123,5 +123,5 @@ def test_unknown_keys_are_refused_where_settings_are_parsed():
 
 
 def test_settings_are_parsed_without_torch():
-    code = "import sys, workers.bier_settings; sys.exit('torch' in sys.modules)"
+    code = "import sys, muster.workers.methods.bier.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
