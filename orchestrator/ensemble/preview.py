@@ -33,6 +33,7 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
             for name, rule in (("train", request.recipe), ("test", request.view))
         )
         rows.append({"what": "packing", "value": f"about {bytes_text(size)}{_free(store)}"})
+        rows += _warning(store)
         sentence = f"{members}: {asked} to train after packing, cost unknown until the images are packed."
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
     rows.append(
@@ -43,8 +44,8 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
     precision = "fp32" if request.ensemble.precision == "auto" else request.ensemble.precision
     plan = make_plan(request, store, prepared, weights=weights, precision=precision)
-    if (plan.to_train or plan.to_embed) and (problem := unwritable(store)):
-        rows.append({"what": "warning", "value": problem})
+    if plan.to_train or plan.to_embed:
+        rows += _warning(store)
     for task in plan.tasks:
         state = "to train" if task.key in plan.to_train else "in the store"
         rows.append({"what": f"member {task.spec.index}", "value": f"{task.key} {state}"})
@@ -52,6 +53,12 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
         "run": request.run, "sentence": plan.sentence(), "rows": rows, "asked": asked, "to_train": len(plan.to_train),
         "device_seconds": plan.device_seconds,
     }  # fmt: skip
+
+
+def _warning(store: Store) -> list[dict[str, Any]]:
+    """A row that says why nothing could be written, if it is so: a plan only reads."""
+    problem = unwritable(store)
+    return [{"what": "warning", "value": problem}] if problem else []
 
 
 def _free(store: Store) -> str:

@@ -123,6 +123,8 @@ def test_a_store_that_can_only_be_read_answers_all_that_it_holds(
     more = reader(*flags, "--L", 2, *where, "--dry-run")
     assert "1 in the store, 1 to train" in more.out
     assert "A launch would be refused" in " ".join(more.out.split())
+    unpacked = reader(*flags, "--image-size", 32, "--L", 1, *where, "--dry-run")
+    assert "A launch would be refused" in " ".join(unpacked.out.split())
     assert reader("runs", *where, "--json").document[0]["state"] == "done"
     assert reader("status", "odd", *where, "--json").document["done"] == 1
 
