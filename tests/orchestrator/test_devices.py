@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_members_see_their_gpu_and_other_processes_none(
 ) -> None:
     script = tmp_path / "look.py"
     script.write_text(LOOK)
-    two_gpus.submit(f"exec {sys.executable} {script}", "look", job_settings())
+    two_gpus.submit(f"exec {shlex.join([sys.executable, str(script)])}", "look", job_settings())
     (line,) = [line for line in two_gpus.tail("look") if line.startswith("SEEN ")]
     seen = json.loads(line.removeprefix("SEEN "))
     assert seen["none"] == ["", []]

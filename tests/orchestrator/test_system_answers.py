@@ -93,10 +93,13 @@ def test_a_locale_that_is_not_utf8_is_blamed_and_not_the_name(
     muster_without_cluster: Muster, tmp_path: Path, shapes: Path
 ) -> None:
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    # Under such a locale Python itself can't read the .pth file of a checkout whose path it can't spell.
+    locale["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    python = f'"{sys.executable}" -S -m muster'
     images = shutil.copytree(shapes, tmp_path / "images")
     (images / "class 03").rename(images / "Straße")
     for place in (images / "Straße", images):
-        line = f'"$M" launch dreml --dry-run --dataset folder --data-root {place}'
+        line = f"{python} launch dreml --dry-run --dataset folder --data-root {place}"
         ran = shell(muster_without_cluster, line, tmp_path, **locale)
         assert ran.code == 2
         assert "are UTF-8, which this shell's locale is not" in ran.err.replace("name is UTF", "are UTF")
