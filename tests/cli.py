@@ -25,7 +25,7 @@ MUSTER = Path(sys.executable).parent / "muster"
 
 
 #: Fixtures that stand for a Ray cluster: a test that asks for one, directly or by another, is no quick one.
-CLUSTERS = {"muster", "head", "cluster", "launched", "user", "odd_folder"}
+CLUSTERS = {"muster", "head", "cluster", "launched", "user", "odd_folder", "two_gpus"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

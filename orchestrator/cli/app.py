@@ -20,7 +20,7 @@ from muster.orchestrator.cli import search as commands_search
 from muster.orchestrator.console.say import refuse
 from muster.orchestrator.machine.complaints import argument_problems, explained
 from muster.orchestrator.machine.outlets import answering
-from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, Detached
 from muster.workers.errors import UsageError
 
 app = typer.Typer(
@@ -73,7 +73,12 @@ def _answered(words: list[str]) -> int:
     try:
         if problems := argument_problems(words):
             raise UsageError(problems)
-        return _run(as_json)
+        code = _run(as_json)
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt  # which the parser had caught
+        return code
+    except Detached:
+        return EXIT_INTERRUPTED
     except UsageError as error:
         refuse(error.problems, error.exit_code, as_json)
         return error.exit_code

@@ -12,7 +12,7 @@ import typer
 from typer.models import ArgumentInfo
 
 from muster.cluster.errors import ClusterError
-from muster.orchestrator.console.say import refuse, tell
+from muster.orchestrator.console.say import refuse
 from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED
 from muster.workers.errors import MusterError, UsageError
 
@@ -44,8 +44,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             problems = error.problems if isinstance(error, UsageError) else [str(error)]
             refuse(problems, error.exit_code, kwargs.get("as_json", False))
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            tell("Interrupted.")
+        except KeyboardInterrupt:  # said where all commands end
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return run

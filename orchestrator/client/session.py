@@ -17,7 +17,7 @@ from muster.orchestrator.console.screen import err
 from muster.orchestrator.console.tables import answer_table, show_document, show_rows
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
-from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED
+from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED, Detached
 from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.request import LaunchRequest, parse_request
 from muster.workers.errors import UsageError
@@ -175,7 +175,7 @@ def _submitted(
             tell(_how_to_go_on(request, address, "Detached from"))
         else:
             tell(f"Interrupted before {request.run} was submitted.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise Detached from None
     found = {"run": request.run, "submission": submission, "state": "submitted", "storage": request.storage}
     show_document(found) if as_json else tell(_how_to_go_on(request, address, "Submitted"))
     return None
@@ -196,14 +196,19 @@ def _finish(
             tell(line if line.startswith(" ") else f"muster: {line}")
         if as_json:
             show_document({"state": end["state"], "message": end["message"]})
-        raise typer.Exit(code)
+        raise _end(code)
     if as_json:
         if code:  # what went wrong is for people, and the document for programs
             tell(end["message"])
         show_document(answer)
     else:
         table(answer, end["message"])
-    raise typer.Exit(code)
+    raise _end(code)
+
+
+def _end(code: int) -> Exception:
+    """How a command ends that has said all: 130 from within would be taken for an interruption just now."""
+    return Detached() if code == EXIT_INTERRUPTED else typer.Exit(code)
 
 
 def _how_to_go_on(request: AnyRequest, address: str | None, what: str) -> str:
