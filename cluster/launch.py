@@ -95,7 +95,6 @@ def head_settings(token_path: Path) -> dict[str, str]:
         **client_environment(token_path),
         # Names of files are UTF-8 to us; under a locale that is not, Python would take them for something else.
         "PYTHONUTF8": "1",
-        "MPLBACKEND": "agg",  # plots are files; another backend of the shell's may not even be there
         # By default SIGTERM waits up to 30 s for a busy node to drain. Who stops a head has decided.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }

@@ -103,7 +103,7 @@ def used(starting: Callable[[], None], num_cpus: int | None = None) -> Iterator[
                 starting()
                 head = _started(resources, START_S, kept=False)
             # Taken before the lock is let go: nobody can find it unused in between.
-            use.enter_context(_claim(head, fcntl.LOCK_SH))
+            use.enter_context(_claim(head))
         try:
             yield head
         finally:
@@ -245,10 +245,10 @@ def _clear(head: LocalHead) -> None:
 
 
 @contextmanager
-def _claim(head: LocalHead, how: int) -> Iterator[None]:
+def _claim(head: LocalHead) -> Iterator[None]:
     """A lock on the head's folder, shared by those who use it. It ends with its holder, however that ends."""
     with (Path(head.temp_dir) / _CLAIMS).open("a") as file:
-        fcntl.flock(file, how)
+        fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 

@@ -95,7 +95,7 @@ def _command(cluster: Cluster, *words: str) -> str:
 
 
 def job_settings() -> dict[str, str]:
-    """Ray's settings for every process of a job.
+    """Settings for every process of a job, Ray's most of them.
 
     A process that is granted no GPU must see none of them. Ray 2.60 leaves all visible unless it is told
     otherwise here; CUDA_VISIBLE_DEVICES="" for the whole job would hide them from members too.
@@ -103,6 +103,7 @@ def job_settings() -> dict[str, str]:
     return {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "MPLBACKEND": "agg",  # plots are files; another backend of the shell's may not even be there
         # A cluster that was started below `uv run` has no uv to build an environment with.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",

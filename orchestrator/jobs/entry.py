@@ -35,7 +35,6 @@ def main() -> None:
     """Entry point of the job."""
     verb = sys.argv[1]
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the driver computes nothing
-    os.environ["MPLBACKEND"] = "agg"
     if verb == "stop":
         sys.exit(_stop(sys.argv[2]))
     sys.exit(_guarded(functools.partial(_work, verb, tuple(sys.argv[2:]))))

@@ -24,7 +24,6 @@ from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets, forms
 from muster.workers.datasets import Traits
 from muster.workers.errors import UsageError
-from muster.workers.forms import form
 from muster.workers.methods.baseline.settings import OWN, BaselineLoss, BaselineSettings
 from muster.workers.methods.bier.combine import Combine
 from muster.workers.methods.bier.settings import BierSettings
@@ -151,7 +150,7 @@ class LaunchRequest:
 
     def identity(self) -> Settings:
         """What makes two requests the same one: all but how, where and under which name it runs."""
-        found: Settings = form(self, FIRST)
+        found: Settings = forms.form(self, FIRST)
         return found
 
     @property
