@@ -29,10 +29,10 @@ from torchvision import transforms
 
 from muster.orchestrator.methods import dreml as presets
 from muster.workers.datasets import ImageFolder, Item
+from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.packs.build import build_pack
 from muster.workers.packs.pack import Pack, ResizeRule, open_pack
 from muster.workers.rng import permutation
-from muster.workers.spec import Recipe
 from muster.workers.store.layout import Store
 from muster.workers.train import augment
 

@@ -24,8 +24,8 @@ from muster.orchestrator.ensemble.plan import make_plan, prepare
 from muster.orchestrator.settings.request import load
 from muster.workers.member import open_images, run_member
 from muster.workers.methods.bier import network as bier
-from muster.workers.methods.bier.combine import combine
-from muster.workers.methods.bier.network import BierSettings, BierStep, StepLoss, boosted_loss
+from muster.workers.methods.bier.network import BierSettings, BierStep, RankLoss, boosted_loss
+from muster.workers.score.combine import combine
 from muster.workers.score.protocol import leave_one_out
 from muster.workers.score.retrieval import prefix_curve
 from muster.workers.store.layout import Store
@@ -49,13 +49,13 @@ def weigh_positives_less() -> Any:
 def boost_learners_alone() -> Any:
     """The learners are boosted; the shared network is trained by the same losses with all weights 1."""
 
-    def forward(step: BierStep, images: torch.Tensor, labels: torch.Tensor) -> StepLoss:
+    def forward(step: BierStep, images: torch.Tensor, labels: torch.Tensor) -> RankLoss:
         hidden, learners = step.network.features(images), step.network.learners
         boosted = boosted_loss(learners(hidden.detach()), labels, step.settings)
         vectors = F.linear(hidden, learners.weight.detach(), learners.bias.detach())
         plain = boosted_loss(vectors, labels, replace(step.settings, boost=False))
         auxiliary = step.auxiliary(hidden, learners.weight)
-        return StepLoss(boosted.loss + plain.loss + auxiliary, boosted, auxiliary.detach())
+        return RankLoss(boosted.loss + plain.loss + auxiliary, boosted, auxiliary.detach())
 
     return mock.patch.object(BierStep, "forward", forward)
 

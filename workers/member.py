@@ -1,8 +1,8 @@
 """One model's whole life in one process: train what the store lacks, embed what is asked, commit.
 
 It needs a store, a device and nothing else: the fleet runs it in a Ray actor, and it runs as well in a bare
-process on a machine without Ray. Several processes train one BIER model together as a team; the leader alone
-writes, embeds and commits.
+process on a machine without Ray. Several processes may train one model together as a team; the leader alone writes,
+embeds and commits.
 """
 
 from __future__ import annotations
@@ -22,22 +22,19 @@ from safetensors.torch import load, save
 from muster.workers.embed import embed
 from muster.workers.errors import CorruptFileError, UsageError
 from muster.workers.forms import form
-from muster.workers.methods.baseline.fit import fit_baseline
-from muster.workers.methods.baseline.settings import BaselineSpec
-from muster.workers.methods.bier.fit import fit_bier, network_weights
-from muster.workers.methods.bier.network import build_bier
-from muster.workers.methods.bier.settings import BierSpec
-from muster.workers.methods.dreml.fit import fit, prepare_device, trained_weights
+from muster.workers.methods.registry import method_of
 from muster.workers.networks import backbones
 from muster.workers.packs.pack import Pack, Part, cache_folder, open_pack
+from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, Folder, ModelFolder, Store, to_json
 from muster.workers.store.vectors import write_vectors
-from muster.workers.task import Images, MemberTask, ModelSpec, missing
+from muster.workers.task import Images, MemberTask, missing
+from muster.workers.train.loop import Report, train
 from muster.workers.train.team import ALONE, Team
+from muster.workers.train.trainer import Materials, prepare_device
 
-Report = Callable[[dict[str, Any]], None]
 Log = Callable[[str], None]
 
 
@@ -62,7 +59,7 @@ def run_member(
 ) -> None:
     """Brings everything that the task asks for into the store; a finished part is not done again.
 
-    Raises what `fit`, `fit_bier`, `fit_baseline` and the store raise. A damaged file that it meets is forgotten and
+    Raises what `train` and the store raise. A damaged file that it meets is forgotten and
     made again.
     """
     prepare_device(task.spec, device)
@@ -106,12 +103,7 @@ def load_network(folder: ModelFolder, spec: ModelSpec) -> torch.nn.Module:
     if done is None:
         raise UsageError(f"{folder.files.path(folder.name)} holds no finished model.")
     weights = load(folder.get(f"attempts/{done.facts['attempt']}/weights.safetensors", done))
-    pretrained = spec.weights != "none"
-    network: torch.nn.Module
-    if isinstance(spec, BierSpec):
-        network = build_bier(spec.backbone, spec.bier, 0, pretrained=pretrained)
-    else:
-        network = backbones.build(spec.backbone, spec.D, 0, pretrained=pretrained)
+    network = method_of(spec).training.network(spec)
     network.load_state_dict(weights)
     return network
 
@@ -131,23 +123,21 @@ def _train(
         folder.files.put(folder / "spec.json", to_json({"key": spec.key, **form(spec)}))
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
-    _log_start(spec, attempt, part, device, team, resume, log)
+    initial = None if spec.weights == "none" else _initial_weights(store, spec)
+    trainer = method_of(spec).training.trainer(spec, Materials(pack, part, device, team, initial))
+    where = f"{_device_name(device)} of {socket.gethostname()}"
+    if team.size > 1:
+        where += f", {team.size} ranks"
+    log(f"member {spec.index}, key {spec.key}, attempt {attempt}, on {where}")
+    log(f"{len(part.rows)} images, {spec.classes} {spec.described()}, {spec.backbone}, {spec.precision}")
+    if resume is not None:
+        log(f"resumed after {trainer.unit} {resume.epoch}")
 
     def saved(checkpoint: Checkpoint) -> None:
         save_checkpoint(folder, attempt, checkpoint)
-        log(_stretch(checkpoint.history[-1]))
+        log(_stretch(trainer.unit, checkpoint.history[-1]))
 
-    how: dict[str, Any] = {"device": device, "resume": resume, "save": saved, "report": report}
-    how["initial"] = None if spec.weights == "none" else _initial_weights(store, spec)
-    if isinstance(spec, BierSpec):
-        state = fit_bier(spec, pack, part, team=team, **how)
-        weights = network_weights(state)
-    elif isinstance(spec, BaselineSpec):
-        state = fit_baseline(spec, pack, part, **how)
-        weights = network_weights(state)
-    else:
-        state = fit(spec, pack, part, **how)
-        weights = trained_weights(spec, state)
+    state = train(trainer, resume=resume, save=saved, report=report)
     if not team.leads:
         return
     rows = state.history
@@ -162,7 +152,7 @@ def _train(
         "ranks": team.size,
         **environment(device),
     }
-    files = {"weights.safetensors": save(weights), "history.parquet": _history(rows)}
+    files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": _history(rows)}
     for name, data in files.items():
         folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
     records = {f"attempts/{attempt}/{name}": FileRecord.of(data) for name, data in files.items()}
@@ -180,40 +170,10 @@ def _resume(folder: ModelFolder, team: Team) -> Checkpoint | None:
     return found[1] if found else read_checkpoint(folder, name)
 
 
-def _log_start(
-    spec: ModelSpec,
-    attempt: str,
-    part: Part,
-    device: torch.device,
-    team: Team,
-    resume: Checkpoint | None,
-    log: Log,
-) -> None:
-    where = f"{_device_name(device)} of {socket.gethostname()}" + (
-        f", {team.size} ranks" if team.size > 1 else ""
-    )
-    log(f"member {spec.index}, key {spec.key}, attempt {attempt}, on {where}")
-    log(f"{len(part.rows)} images, {spec.classes} {_task(spec)}, {spec.backbone}, {spec.precision}")
-    if resume is not None:
-        log(f"resumed after {'step' if isinstance(spec, BierSpec) else 'epoch'} {resume.epoch}")
-
-
-def _task(spec: ModelSpec) -> str:
-    """What is learned of the classes."""
-    if isinstance(spec, BierSpec):
-        return f"classes, learners of {', '.join(map(str, spec.learners))}, {spec.bier.steps} steps"
-    if isinstance(spec, BaselineSpec):
-        return f"classes, {spec.baseline.loss} in {spec.D} dimensions"
-    return f"classes in {spec.D} meta-classes"
-
-
-def _stretch(row: dict[str, Any]) -> str:
+def _stretch(unit: str, row: dict[str, Any]) -> str:
     """A row of history as a line of the log."""
-    speed = f"{row['images_per_s']:.0f} images/s"
-    if "step" in row:
-        return f"step {row['step']}: loss {row['loss']:.4f}, {speed}"
     accuracy = f"accuracy {row['accuracy']:.3f}, " if "accuracy" in row else ""
-    return f"epoch {row['epoch']}: loss {row['loss']:.4f}, {accuracy}{speed}"
+    return f"{unit} {row[unit]}: loss {row['loss']:.4f}, {accuracy}{row['images_per_s']:.0f} images/s"
 
 
 def _initial_weights(store: Store, spec: ModelSpec) -> dict[str, torch.Tensor]:

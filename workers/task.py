@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from muster.workers.errors import CorruptFileError
-from muster.workers.methods.baseline.settings import BaselineSpec
-from muster.workers.methods.bier.settings import BierSpec
-from muster.workers.spec import MemberSpec, TestView, embedding_digest
+from muster.workers.spec import ModelSpec, TestView, embedding_digest
 from muster.workers.store.layout import Done, Folder, ModelFolder, Store
 from muster.workers.store.parquet import read_table
-
-ModelSpec = MemberSpec | BierSpec | BaselineSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +39,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class MemberTask:
-    """What a member is asked for: weights, and vectors computed with them. BIER's model is a member by itself."""
+    """What a member is asked for: weights, and vectors computed with them. A single model is a member by itself."""
 
     spec: ModelSpec
     train: Images

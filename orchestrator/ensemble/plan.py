@@ -22,12 +22,13 @@ from muster.workers.datasets import DataSet, Split
 from muster.workers.errors import BadImagesError, StoreError, UsageError
 from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec, library_problem
 from muster.workers.methods.bier.settings import BierSpec
+from muster.workers.methods.dreml.settings import MemberSpec
 from muster.workers.packs import build as packing
 from muster.workers.packs.pack import PackIndex
 from muster.workers.rng import permutation
-from muster.workers.spec import MemberSpec, Precision
+from muster.workers.spec import ModelSpec, Precision
 from muster.workers.store.layout import Done, Store, parse_json
-from muster.workers.task import Images, MemberTask, ModelSpec, Target, missing
+from muster.workers.task import Images, MemberTask, Target, missing
 
 #: Called with (split, images done, images in all).
 PackProgress = Callable[[str, int, int], None]

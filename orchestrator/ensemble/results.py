@@ -24,7 +24,7 @@ from muster.orchestrator.report.titles import heat_title, method_name
 from muster.orchestrator.settings.request import LaunchRequest, to_dict
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.vectors import member_vectors
-from muster.workers.methods.bier.combine import correlation
+from muster.workers.score.combine import correlation
 from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import read_history
 

@@ -1,4 +1,4 @@
-"""BIER's training as one Ray Train job: N ranks under a TorchTrainer, started by the fleet like any member.
+"""A model's training as one Ray Train job: N ranks under a TorchTrainer, started by the fleet like any member.
 
 Ray Train gives the processes, their places and the process group; it keeps no state for us. Checkpoints are the
 store's own, so that another Ray version, another cluster or a bare process can go on from them, and a failed
@@ -71,16 +71,16 @@ def train_rank(config: dict[str, Any]) -> None:
 
     context, task = ray.train.get_context(), config["task"]
 
-    def meet(row: dict[str, Any]) -> None:
+    def tell_end(row: dict[str, Any], over: bool) -> None:
         """Ray Train is told how it ended. Each report waits for the controller's next look, and holds all ranks up."""
-        if row["step"] == task.spec.bier.steps:
+        if over:
             ray.train.report(row)
 
     team = Team(
         rank=context.get_world_rank(),
         size=context.get_world_size(),
         checkpoint_steps=task.checkpoint_steps,
-        meet=meet,
+        on_checkpoint=tell_end,
     )
     store = Store(config["store"])
     how: dict[str, Any] = {}

@@ -369,7 +369,7 @@ class Fleet:
 
     def _member(self, work: Work, state: str, **fields: Any) -> None:
         spec = work.task.spec
-        known = {"index": spec.index, "key": spec.key, "D": spec.D, "epochs": spec.epochs}
+        known = {"index": spec.index, "key": spec.key, "D": spec.dimension, "epochs": spec.epochs}
         attempt = {"attempt": work.attempt} if work.attempt else {}
         self._say(event("member", **{**known, "state": state, **attempt, **fields}))
 

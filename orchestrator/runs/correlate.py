@@ -13,7 +13,7 @@ from muster.orchestrator.report.titles import heat_title
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.errors import UsageError
-from muster.workers.methods.bier.combine import Correlation, correlation, reduction
+from muster.workers.score.combine import Correlation, correlation, reduction
 from muster.workers.store.layout import Store
 
 MEASURES = {"between learners": "clf_corr", "between dimensions": "feat_corr"}

@@ -21,14 +21,16 @@ from muster.orchestrator.methods import dreml as presets
 from muster.orchestrator.settings.checks import backbone_problems, resize_problems
 from muster.orchestrator.settings.parse import Settings, assign, merge_file, parse, parse_saved, put
 from muster.orchestrator.settings.resources import Resources
-from muster.workers import datasets, forms
+from muster.workers import datasets
 from muster.workers.datasets import Traits
 from muster.workers.errors import UsageError
+from muster.workers.forms import APART, form, keyed
 from muster.workers.methods.baseline.settings import OWN, BaselineLoss, BaselineSettings
-from muster.workers.methods.bier.combine import Combine
 from muster.workers.methods.bier.settings import BierSettings
+from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.networks.facts import WITHOUT_IMAGENET
-from muster.workers.spec import InputRecipe, Recipe, TestView, check
+from muster.workers.score.combine import Combine
+from muster.workers.spec import InputRecipe, TestView, check
 from muster.workers.store.layout import check_run_name
 
 Method = Literal["dreml", "bier", "baseline"]
@@ -39,17 +41,9 @@ MOST_REPEATS = 1000
 STRICT: dict[str, str] = {"extra": "forbid"}
 
 
-#: A run's name can be the hash of its request, which may grow: see `workers/forms.py`. Resources, name and storage
-#: are how, where and under which name it runs, and no part of what is asked for.
-FIRST: Mapping[str, str] = {
-    **forms.FIRST,
-    "DataRequest": "dataset root train_classes val_classes skip_bad_images allow_counts test_list vehicleid_protocol "
-    "repeats",
-    "EnsembleRequest": "D L seed backbone weights precision threads deterministic batch_norm",
-    "LaunchRequest": "method data ensemble preset recipe view bier baseline combine",
-}
-
-
+@keyed(
+    "dataset root train_classes val_classes skip_bad_images allow_counts test_list vehicleid_protocol repeats"
+)
 @dataclass(frozen=True, kw_only=True)
 class DataRequest:
     """Which images."""
@@ -89,6 +83,7 @@ class DataRequest:
         )
 
 
+@keyed("D L seed backbone weights precision threads deterministic batch_norm")
 @dataclass(frozen=True, kw_only=True)
 class EnsembleRequest:
     """Which networks."""
@@ -125,6 +120,7 @@ class EnsembleRequest:
         )
 
 
+@keyed("method data ensemble preset recipe view bier baseline combine")
 @dataclass(frozen=True, kw_only=True)
 class LaunchRequest:
     """All of a launch: what is written to `run.json`."""
@@ -138,19 +134,19 @@ class LaunchRequest:
     recipe: Recipe | InputRecipe
     "BIER's is the input alone."
     view: TestView
-    resources: Resources = field(metadata=forms.APART)
+    resources: Resources = field(metadata=APART)
     bier: BierSettings | None = None
     "Of method bier."
     baseline: BaselineSettings | None = None
     "Of method baseline."
     combine: Combine = "share"
     "How BIER's learners are combined at test time; the model does not depend on it."
-    name: str = field(default="", metadata=forms.APART)
-    storage: str = field(default="store", metadata=forms.APART)
+    name: str = field(default="", metadata=APART)
+    storage: str = field(default="store", metadata=APART)
 
     def identity(self) -> Settings:
         """What makes two requests the same one: all but how, where and under which name it runs."""
-        found: Settings = forms.form(self, FIRST)
+        found: Settings = form(self)
         return found
 
     @property

@@ -86,9 +86,9 @@ def _manifest(
     dtype: str,
     combination: Combination | None,
 ) -> dict[str, Any]:
-    offsets = np.cumsum([0, *(task.spec.D for task in members)]).tolist()
+    offsets = np.cumsum([0, *(task.spec.dimension for task in members)]).tolist()
     entries = [
-        {"index": task.spec.index, "key": task.key, "offset": offset, "dimension": task.spec.D}
+        {"index": task.spec.index, "key": task.key, "offset": offset, "dimension": task.spec.dimension}
         for task, offset in zip(members, offsets, strict=False)
     ]
     identity = {"version": SCHEMA_VERSION, "target": target.digest, "members": entries, "dtype": dtype}

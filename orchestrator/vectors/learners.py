@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.workers.methods.bier.combine import combine, correlation
+from muster.workers.score.combine import combine, correlation
 from muster.workers.score.protocol import Protocol
 
 if TYPE_CHECKING:

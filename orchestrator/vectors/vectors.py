@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from muster.workers.errors import CorruptFileError
-from muster.workers.methods.bier.combine import Combine, combine
+from muster.workers.score.combine import Combine, combine
 from muster.workers.store.layout import Store
 from muster.workers.store.vectors import read_vectors
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from muster.workers.task import ModelSpec
+from muster.workers.methods.registry import METHODS
 from tests.cli import Muster
 from tests.frozen import made
 from tests.frozen.record import ARCHIVE, FROZEN, differences
@@ -44,7 +44,7 @@ def test_the_keys_of_all_methods_are_what_they_were(store: Path) -> None:
     for path in store.glob("models/*/spec.json"):
         saved = json.loads(path.read_text())
         assert saved.pop("key") == path.parent.name
-        spec: Any = TypeAdapter(ModelSpec).validate_python(saved)
+        spec: Any = TypeAdapter(METHODS[saved["method"]].spec_type).validate_python(saved)
         assert spec.key == path.parent.name
         methods.add(spec.method)
     assert methods == {"dreml", "bier", "baseline"}

@@ -20,7 +20,7 @@ from muster.orchestrator.jobs.reproduce.targets import each_target, load_options
 from muster.orchestrator.settings.command import launch_command
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
-from muster.workers.spec import Recipe
+from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.store.layout import Store
 from tests.cli import Muster
 from tests.workers.datasets import copies

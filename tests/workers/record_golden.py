@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from muster.workers.embed import embed
-from muster.workers.methods.dreml.fit import trained_weights
+from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.networks import backbones
-from muster.workers.spec import EMBEDDING_VERSION, TRAINING_VERSION, Recipe
-from tests.workers.samples import CPU, VIEW, small_recipe, small_spec, synthetic_pack, train
+from muster.workers.spec import EMBEDDING_VERSION, TRAINING_VERSION
+from tests.workers.samples import CPU, VIEW, kept, small_recipe, small_spec, synthetic_pack, train
 
 FILE = Path(__file__).with_name("golden.json")
 #: Between them they use every branch of the recipe that changes what is computed.
@@ -54,7 +54,7 @@ def compute(recipe: Recipe) -> dict[str, Any]:
     spec = small_spec(part, recipe)
     state = train(spec, pack)
     network = backbones.build(spec.backbone, spec.D, 0)
-    network.load_state_dict(trained_weights(spec, state))
+    network.load_state_dict(kept(spec, pack, state))
     vectors = embed(network, pack, part, VIEW, CPU)
     cosines = (vectors[:-5] * vectors[5:]).sum(1)[::5]
     return {"losses": [row["loss"] for row in state.history], "cosines": [float(value) for value in cosines]}

@@ -10,11 +10,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from muster.workers.methods.dreml.fit import fit
+from muster.workers.methods.dreml.settings import MemberSpec, Recipe
+from muster.workers.methods.registry import method_of
 from muster.workers.packs.pack import INDEX_SCHEMA, Pack, PackIndex, Part, Uint8, image_digest
 from muster.workers.rng import uniforms
-from muster.workers.spec import MemberSpec, Recipe, TestView
+from muster.workers.spec import ModelSpec, TestView
 from muster.workers.store.checkpoint import Checkpoint
+from muster.workers.train import loop
+from muster.workers.train.team import ALONE, Team
+from muster.workers.train.trainer import Materials, Trainer
 
 CPU = torch.device("cpu")
 VIEW = TestView(resize="squash:20", crop=16, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
@@ -89,10 +93,30 @@ def small_spec(part: Part, recipe: Recipe | None = None, **changes: Any) -> Memb
     return MemberSpec(**{**settings, **changes})
 
 
-def train(spec: MemberSpec, pack: Pack, **options: Any) -> Checkpoint:
-    """Trains on all classes of a pack, on one CPU thread."""
+def trainer_of(
+    spec: ModelSpec,
+    pack: Pack,
+    part: Part | None = None,
+    *,
+    team: Team = ALONE,
+    initial: Any = None,
+    inputs: Sequence[np.ndarray] = (),
+) -> Trainer:
+    """A model of any method at its beginning, on one CPU thread; by default on all classes of the pack."""
     torch.set_num_threads(spec.threads)
-    return fit(spec, pack, pack.index.part(), device=CPU, **options)
+    materials = Materials(pack, part or pack.index.part(), CPU, team, initial, inputs)
+    return method_of(spec).training.trainer(spec, materials)
+
+
+def train(spec: ModelSpec, pack: Pack, part: Part | None = None, **options: Any) -> Checkpoint:
+    """Trains a model of any method to its end."""
+    given = {name: options.pop(name) for name in ("team", "initial", "inputs") if name in options}
+    return loop.train(trainer_of(spec, pack, part, **given), **options)
+
+
+def kept(spec: ModelSpec, pack: Pack, state: Checkpoint) -> Mapping[str, torch.Tensor]:
+    """The weights that a finished model keeps."""
+    return trainer_of(spec, pack).kept(state)
 
 
 def same_tensors(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from muster.workers.embed import embed
 from muster.workers.errors import DivergedError
 from muster.workers.member import load_network, open_images
-from muster.workers.methods.baseline.fit import MetricLoss, fit_baseline
+from muster.workers.methods.baseline.loss import MetricLoss
 from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec
-from muster.workers.methods.bier.fit import network_weights
 from muster.workers.networks import backbones
 from muster.workers.packs.pack import Part, read_index
 from muster.workers.spec import InputRecipe
@@ -24,7 +23,8 @@ from muster.workers.store.checkpoint import Checkpoint
 from muster.workers.store.layout import Store
 from muster.workers.store.vectors import read_vectors
 from tests.workers.members import run, task_for, weights_of
-from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack
+from tests.workers.samples import CPU, VIEW, kept, same_tensors, synthetic_pack
+from tests.workers.samples import train as train_on
 
 PACK = synthetic_pack()
 PART = PACK.index.part()
@@ -48,8 +48,7 @@ def spec_of(part: Part, loss: str, **changes: Any) -> BaselineSpec:
 
 
 def train(spec: BaselineSpec, **options: Any) -> Checkpoint:
-    torch.set_num_threads(spec.threads)
-    return fit_baseline(spec, PACK, PART, device=CPU, **options)
+    return train_on(spec, PACK, **options)
 
 
 def squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -133,10 +132,10 @@ def test_proxies_differ_with_the_seed_and_leave_torchs_generator_alone() -> None
     assert not torch.equal(one, other)
 
 
-def separation(state: Checkpoint) -> float:
+def separation(spec: BaselineSpec, state: Checkpoint) -> float:
     """How much more alike images of a class are than others, as a difference of mean cosines."""
     network = backbones.build("conv4", 4, 0)
-    network.load_state_dict(network_weights(state))
+    network.load_state_dict(kept(spec, PACK, state))
     vectors = embed(network, PACK, PART, VIEW, CPU)
     same = PART.labels[:, None] == PART.labels[None]
     cosines = vectors @ vectors.T
@@ -147,35 +146,36 @@ def separation(state: Checkpoint) -> float:
 def test_training_parts_the_classes_and_moves_every_weight(loss: str) -> None:
     margin = {"margin": 1.0} if loss == "triplet" else {}
     how = settings(loss, epochs=15, anneal_epochs=0, embedding_lr=1.0, **margin)
-    kept: list[Checkpoint] = []
-    state = train(spec_of(PART, loss, baseline=how), save=kept.append)
+    saved: list[Checkpoint] = []
+    spec = spec_of(PART, loss, baseline=how)
+    state = train(spec, save=saved.append)
     assert [row["epoch"] for row in state.history] == list(range(1, 16))
-    assert separation(state) > separation(kept[0]) + 0.1
+    assert separation(spec, state) > separation(spec, saved[0]) + 0.1
     for name, tensor in state.model.items():
-        assert not torch.equal(tensor, kept[0].model[name]), name
+        assert not torch.equal(tensor, saved[0].model[name]), name
     assert ("loss.loss.proxies" in state.model) == (loss == "proxynca")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_resuming_gives_the_same_bits(loss: str) -> None:
     spec = spec_of(PART, loss)
-    kept: list[bytes] = []
-    straight = train(spec, save=lambda state: kept.append(state.to_bytes()))
-    assert len(kept) == 3
-    for number, data in enumerate(kept, start=1):
+    saved: list[bytes] = []
+    straight = train(spec, save=lambda state: saved.append(state.to_bytes()))
+    assert len(saved) == 3
+    for number, data in enumerate(saved, start=1):
         torch.manual_seed(number)
         resumed = train(spec, resume=Checkpoint.from_bytes(data))
         assert same_tensors(resumed.model, straight.model), f"resumed after epoch {number}"
         assert same_tensors(resumed.optimizer, straight.optimizer), f"resumed after epoch {number}"
         assert [row["loss"] for row in resumed.history] == [row["loss"] for row in straight.history]
-    assert resumed.to_bytes() == kept[-1]
+    assert resumed.to_bytes() == saved[-1]
 
 
 def test_resuming_in_bfloat16_gives_the_same_bits() -> None:
     spec = spec_of(PART, "proxynca", precision="bf16")
-    kept: list[bytes] = []
-    straight = train(spec, save=lambda state: kept.append(state.to_bytes()))
-    assert same_tensors(train(spec, resume=Checkpoint.from_bytes(kept[0])).model, straight.model)
+    saved: list[bytes] = []
+    straight = train(spec, save=lambda state: saved.append(state.to_bytes()))
+    assert same_tensors(train(spec, resume=Checkpoint.from_bytes(saved[0])).model, straight.model)
 
 
 def test_an_epoch_is_as_many_batches_as_the_images_fill() -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from muster.workers.methods.bier.batches import LabelBatches
 from muster.workers.methods.bier.network import BierSettings
+from muster.workers.train.label_batches import LabelBatches
 
 
 def made(counts, P=4, K=2, seed=0, world_size=1):

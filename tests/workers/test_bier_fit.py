@@ -13,7 +13,6 @@ import torch.distributed as dist
 from torch.multiprocessing import spawn
 
 from muster.workers.errors import DivergedError
-from muster.workers.methods.bier.fit import fit_bier, network_weights
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
 from muster.workers.spec import InputRecipe
 from muster.workers.store.checkpoint import Checkpoint
@@ -21,7 +20,7 @@ from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask
 from muster.workers.train.team import Team
 from tests.workers.members import result, run, same_result, task_for
-from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack
+from tests.workers.samples import CPU, VIEW, kept, same_tensors, synthetic_pack, train
 
 PACK = synthetic_pack(classes=6, each=5)
 PART = PACK.index.part()
@@ -47,17 +46,15 @@ def spec_of(kind: str = "plain", **changes: Any) -> BierSpec:
 
 
 def trained(spec: BierSpec, **options: Any) -> Checkpoint:
-    torch.set_num_threads(1)
-    team = options.pop("team", Team(checkpoint_steps=EVERY))
-    return fit_bier(spec, PACK, PART, device=CPU, team=team, **options)
+    return train(spec, PACK, **{"team": Team(checkpoint_steps=EVERY), **options})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_resuming_gives_the_same_bits(kind: str) -> None:
-    kept: list[bytes] = []
-    straight = trained(spec_of(kind), save=lambda state: kept.append(state.to_bytes()))
-    assert [Checkpoint.from_bytes(data).epoch for data in kept] == [4, 8, STEPS]
-    for number, data in enumerate(kept):
+    saved: list[bytes] = []
+    straight = trained(spec_of(kind), save=lambda state: saved.append(state.to_bytes()))
+    assert [Checkpoint.from_bytes(data).epoch for data in saved] == [4, 8, STEPS]
+    for number, data in enumerate(saved):
         torch.manual_seed(number)
         resumed = trained(spec_of(kind), resume=Checkpoint.from_bytes(data))
         assert same_tensors(resumed.model, straight.model)
@@ -74,7 +71,9 @@ def test_the_loss_falls_and_every_setting_of_the_loss_has_an_effect() -> None:
     losses = [row["loss"] for row in states["plain"].history]
     assert losses[-1] < 0.7 * losses[0]
     for kind in set(KINDS) - {"plain"}:
-        assert not same_tensors(network_weights(states[kind]), network_weights(states["plain"])), kind
+        assert not same_tensors(
+            kept(spec_of(kind), PACK, states[kind]), kept(spec_of(), PACK, states["plain"])
+        ), kind
 
 
 def _rank(rank: int, size: int, folder: str) -> None:
@@ -84,9 +83,11 @@ def _rank(rank: int, size: int, folder: str) -> None:
         timeout=datetime.timedelta(seconds=120),
     )  # fmt: skip
     met: list[Any] = []
-    team = Team(rank=rank, size=size, checkpoint_steps=EVERY, meet=met.append)
+    team = Team(
+        rank=rank, size=size, checkpoint_steps=EVERY, on_checkpoint=lambda row, over: met.append((row["step"], over))
+    )  # fmt: skip
     state = trained(spec_of("adversarial"), team=team)
-    assert [row["step"] for row in met] == [4, 8, STEPS]
+    assert met == [(4, False), (8, False), (STEPS, True)]
     if rank == 0:
         Path(folder, f"{size}.bin").write_bytes(state.to_bytes())
     dist.destroy_process_group()
@@ -105,12 +106,12 @@ def test_two_ranks_leave_the_weights_that_one_leaves(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_run_with_step_rate_and_last_loss() -> None:
-    kept: list[int] = []
+    saved: list[int] = []
     with pytest.raises(DivergedError) as error:
-        trained(spec_of(lr=1e18, steps=400), save=lambda state: kept.append(state.epoch))
+        trained(spec_of(lr=1e18, steps=400), save=lambda state: saved.append(state.epoch))
     for part in ("step", "learning rate of 1e+18", "finite loss", "--set bier.lr="):
         assert part in str(error.value)
-    assert all(epoch < 400 for epoch in kept)
+    assert all(epoch < 400 for epoch in saved)
 
 
 def bier_task(store: Store, images: Path) -> MemberTask:

@@ -16,7 +16,6 @@ from torch import nn
 from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from muster.workers.methods.bier.batches import LabelBatches
 from muster.workers.methods.bier.batchnorm import convert, freeze
 from muster.workers.methods.bier.network import (
     Bier,
@@ -27,6 +26,7 @@ from muster.workers.methods.bier.network import (
     build_bier,
     parameter_groups,
 )
+from muster.workers.train.label_batches import LabelBatches
 
 SIZES = (6, 10, 16)
 STRONG = {"lambda_div": 0.1, "lambda_weight": 1.0}  # so that no term hides behind another

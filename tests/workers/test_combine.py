@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from muster.workers.methods.bier.combine import CHUNK, combination_factors, combine
+from muster.workers.score.combine import CHUNK, combination_factors, combine
 
 SIZES = (96, 160, 256)
 

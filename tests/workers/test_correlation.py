@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from muster.workers.methods.bier.combine import CHUNK, combine, correlation, reduction
+from muster.workers.score.combine import CHUNK, combine, correlation, reduction
 
 SIZES = (3, 4, 5)
 

@@ -12,21 +12,24 @@ import torch
 
 from muster.workers.embed import embed
 from muster.workers.errors import DivergedError, UsageError
-from muster.workers.methods.dreml.fit import _batch_slices, _capped, _Member, fit, trained_weights
 from muster.workers.methods.dreml.loss import identity_proxy_loss
+from muster.workers.methods.dreml.settings import Recipe
+from muster.workers.methods.dreml.trainer import capped
 from muster.workers.networks import backbones
 from muster.workers.packs.pack import Part
-from muster.workers.spec import Recipe
 from muster.workers.store.checkpoint import Checkpoint
+from muster.workers.train.passes import Passes
 from tests.workers.samples import (
     CPU,
     VIEW,
+    kept,
     pack_of,
     same_tensors,
     small_recipe,
     small_spec,
     synthetic_pack,
     train,
+    trainer_of,
 )
 
 PACK = synthetic_pack()
@@ -61,8 +64,7 @@ def test_weights_do_not_depend_on_where_in_the_pack_the_images_lie() -> None:
     part = larger.index.part(tuple(range(6)))
     spec = small_spec(PART)
     assert part.digest == PART.digest
-    torch.set_num_threads(1)
-    assert same_tensors(fit(spec, larger, part, device=CPU).model, train(spec, PACK).model)
+    assert same_tensors(train(spec, larger, part).model, train(spec, PACK).model)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,9 @@ def test_weights_do_not_depend_on_where_in_the_pack_the_images_lie() -> None:
 def test_the_last_batch_is_kept_and_a_single_image_joins_the_one_before(
     samples: int, sizes: list[int]
 ) -> None:
-    slices = _batch_slices(samples, 8)
+    passes = Passes(("names",), samples, 8)
+    slices = passes.slices
+    assert [passes.images(step) for step in range(passes.steps)] == sizes
     assert [part.stop - part.start for part in slices] == sizes
     assert slices[0].start == 0
     assert slices[-1].stop == samples
@@ -99,10 +103,10 @@ def test_an_epoch_weighs_every_image_alike_whatever_its_batch() -> None:
     recipe = small_recipe(epochs=1, batch_size=30, lr=1e-12, crop=20, pad=0, flip=False)
     spec = small_spec(PART, recipe)
     history = train(spec, PACK).history
-    member = _Member(spec, PACK, PART, CPU, None)
-    (batch,) = member._batches(0, [slice(0, 30)])
+    member = trainer_of(spec, PACK)
+    batch = member.batch(0)
     with torch.no_grad():
-        output = member.network(member.to_float(batch.images))
+        output = member.module(member.to_float(batch.images))
     assert history[0]["loss"] == pytest.approx(
         float(identity_proxy_loss(output, batch.labels, False)), rel=1e-5
     )
@@ -113,7 +117,7 @@ def test_an_epoch_weighs_every_image_alike_whatever_its_batch() -> None:
     ("recipe", "what"),
     [
         (small_recipe(lr=1e6), r"a weight is no longer finite after step 4 of epoch 1"),
-        (small_recipe(lr=1e12, batch_size=4), r"the loss became (nan|inf) by step \d of epoch 1"),
+        (small_recipe(lr=1e12, batch_size=4), r"the loss became (nan|inf) at step \d of epoch 1"),
     ],
 )
 def test_divergence_is_told_with_member_step_rate_and_last_finite_loss(recipe: Recipe, what: str) -> None:
@@ -121,7 +125,8 @@ def test_divergence_is_told_with_member_step_rate_and_last_finite_loss(recipe: R
         train(small_spec(PART, recipe, index=5), PACK)
     rate, cure = re.escape(f"{recipe.lr:.3g}"), re.escape(f"Lower the rate: --set lr={recipe.lr / 3:.2g}.")
     message = (
-        rf"Member 5: {what}, at a learning rate of {rate}; the last finite loss seen was [\d.e+]+\. {cure}"
+        rf"Member 5: {what}, at a learning rate of {rate}; the last finite loss seen was [\d.e+]+\. "
+        rf"The last good checkpoint is kept. {cure}"
     )
     assert re.fullmatch(message, str(caught.value))
 
@@ -161,7 +166,7 @@ def labelled(counts: list[int]) -> Part:
 
 def test_class_cap_keeps_at_most_so_many_images_of_a_class_in_the_packs_order() -> None:
     part = labelled([9, 2, 0, 5, 3])
-    rows, labels = _capped(part, 3, (0, 12, 1))
+    rows, labels = capped(part, 3, (0, 12, 1))
     assert np.bincount(labels, minlength=5).tolist() == [3, 2, 0, 3, 3]
     assert (np.diff(rows) > 0).all()
     assert (labels == part.labels[rows - 100]).all()
@@ -169,8 +174,8 @@ def test_class_cap_keeps_at_most_so_many_images_of_a_class_in_the_packs_order() 
 
 def test_class_cap_draws_for_each_member_and_always_the_same() -> None:
     part = labelled([9, 9, 9])
-    drawn = [tuple(_capped(part, 3, (0, 12, index))[0].tolist()) for index in range(1, 30)]
-    assert drawn[0] == tuple(_capped(part, 3, (0, 12, 1))[0].tolist())
+    drawn = [tuple(capped(part, 3, (0, 12, index))[0].tolist()) for index in range(1, 30)]
+    assert drawn[0] == tuple(capped(part, 3, (0, 12, 1))[0].tolist())
     assert len(set(drawn)) == len(drawn)
     assert {row for rows in drawn for row in rows} == set(part.rows.tolist())
 
@@ -178,7 +183,7 @@ def test_class_cap_draws_for_each_member_and_always_the_same() -> None:
 def test_a_class_cap_that_nothing_exceeds_changes_nothing() -> None:
     part = labelled([4, 1, 7])
     for cap in (0, 7, 1000):
-        rows, labels = _capped(part, cap, (0, 12, 1))
+        rows, labels = capped(part, cap, (0, 12, 1))
         assert (rows == part.rows).all()
         assert (labels == part.labels).all()
 
@@ -199,14 +204,14 @@ def test_the_best_epoch_by_training_accuracy_is_kept_but_never_the_first() -> No
     best = 2 + int(np.argmax(accuracies[1:]))
     assert best == 4, "the test wants a best epoch that is neither the first counted nor the last"
     assert states[0].best == {}
-    assert same_tensors(trained_weights(spec, last), states[best - 1].model)
-    assert same_tensors(trained_weights(small_spec(PART), last), last.model)
+    assert same_tensors(kept(spec, PACK, last), states[best - 1].model)
+    assert same_tensors(kept(small_spec(PART), PACK, last), last.model)
 
 
 def test_with_a_single_epoch_the_last_is_the_best() -> None:
     spec = small_spec(PART, small_recipe(epochs=1, select="best-train"))
     last = train(spec, PACK)
-    assert same_tensors(trained_weights(spec, last), last.model)
+    assert same_tensors(kept(spec, PACK, last), last.model)
 
 
 def test_normalised_logits_have_length_one_in_the_loss() -> None:

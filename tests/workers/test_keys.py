@@ -12,12 +12,13 @@ import pytest
 from pydantic import TypeAdapter
 
 from muster.workers.datasets import ImageFolder
-from muster.workers.forms import FIRST, added, form
+from muster.workers.forms import added, first_fields, form
 from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
+from muster.workers.methods.dreml.settings import MemberSpec, Recipe
 from muster.workers.packs.build import build_pack
 from muster.workers.packs.pack import Part
-from muster.workers.spec import TRAINING_VERSION, InputRecipe, MemberSpec, Recipe, TestView, embedding_digest
+from muster.workers.spec import TRAINING_VERSION, InputRecipe, TestView, embedding_digest
 from muster.workers.store.layout import Store
 from tests.workers.samples import VIEW, pack_of, small_recipe, small_spec, synthetic_pack
 
@@ -225,9 +226,6 @@ class LaterRecipe(Recipe):
     blur: float = added(0.5, absent=0.0)
 
 
-LaterRecipe.__name__ = "Recipe"
-
-
 def later_recipe(**changes: Any) -> Any:
     settings = {field.name: getattr(RECIPE, field.name) for field in dataclasses.fields(RECIPE)}
     return LaterRecipe(**{**settings, **changes})
@@ -249,9 +247,8 @@ def test_a_field_that_does_not_say_what_was_done_before_it_is_refused() -> None:
     class Forgetful(Recipe):
         blur: float = 0.0
 
-    Forgetful.__name__ = "Recipe"
     settings = {field.name: getattr(RECIPE, field.name) for field in dataclasses.fields(RECIPE)}
-    with pytest.raises(TypeError, match=r"Recipe\.blur came later and does not say what was done before"):
+    with pytest.raises(TypeError, match=r"Forgetful\.blur came later and does not say what was done before"):
         form(Forgetful(**settings))
     with pytest.raises(TypeError, match="has no form"):
         form(PART)
@@ -262,7 +259,7 @@ def test_a_field_that_does_not_say_what_was_done_before_it_is_refused() -> None:
     [Recipe, InputRecipe, MemberSpec, TestView, BierSpec, BierSettings, BaselineSpec, BaselineSettings],
 )
 def test_what_is_hashed_is_all_of_a_class_but_what_came_later(kind: Any) -> None:
-    first = set(FIRST[kind.__name__].split())
+    first = set(first_fields(kind))
     fields = {field.name: field for field in dataclasses.fields(kind)}
     assert first <= fields.keys()
     assert all("absent" in fields[name].metadata for name in fields.keys() - first)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from muster.workers import member as member_module
+from muster.workers.forms import form
 from muster.workers.store.checkpoint import newest_checkpoint
 from muster.workers.store.layout import Store, to_json
 from muster.workers.store.vectors import read_vectors
@@ -46,7 +47,7 @@ def test_the_spec_of_a_model_is_written_for_people(store: Store, images: Path) -
     task = task_for(store, images)
     run(store, task)
     written = store.files.get(store.model(task.key) / "spec.json")
-    assert written == to_json({"key": task.key, **dataclasses.asdict(task.spec)})
+    assert written == to_json({"key": task.key, **form(task.spec)})
 
 
 def test_vectors_are_a_column_that_other_programs_read(store: Store, images: Path) -> None:

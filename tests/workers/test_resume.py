@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from muster.workers.methods.dreml.fit import trained_weights
+from muster.workers.methods.dreml.settings import MemberSpec
 from muster.workers.networks import backbones
-from muster.workers.spec import MemberSpec
 from muster.workers.store.checkpoint import Checkpoint
-from tests.workers.samples import same_tensors, small_recipe, small_spec, synthetic_pack, train
+from tests.workers.samples import kept, same_tensors, small_recipe, small_spec, synthetic_pack, train
 
 PACK = synthetic_pack()
 PART = PACK.index.part()
@@ -29,18 +28,18 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def straight_and_resumed(spec: MemberSpec, initial: Any = None) -> None:
     """Trains straight through, and again from each of its checkpoints as bytes, in the state of a new process."""
-    kept: list[bytes] = []
-    straight = train(spec, PACK, initial=initial, save=lambda state: kept.append(state.to_bytes()))
-    assert len(kept) == spec.recipe.epochs
-    for number, data in enumerate(kept, start=1):
+    saved: list[bytes] = []
+    straight = train(spec, PACK, initial=initial, save=lambda state: saved.append(state.to_bytes()))
+    assert len(saved) == spec.recipe.epochs
+    for number, data in enumerate(saved, start=1):
         torch.manual_seed(number)
         resumed = train(spec, PACK, initial=initial, resume=Checkpoint.from_bytes(data))
         assert same_tensors(resumed.model, straight.model), f"resumed after epoch {number}"
         assert same_tensors(resumed.optimizer, straight.optimizer), f"resumed after epoch {number}"
-        assert same_tensors(trained_weights(spec, resumed), trained_weights(spec, straight))
+        assert same_tensors(kept(spec, PACK, resumed), kept(spec, PACK, straight))
         losses = [row["loss"] for row in straight.history]
         assert [row["loss"] for row in resumed.history] == losses
-    assert resumed.to_bytes() == kept[-1]
+    assert resumed.to_bytes() == saved[-1]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -10,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from muster.workers.methods.dreml.schedule import learning_rate
-from muster.workers.spec import Recipe
+from muster.workers.methods.dreml.settings import Recipe
 from tests.workers.samples import small_recipe
 
 Make = Callable[[torch.optim.Optimizer], Any]

@@ -1,4 +1,4 @@
-"""The methods, a folder each: settings and spec, batches, loss, training.
+"""What is trained, and how: one folder for each method, and the registry that finds them by name.
 
-No method knows another.
+A method's settings and spec load no torch; its trainer is loaded only where it trains or embeds.
 """

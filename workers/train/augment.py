@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from muster.workers.packs.pack import Int64, Pack, Uint8
 from muster.workers.rng import Float64, uniforms
-from muster.workers.spec import InputRecipe, Recipe, TestView, Triple
+from muster.workers.spec import InputRecipe, TestView, Triple
 
 TOP, LEFT, FLIP, ANGLE = range(4)
 DRAWS = 4
@@ -25,7 +25,7 @@ def epoch_draws(member: tuple[object, ...], epoch: int, samples: int) -> Float64
     return uniforms(("augment", *member), samples, DRAWS, epoch=epoch)
 
 
-def random_crops(pack: Pack, rows: Int64, recipe: Recipe | InputRecipe, draws: Float64) -> Uint8:
+def random_crops(pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64) -> Uint8:
     """Random square crops of images with a black border of `pad`, uint8 [n, crop, crop, 3].
 
     `draws`: float64 [n, 4], a row for each image. An image smaller than the crop is centred in it.
@@ -74,7 +74,7 @@ class ToFloat:
         return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
-def distort(batch: torch.Tensor, recipe: Recipe | InputRecipe, draws: Float64) -> torch.Tensor:
+def distort(batch: torch.Tensor, recipe: InputRecipe, draws: Float64) -> torch.Tensor:
     """Mirrors and rotates a float batch [n, 3, side, side] as the recipe says; `draws` float64 [n, 4].
 
     On a CPU it is mirrored in place.

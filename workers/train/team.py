@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 A = TypeVar("A")
 
 
-def _nothing(facts: dict[str, Any]) -> None:
+def _nothing(row: dict[str, Any], over: bool) -> None:
     """What a process without company does at a checkpoint."""
 
 
@@ -29,8 +29,8 @@ class Team:
     size: int = 1
     checkpoint_steps: int = 500
     "Steps between two checkpoints of a model that all train together."
-    meet: Callable[[dict[str, Any]], None] = _nothing
-    "Called by every rank after each checkpoint, with the facts of the stretch before it."
+    on_checkpoint: Callable[[dict[str, Any], bool], None] = _nothing
+    "Called by every rank after each checkpoint, with the row of history before it, and whether it is the last."
 
     @property
     def leads(self) -> bool:

@@ -26,22 +26,17 @@ from muster.workers import datasets
 from muster.workers.datasets import PUBLISHED
 from muster.workers.datasets.published import Count
 from muster.workers.errors import UsageError
-from muster.workers.forms import APART, form
+from muster.workers.forms import APART, form, keyed
 from muster.workers.methods.baseline.settings import BaselineSettings
 from muster.workers.methods.bier.settings import BierSettings
-from muster.workers.spec import Recipe
+from muster.workers.methods.dreml.settings import Recipe
 
 #: A rehearsal keeps at least so much of each, as far as the data have it.
 LEAST_CLASSES, LEAST_MEMBERS, LEAST_EPOCHS = 4, 2, 1
 METHODS: tuple[str, ...] = get_args(get_type_hints(LaunchRequest)["method"])
 
 
-#: What makes a reproduction the same one; see `workers/forms.py`.
-FIRST = {
-    "ReproduceOptions": "kind target datasets rows data_root seeds scale weights allow_counts vehicleid_protocol"
-}
-
-
+@keyed("kind target datasets rows data_root seeds scale weights allow_counts vehicleid_protocol")
 @dataclass(frozen=True, kw_only=True)
 class ReproduceOptions:
     """All of a reproduction: what is written to `run.json`."""
@@ -73,7 +68,7 @@ class ReproduceOptions:
 
     def identity(self) -> dict[str, Any]:
         """What makes two reproductions the same one: all but how, where and under which name it runs."""
-        found: dict[str, Any] = form(self, FIRST)
+        found: dict[str, Any] = form(self)
         return found
 
     @property

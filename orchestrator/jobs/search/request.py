@@ -25,7 +25,7 @@ from muster.orchestrator.settings.parse import parse_saved, replaced
 from muster.orchestrator.settings.request import STRICT, LaunchRequest, load
 from muster.workers import datasets
 from muster.workers.errors import UsageError
-from muster.workers.forms import APART, form
+from muster.workers.forms import APART, form, keyed
 
 Algorithm = Literal["grid", "random", "optuna"]
 Scheduler = Literal["halving", "asha", "none"]
@@ -35,10 +35,7 @@ SAMPLES = 16
 FIRST_RUNG = 3
 
 
-#: What makes a search the same one; see `workers/forms.py`.
-FIRST = {"SearchSettings": "space algorithm samples scheduler first_rung reduction plateau metric select_on"}
-
-
+@keyed("space algorithm samples scheduler first_rung reduction plateau metric select_on")
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """What is varied and how the search decides."""
@@ -94,7 +91,7 @@ class SearchRequest:
 
     def identity(self) -> dict[str, Any]:
         """What makes two searches the same one: budgets and windows may change when it is resumed."""
-        return {**self.base.identity(), "search": form(self.search, FIRST)}
+        return {**self.base.identity(), "search": form(self.search)}
 
     def trials(self) -> list[dict[str, Value]]:
         """The settings of all trials, in order; empty for Optuna, which proposes them one by one."""

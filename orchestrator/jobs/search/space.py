@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.rng import uniforms
-from muster.workers.spec import Recipe
 
 POINTS = 4
 #: Each is prepared before any is trained, and people read a row of each.

@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from muster.workers.spec import TRAINING_VERSION, InputRecipe, Precision, SingleModel, as_declared, check
+from muster.workers.forms import keyed
+from muster.workers.methods.base import Method
+from muster.workers.spec import ModelSpec, as_declared, check
 
 BaselineLoss = Literal["triplet", "npairs", "proxynca"]
 
@@ -36,6 +38,10 @@ def library_problem() -> str | None:
     return MISSING if importlib.util.find_spec(LIBRARY) is None else None
 
 
+@keyed(
+    "loss dim labels images epochs lr embedding_lr proxy_lr weight_decay anneal_epochs anneal_factor margin "
+    "embedding_l2 scale"
+)
 @dataclass(frozen=True, kw_only=True)
 class BaselineSettings:
     """What a compared method adds to a backbone and its input. Raises ValueError with all mistakes at once.
@@ -133,50 +139,35 @@ class BaselineSettings:
         check({f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes})
 
 
+@keyed(
+    "method train_digest classes backbone weights seed recipe baseline precision threads deterministic batch_norm "
+    "training_version"
+)
 @dataclass(frozen=True, kw_only=True)
-class BaselineSpec(SingleModel):
+class BaselineSpec(ModelSpec):
     """One baseline model: all that determines its weights, and nothing else."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     method: Literal["baseline"] = "baseline"
-    train_digest: str
-    "Digest of the pixels and labels trained on."
-    classes: int
-    "How many classes are trained on."
-    backbone: str
-    weights: str
-    'Initial weights: "none", or the SHA-256 of their content.'
-    seed: int
-    recipe: InputRecipe
     baseline: BaselineSettings
-    precision: Precision
-    threads: int
-    "CPU threads it computes with; a GPU model's weights do not depend on it."
-    deterministic: bool
     batch_norm: Literal["batch"] = "batch"
-    "How BatchNorm's statistics are formed in training: from each batch."
-    training_version: int = TRAINING_VERSION
 
-    def __post_init__(self) -> None:
-        as_declared(self)
+    def own_checks(self) -> dict[str, bool]:
         self.baseline.check_batch(self.classes, 1)
-        check({f"threads = {self.threads}: must be at least 1": self.threads >= 1})
+        return {}
 
     @property
-    def D(self) -> int:  # noqa: N802  (as a member's field is called)
-        """The embedding's dimension."""
+    def dimension(self) -> int:
         return self.baseline.dim
 
     @property
     def epochs(self) -> int:
         return self.baseline.epochs
 
-    @property
-    def learners(self) -> tuple[int, ...]:
-        """(): its vectors are stored at unit length."""
-        return ()
-
     def shown(self, images: int) -> int:
-        """How many images training shows to the network, of a training set of `images`."""
         return self.epochs * self.baseline.steps(images) * self.baseline.batch_size
+
+    def described(self) -> str:
+        return f"classes, {self.baseline.loss} in {self.dimension} dimensions"
+
+
+METHOD = Method("baseline", BaselineSpec, "muster.workers.methods.baseline.trainer")

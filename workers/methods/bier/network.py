@@ -32,7 +32,7 @@ __all__ = [
     "BierStep",
     "Boosted",
     "Learners",
-    "StepLoss",
+    "RankLoss",
     "boosted_loss",
     "build_bier",
     "gather_rows",
@@ -203,7 +203,7 @@ class _GatherRows(torch.autograd.Function):
         return own * dist.get_world_size()
 
 
-class StepLoss(NamedTuple):
+class RankLoss(NamedTuple):
     """The loss of one training step on one rank."""
 
     total: torch.Tensor
@@ -227,13 +227,13 @@ class BierStep(nn.Module):
             torch.manual_seed(torch_seed(("bier-regressors", seed)))
             self.auxiliary = Auxiliary(settings)
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> StepLoss:
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> RankLoss:
         """This rank's images [n, 3, side, side] and labels int64 [n]: the loss of the global batch."""
         hidden = self.network.features(images)
         vectors = self.network.learners(hidden)
         boosted = boosted_loss(gather_rows(_full_precision(vectors)), gather_rows(labels), self.settings)
         auxiliary = self.auxiliary(hidden, self.network.learners.weight)
-        return StepLoss(boosted.loss + auxiliary, boosted, auxiliary.detach())
+        return RankLoss(boosted.loss + auxiliary, boosted, auxiliary.detach())
 
 
 def parameter_groups(step: BierStep, settings: BierSettings) -> list[dict[str, Any]]:

@@ -12,14 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from muster.workers.spec import (
-    TRAINING_VERSION,
-    InputRecipe,
-    Precision,
-    SingleModel,
-    as_declared,
-    check,
-)
+from muster.workers.forms import keyed
+from muster.workers.methods.base import Method
+from muster.workers.spec import ModelSpec, as_declared, check
 
 Variant = Literal["shrinkage", "eta"]
 AuxiliaryKind = Literal["none", "adversarial", "activation"]
@@ -30,6 +25,10 @@ LAMBDA_DIV = 5e-5
 LAMBDA_WEIGHT = 1e5
 
 
+@keyed(
+    "sizes boost variant shrinkage auxiliary lambda_div lambda_weight weight_norm_axis auxiliary_to_backbone labels "
+    "images steps lr learner_lr regressor_lr weight_decay anneal_every anneal_factor"
+)
 @dataclass(frozen=True, kw_only=True)
 class BierSettings:
     """What BIER adds to a backbone and its input recipe. Raises ValueError with all mistakes at once.
@@ -155,47 +154,30 @@ class BierSettings:
         )
 
 
+@keyed(
+    "method train_digest classes backbone weights seed recipe bier precision threads deterministic batch_norm "
+    "training_version"
+)
 @dataclass(frozen=True, kw_only=True)
-class BierSpec(SingleModel):
+class BierSpec(ModelSpec):
     """One BIER model: all that determines its weights, and nothing else. The number of ranks does not: N ranks
     compute what one does on the same global batch, up to rounding; it is recorded."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     method: Literal["bier"] = "bier"
-    train_digest: str
-    "Digest of the pixels and labels trained on."
-    classes: int
-    "How many classes are trained on."
-    backbone: str
-    weights: str
-    'Initial weights: "none", or the SHA-256 of their content.'
-    seed: int
-    recipe: InputRecipe
     bier: BierSettings
-    precision: Precision
-    threads: int
-    "CPU threads a rank computes with; a GPU model's weights do not depend on it."
-    deterministic: bool
     batch_norm: Literal["batch", "frozen"] = "batch"
     "BatchNorm's statistics: of the global batch, or those of the initial weights."
-    training_version: int = TRAINING_VERSION
 
-    def __post_init__(self) -> None:
-        as_declared(self)
+    def own_checks(self) -> dict[str, bool]:
         self.bier.check_batch(self.classes, 1)
-        check(
-            {
-                f"threads = {self.threads}: must be at least 1": self.threads >= 1,
-                "batch_norm = frozen needs pretrained weights: a new network's statistics describe nothing": (
-                    self.batch_norm == "batch" or self.weights != "none"
-                ),
-            }
-        )
+        return {
+            "batch_norm = frozen needs pretrained weights: a new network's statistics describe nothing": (
+                self.batch_norm == "batch" or self.weights != "none"
+            ),
+        }
 
     @property
-    def D(self) -> int:  # noqa: N802  (as a member's field is called)
-        """The embedding's dimension."""
+    def dimension(self) -> int:
         return self.bier.dimensions
 
     @property
@@ -205,12 +187,17 @@ class BierSpec(SingleModel):
 
     @property
     def learners(self) -> tuple[int, ...]:
-        """Sizes of the learners, whose raw vectors are stored side by side."""
         return self.bier.sizes
 
     def shown(self, images: int) -> int:
         """How many images training shows to the network, whatever the size of the training set."""
         return self.bier.steps * self.bier.batch_size
+
+    def described(self) -> str:
+        return f"classes, learners of {', '.join(map(str, self.learners))}, {self.bier.steps} steps"
+
+
+METHOD = Method("bier", BierSpec, "muster.workers.methods.bier.trainer", multi_rank=True)
 
 
 def _ranks_message(labels: int, images: int, world_size: int, classes: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from muster.workers.spec import Recipe
+from muster.workers.methods.dreml.settings import Recipe
 
 
 def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int) -> float:

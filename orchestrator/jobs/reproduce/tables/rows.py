@@ -19,7 +19,7 @@ from muster.orchestrator.vectors.protocols import draws_of, protocol_text
 from muster.workers import datasets
 from muster.workers.methods.baseline.settings import BaselineSettings
 from muster.workers.methods.bier.settings import BierSettings
-from muster.workers.spec import Recipe
+from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.store.layout import Store
 
 Answer = dict[str, Any]

@@ -1,0 +1,44 @@
+"""What a method is to a worker process: the type of its specs, what it can do, and where its training code is."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from muster.workers.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from muster.workers.train.trainer import Materials, Trainer
+
+
+class Training(Protocol):
+    """What a method's training module offers; each is a function of the module."""
+
+    def trainer(self, spec: Any, materials: Materials) -> Trainer:
+        """A model at its very beginning, ready to be trained or to go on from a checkpoint."""
+
+    def network(self, spec: Any) -> torch.nn.Module:
+        """The network that a model's weights fit, on the CPU: images [n, 3, side, side] to vectors [n, dimension]."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by its name, as planners know it: no torch is loaded until `training` is asked for."""
+
+    name: str
+    spec_type: type[ModelSpec]
+    training_module: str
+    multi_rank: bool = False
+    "Whether several processes can train one model together."
+    ensemble: bool = False
+    "Whether it trains an ensemble of members, and not one model."
+
+    @property
+    def training(self) -> Training:
+        """Its training code. Loads torch."""
+        module: Any = importlib.import_module(self.training_module)
+        found: Training = module
+        return found
