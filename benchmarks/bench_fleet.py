@@ -21,7 +21,7 @@ from pathlib import Path
 MEMBER = """
 import sys, torch
 from muster.orchestrator.ensemble.plan import make_plan, prepare
-from muster.orchestrator.settings.request import load
+from muster.orchestrator.methods.loading import load
 from muster.workers.member import run_member
 from muster.workers.store.layout import Store
 members, epochs, storage, index = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -36,7 +36,7 @@ run_member(store, plan.tasks[index], f"bare-{index}", torch.device("cpu"))
 def bare(members: int, epochs: int, storage: str) -> float:
     """Seconds for all members, two processes at a time; the images are packed before."""
     from muster.orchestrator.ensemble.plan import prepare
-    from muster.orchestrator.settings.request import load
+    from muster.orchestrator.methods.loading import load
     from muster.workers.store.layout import Store
 
     prepare(load(None, {"storage": storage}, []), Store(storage), lambda *_: None)

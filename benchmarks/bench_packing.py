@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from muster.orchestrator.methods import dreml as presets
+from muster.orchestrator.methods import presets
 from muster.workers.datasets import ImageFolder, Item
 from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.packs.build import build_pack

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 RANK = """
 import datetime, os, sys, torch, torch.distributed as dist
 from muster.orchestrator.ensemble.plan import make_plan, prepare
-from muster.orchestrator.settings.request import load
+from muster.orchestrator.methods.loading import load
 from muster.workers.member import run_member
 from muster.workers.store.layout import Store
 from muster.workers.train.team import Team
@@ -71,7 +71,7 @@ def speed(storage: Path, started: float) -> tuple[float, float]:
 def packed(storage: Path) -> Path:
     """A fresh store that has the packed images."""
     from muster.orchestrator.ensemble.plan import prepare
-    from muster.orchestrator.settings.request import load
+    from muster.orchestrator.methods.loading import load
     from muster.workers.store.layout import Store
 
     request = load(None, {"method": "bier", "storage": str(storage)}, [])

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from muster.orchestrator.ensemble.plan import make_plan, prepare
-from muster.orchestrator.settings.request import load
+from muster.orchestrator.methods.loading import load
 from muster.workers.member import open_images, run_member
 from muster.workers.methods.bier import network as bier
 from muster.workers.methods.bier.network import BierSettings, BierStep, RankLoss, boosted_loss
@@ -102,12 +102,13 @@ def recall_at_1(store: Store, flags: dict[str, Any], steps: int) -> dict[str, fl
     request = load(None, {**given, **flags}, [])
     prepared = prepare(request, store, lambda *_: None)
     assert prepared is not None
-    assert request.bier is not None
+    combination = request.settings.combination
+    assert combination is not None
     (task,) = make_plan(request, store, prepared, weights="none", precision="fp32").tasks
     run_member(store, task, "study", torch.device("cpu"))
     found = {}
     for target in task.targets:
-        vectors = combine(read_vectors(store.model(task.key).embedding(target.digest)), request.bier.sizes)
+        vectors = combine(read_vectors(store.model(task.key).embedding(target.digest)), combination.sizes)
         part = open_images(store, target.images)[1]
         (score,) = prefix_curve([vectors], leave_one_out(part.labels), (1,))
         found[target.split] = round(100 * score.recall[1], 1)

@@ -5,14 +5,12 @@ python docs/settings.py
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
-import textwrap
 from pathlib import Path
-from typing import Any
 
-from muster.orchestrator.settings.request import ALL_SECTIONS, SECTIONS
+from muster.orchestrator.methods.loading import ALL_SECTIONS
+from muster.orchestrator.settings.texts import field_texts
 
 TARGET = Path(__file__).with_name("settings.md")
 HEAD = """# Settings
@@ -27,23 +25,11 @@ vectors, not the weights. Nothing in `resources` changes a result.
 """
 
 
-def field_docs(kind: Any) -> dict[str, str]:
-    """The string below each field of a dataclass."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
-    docs = {}
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            is_doc = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-            docs[node.target.id] = str(following.value.value) if is_doc else ""
-    return docs
-
-
 def page() -> str:
     """The page, as Markdown."""
     parts = [HEAD]
-    own = {section: kind for section, kind in ALL_SECTIONS.items() if section not in SECTIONS}
-    for section, kind in {**SECTIONS, **own}.items():
-        docs = field_docs(kind)
+    for section, kind in ALL_SECTIONS.items():
+        docs = field_texts(kind)
         parts.append(
             f"\n## [{section}]\n\n{inspect.getdoc(kind)}\n\n| key | default | |\n| --- | --- | --- |\n"
         )

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -29,7 +30,7 @@ from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, Folder, ModelFolder, Store, to_json
-from muster.workers.store.vectors import write_vectors
+from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import Images, MemberTask, missing
 from muster.workers.train.loop import Report, train
 from muster.workers.train.team import ALONE, Team
@@ -124,7 +125,8 @@ def _train(
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
     initial = None if spec.weights == "none" else _initial_weights(store, spec)
-    trainer = method_of(spec).training.trainer(spec, Materials(pack, part, device, team, initial))
+    materials = Materials(pack, part, device, team, initial, _inputs(store, spec, len(part.rows)))
+    trainer = method_of(spec).training.trainer(spec, materials)
     where = f"{_device_name(device)} of {socket.gethostname()}"
     if team.size > 1:
         where += f", {team.size} ranks"
@@ -174,6 +176,25 @@ def _stretch(unit: str, row: dict[str, Any]) -> str:
     """A row of history as a line of the log."""
     accuracy = f"accuracy {row['accuracy']:.3f}, " if "accuracy" in row else ""
     return f"{unit} {row[unit]}: loss {row['loss']:.4f}, {accuracy}{row['images_per_s']:.0f} images/s"
+
+
+def _inputs(store: Store, spec: ModelSpec, images: int) -> list[np.ndarray]:
+    """The vectors that the model is trained from, float32 [images, dimension] each.
+
+    Raises CorruptFileError if some are damaged or gone: they are forgotten, and made again for the next attempt.
+    """
+    found = []
+    for key, digest in spec.inputs:
+        folder = store.model(key).embedding(digest)
+        try:
+            vectors = read_vectors(folder)
+        except CorruptFileError:
+            folder.distrust()
+            raise
+        if len(vectors) != images:
+            raise UsageError(f"The vectors of {key} are of {len(vectors)} images, and it trains on {images}.")
+        found.append(vectors)
+    return found
 
 
 def _initial_weights(store: Store, spec: ModelSpec) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from muster.workers.forms import form, keyed
 
@@ -128,6 +128,15 @@ class InputRecipe:
         }
 
 
+class VectorsOf(NamedTuple):
+    """Stored vectors that a model is trained from."""
+
+    key: str
+    "Of the model that they are by."
+    digest: str
+    "Of the images and the view that they are of."
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One model: all that determines its weights, and nothing else. Each method has a spec of its own."""
@@ -185,6 +194,11 @@ class ModelSpec:
     @property
     def learners(self) -> tuple[int, ...]:
         """Sizes of the parts that its vector is stored in, raw; () where vectors are stored whole, at unit length."""
+        return ()
+
+    @property
+    def inputs(self) -> tuple[VectorsOf, ...]:
+        """Stored vectors of the training images, by other models, that it is trained from."""
         return ()
 
     def shown(self, images: int) -> int:

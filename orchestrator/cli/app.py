@@ -10,13 +10,12 @@ import sys
 
 import typer
 
-from muster.orchestrator.cli import baseline as commands_baseline
 from muster.orchestrator.cli import cluster as commands_cluster
 from muster.orchestrator.cli import data as commands_data
-from muster.orchestrator.cli import launch as commands_launch
 from muster.orchestrator.cli import reproduce as commands_reproduce
 from muster.orchestrator.cli import runs as commands_run
 from muster.orchestrator.cli import search as commands_search
+from muster.orchestrator.cli.launch import LaunchGroup
 from muster.orchestrator.console.say import refuse
 from muster.orchestrator.machine.complaints import argument_problems, explained
 from muster.orchestrator.machine.outlets import answering
@@ -27,12 +26,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train ensembles of image embeddings (DREML, BIER) on a Ray cluster.",
+    help="Train ensembles of image embeddings on a Ray cluster.",
 )
-launch = typer.Typer(no_args_is_help=True, help="Train, gather, evaluate and report an ensemble.")
-launch.command("dreml")(commands_launch.launch_dreml)
-launch.command("bier")(commands_launch.launch_bier)
-launch.command("baseline")(commands_baseline.launch_baseline)
+launch = typer.Typer(
+    cls=LaunchGroup,
+    no_args_is_help=True,
+    help="Train, gather, evaluate and report an ensemble, or one model.",
+)
 cluster = typer.Typer(no_args_is_help=True, help="The local Ray head: up, down, status.")
 cluster.command("up")(commands_cluster.cluster_up)
 cluster.command("down")(commands_cluster.cluster_down)

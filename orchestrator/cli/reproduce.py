@@ -18,9 +18,7 @@ def reproduce(
     data_root: Annotated[
         str | None, typer.Option(help="Where your copies lie, as the nodes see it: DIR/cub200, DIR/sop, ...")
     ] = None,
-    rows: Annotated[
-        str | None, typer.Option(help="Rows of a table, by commas: dreml-r,bier. (default: all)")
-    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Rows of a table, by commas. (default: all)")] = None,
     datasets: Annotated[str | None, typer.Option(help="By commas. (default: the paper's)")] = None,
     seeds: Annotated[int, typer.Option(help="Each row with so many seeds: mean and spread.")] = 1,
     scale: Annotated[
@@ -40,7 +38,9 @@ def reproduce(
     gpus_per_member: Annotated[
         float | None, typer.Option(help="A member's share of a GPU, e.g. 0.25.")
     ] = None,
-    ranks: Annotated[int | None, typer.Option(help="Processes that train a BIER model together.")] = None,
+    ranks: Annotated[
+        int | None, typer.Option(help="Processes that train a model together, where several can.")
+    ] = None,
     eval_memory: Annotated[str | None, typer.Option(help="Memory of evaluation's blocks, e.g. 2GB.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name. (default: made from the request)")] = None,
     storage: Annotated[

@@ -84,7 +84,7 @@ def search(
 ) -> None:
     """Finds a good number of meta-classes D and ensemble size L at the least cost."""
     flags = {
-        "method": "dreml", "ensemble.L": max_L,
+        "ensemble.L": max_L,
         "data.dataset": dataset, "data.root": data_root, "image_size": image_size,
         "ensemble.backbone": backbone, "ensemble.weights": weights, "preset": preset, "recipe.epochs": epochs,
         "ensemble.precision": precision, "ensemble.seed": seed, "data.train_classes": train_classes,

@@ -17,9 +17,10 @@ from muster.orchestrator.console.screen import err
 from muster.orchestrator.console.tables import answer_table, show_document, show_rows
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
+from muster.orchestrator.methods.loading import parse_request
 from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED, Detached
 from muster.orchestrator.settings.checks import whole_path
-from muster.orchestrator.settings.request import LaunchRequest, parse_request
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
 
@@ -69,7 +70,7 @@ def refuse_dry_run_at(address: str | None) -> None:
 
 def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceOptions:
     """A reproduction's request with its paths as `placed` makes them."""
-    from muster.orchestrator.settings.request import load
+    from muster.orchestrator.methods.loading import load
 
     launch = load(None, {"storage": options.storage}, [])
 

@@ -6,7 +6,6 @@ It talks to the cluster through the Jobs API alone; what the job does is the job
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shlex
@@ -82,7 +81,7 @@ def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "lau
     environment = {
         **_ours(cluster),
         **job_settings(),
-        REQUEST: json.dumps(dataclasses.asdict(request)),
+        REQUEST: json.dumps(request.document()),
         ATTEMPT: attempt,
     }
     command = _command(cluster, verb, *splits)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from muster.orchestrator.ensemble.plan import check_listing, known_weights
 from muster.orchestrator.fleet.capacity import check_machine
+from muster.orchestrator.methods.loading import parse_request
 from muster.orchestrator.records.identity import check_run
-from muster.orchestrator.settings.request import LaunchRequest, parse_request
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
 from muster.workers.store.layout import Store
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muster.orchestrator.methods import dreml as presets
+from muster.orchestrator.methods import presets
 from muster.workers import datasets
 from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.errors import BadImagesError, MusterError, UsageError
@@ -133,8 +133,8 @@ def pack(request: PackRequest, progress: Progress) -> Facts:
 
 def resize_rules(data: DataSet, preset: str | None, image_size: int | None) -> Mapping[str, str]:
     """The resize rule of each split, as a launch takes it. Raises UsageError."""
-    preset = preset or presets.preset_for(data.name)
-    side = presets.picture_side(data.name) if image_size is None else image_size
+    preset = preset or presets.preset_for(data.traits)
+    side = data.traits.picture_side if image_size is None else image_size
     problems = []
     if preset not in presets.PRESETS:
         problems.append(f"preset = {preset!r}: there are {', '.join(presets.PRESETS)}.")

@@ -17,15 +17,13 @@ import numpy as np
 
 from muster.orchestrator.fleet.device_time import device_time
 from muster.orchestrator.settings.request import LaunchRequest, open_data
-from muster.orchestrator.vectors.vectors import Combination
 from muster.workers.datasets import DataSet, Split
 from muster.workers.errors import BadImagesError, StoreError, UsageError
-from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec, library_problem
-from muster.workers.methods.bier.settings import BierSpec
-from muster.workers.methods.dreml.settings import MemberSpec
+from muster.workers.methods.registry import method_of
 from muster.workers.packs import build as packing
 from muster.workers.packs.pack import PackIndex
 from muster.workers.rng import permutation
+from muster.workers.score.combine import Combination
 from muster.workers.spec import ModelSpec, Precision
 from muster.workers.store.layout import Done, Store, parse_json
 from muster.workers.task import Images, MemberTask, Target, missing
@@ -76,7 +74,7 @@ class Plan:
 
     def sentence(self) -> str:
         """The plan in one line."""
-        members = counted_members(len(self.tasks), one=bool(self.tasks[0].spec.learners))
+        members = counted_members(len(self.tasks), one=not method_of(self.tasks[0].spec).ensemble)
         if not self.to_train:
             return f"{members}: all found in the store, none to train."
         cost = "cost unknown: nothing like it in the store"
@@ -111,7 +109,7 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
         here = f"--train-classes {cut}" if request.data.train_classes else f"{data.traits.title} has {cut}"
         problems.append(f"{here}: at least 2 classes are needed to train on.")
     else:
-        problems += class_problems(request, left)
+        problems += request.settings.class_problems(request, left)
     lone = splits["test"].lone_classes()
     if len(lone) == len(splits["test"].class_names):
         problems.append(
@@ -121,32 +119,6 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
     if problems:
         raise UsageError(problems)
     return data, splits
-
-
-def class_problems(request: LaunchRequest, classes: int) -> list[str]:
-    """Whether the method can train on so many classes."""
-    if request.bier is not None:
-        try:
-            request.bier.check_batch(classes, request.resources.ranks)
-        except ValueError as error:
-            return [f"bier.{part}." for part in str(error).split("; ")]
-    elif request.baseline is not None:
-        return _baseline_problems(request.baseline, classes)
-    elif classes < request.ensemble.D:
-        return [
-            f"D = {request.ensemble.D}: there are {classes} training classes, and a meta-class needs at least one of "
-            f"them: take D in 2..{classes}."
-        ]
-    return []
-
-
-def _baseline_problems(settings: BaselineSettings, classes: int) -> list[str]:
-    found = [problem] if (problem := library_problem()) else []
-    if settings.labels > classes:
-        found.append(
-            f"baseline.labels = {settings.labels}: there are only {classes} training classes. Give --P {classes}."
-        )
-    return found
 
 
 def prepare(
@@ -290,7 +262,7 @@ def store_weights(request: LaunchRequest, store: Store) -> str:
 def member_tasks(
     request: LaunchRequest, prepared: Prepared, weights: str, precision: Precision
 ) -> tuple[MemberTask, ...]:
-    """The request's members, in index order; BIER has one. The store is not asked."""
+    """The request's members, in index order; a single model is one. The store is not asked."""
     ensemble = request.ensemble
     common: dict[str, Any] = {
         "train_digest": prepared.train.digest,
@@ -303,13 +275,7 @@ def member_tasks(
         "threads": ensemble.threads,
         "deterministic": ensemble.deterministic,
     }
-    specs: list[ModelSpec]
-    if request.bier is not None:
-        specs = [BierSpec(bier=request.bier, batch_norm=ensemble.batch_norm, **common)]
-    elif request.baseline is not None:
-        specs = [BaselineSpec(baseline=request.baseline, **common)]
-    else:
-        specs = [MemberSpec(D=ensemble.D, index=i, **common) for i in range(1, ensemble.L + 1)]
+    specs = request.settings.specs(ensemble, common)
     how = {"ranks": request.resources.ranks, "checkpoint_steps": request.resources.checkpoint_steps}
     return tuple(
         MemberTask(spec=spec, train=prepared.train, targets=prepared.targets, **how) for spec in specs
@@ -325,12 +291,9 @@ def make_plan(
     to_train = tuple(key for key, (train, _) in lacking.items() if train)
     to_embed = tuple(key for key, (train, targets) in lacking.items() if targets and not train)
     seconds, basis = expected_seconds(store, tasks, set(to_train)) if to_train else (None, "")
-    return Plan(tasks, to_train, to_embed, seconds, basis, combination_of(request), request.resources.devices)
-
-
-def combination_of(request: LaunchRequest) -> Combination | None:
-    """How a request's learners are combined at test time; None if its models have none."""
-    return None if request.bier is None else Combination(request.bier.sizes, request.combine)
+    return Plan(
+        tasks, to_train, to_embed, seconds, basis, request.settings.combination, request.resources.devices
+    )
 
 
 def metrics_identity(

@@ -9,6 +9,7 @@ from muster.orchestrator.ensemble.checks import check_here
 from muster.orchestrator.ensemble.plan import counted_members, make_plan, prepare
 from muster.orchestrator.machine.places import refuse_no_store, unwritable
 from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.methods.registry import METHODS
 from muster.workers.packs.build import estimated_bytes
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.quantities import bytes_text
@@ -26,7 +27,7 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
     ]
     prepared = prepare(request, store, None)
     asked = request.ensemble.L
-    members = counted_members(asked, one=request.bier is not None)
+    members = counted_members(asked, one=not METHODS[request.method].ensemble)
     if prepared is None:
         size = sum(
             estimated_bytes(splits[name], ResizeRule.parse(rule.resize))

@@ -18,10 +18,9 @@ from muster.orchestrator.ensemble.plan import Plan, Prepared
 from muster.orchestrator.fleet.device_time import images_per_s
 from muster.orchestrator.records.scores import spread_text
 from muster.orchestrator.report import plots
-from muster.orchestrator.report.heatmap import heat_map
+from muster.orchestrator.report.heatmap import heat_map, heat_title
 from muster.orchestrator.report.page import DataSet, ReportData, render_report
-from muster.orchestrator.report.titles import heat_title, method_name
-from muster.orchestrator.settings.request import LaunchRequest, to_dict
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.score.combine import correlation
@@ -31,8 +30,6 @@ from muster.workers.task import read_history
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.work import Outcome
     from muster.orchestrator.vectors.gather import Gathered
-
-BASELINES = {"triplet": "Triplet", "npairs": "N-pairs", "proxynca": "Proxy-NCA"}
 
 
 def write_results(
@@ -78,15 +75,8 @@ def write_results(
 
 
 def _title(request: LaunchRequest) -> str:
-    ensemble = request.ensemble
-    if request.bier is not None:
-        learners = "+".join(map(str, request.bier.sizes))
-        what = f"{method_name(request)} on {request.data.dataset}, {ensemble.backbone}"
-        return f"{what}, learners {learners}, seed {ensemble.seed}"
-    if request.baseline is not None:
-        what = f"{BASELINES[request.baseline.loss]} on {request.data.dataset}, {ensemble.backbone}"
-        return f"{what}, {ensemble.D} dimensions, seed {ensemble.seed}"
-    return f"DREML on {request.data.dataset}, {ensemble.backbone}, D = {ensemble.D}, seed {ensemble.seed}"
+    what = f"{request.settings.title} on {request.data.dataset}, {request.ensemble.backbone}"
+    return f"{what}, {request.settings.caption(request)}"
 
 
 def member_rows(
@@ -138,7 +128,7 @@ def _report(
             created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             state=metrics["state"],
             command=f"muster resume {run.run} --storage {store.root}",
-            request=_flat(to_dict(request)),
+            request=_flat(request.document()),
             dataset=DataSet(str(facts["dataset"]), str(facts["test_digest"])[:16], splits),
             members=member_rows(store, plan, outcomes, trained),
             curve=test["curve"],
@@ -160,11 +150,12 @@ def _report(
 
 def _heat_maps(store: Store, request: LaunchRequest, plan: Plan, metrics: dict[str, Any]) -> dict[str, bytes]:
     """The learners' correlation on the test images as pictures, by kind; none for a model without learners."""
-    if request.bier is None or not metrics["splits"]["test"].get("correlation"):
+    combination = plan.combination
+    if combination is None or not metrics["splits"]["test"].get("correlation"):
         return {}
     target = next(target for target in plan.tasks[0].targets if target.split == "test")
     raw = member_vectors(store, plan.tasks[0].key, target.digest)
-    return heat_map(correlation(raw, request.bier.sizes).table, request.bier.sizes, heat_title(request))
+    return heat_map(correlation(raw, combination.sizes).table, combination.sizes, heat_title(request))
 
 
 def reading_examples(folder: str) -> dict[str, str]:
@@ -187,13 +178,7 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
         found.append(
             "NMI: faiss k-means with as many clusters as test classes, 5 starts of 100 iterations, arithmetic."
         )
-    if request.bier is not None:
-        found.append(f"Learners at unit length, combined as {request.combine}: docs/bier.md.")
-    if request.baseline is not None:
-        found.append(
-            f"{BASELINES[request.baseline.loss]}: the loss is pytorch-metric-learning's, the input DREML's, the "
-            "optimiser ours: docs/baselines.md."
-        )
+    found += request.settings.notes()
     if len(request.ensemble.weights) and request.ensemble.weights == "none":
         found.append("Networks start from random weights, not from ImageNet as in the paper.")
     return found

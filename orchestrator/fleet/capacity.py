@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
+from muster.workers.methods.registry import METHODS
 from muster.workers.spec import Precision
 
 #: GPUs that have no bf16 arithmetic of their own, as Ray names them.
@@ -55,7 +56,7 @@ def gpu_share(request: LaunchRequest, there: Amounts) -> float:
     """The share of a GPU that a member takes; 0 where there is none. Raises UsageError if asked for in vain."""
     gpus = there.get("GPU", 0)
     share = request.resources.gpus_per_member
-    if share is None or (share and request.bier is not None):  # a rank has a GPU to itself
+    if share is None or (share and METHODS[request.method].multi_rank):  # a rank has a GPU to itself
         return 1.0 if gpus else 0.0
     if share > gpus:
         raise UsageError(
@@ -69,7 +70,7 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Amounts) -> Non
 
     `gpus` is the share of a GPU that each takes.
     """
-    ranks = request.resources.ranks if request.bier is not None else 1
+    ranks = request.resources.ranks if METHODS[request.method].multi_rank else 1
     threads, cpus = request.ensemble.threads, there.get("CPU", 0)
     if not gpus and threads > cpus:
         raise UsageError(

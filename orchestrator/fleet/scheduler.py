@@ -27,6 +27,7 @@ from muster.orchestrator.fleet.member_actor import MemberActor
 from muster.orchestrator.fleet.ranks_actor import RanksActor
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
+from muster.workers.methods.registry import method_of
 from muster.workers.store.layout import Store, new_attempt_id
 from muster.workers.task import MemberTask, missing
 
@@ -192,7 +193,7 @@ class Fleet:
 
     @staticmethod
     def _ranked(work: Work) -> bool:
-        return work.trains and bool(work.task.spec.learners)
+        return work.trains and method_of(work.task.spec).multi_rank
 
     async def _refusal(self) -> str:
         """Why the budget allows no further member, or "". What the run spent before is read from the store."""

@@ -64,7 +64,7 @@ def _kind(kind: str) -> tuple[Callable[[Any, str], Any], Callable[..., int]]:
 
         return parse_options, reproduce
     from muster.orchestrator.jobs.launch import launch
-    from muster.orchestrator.settings.request import parse_request
+    from muster.orchestrator.methods.loading import parse_request
 
     return parse_request, launch
 

@@ -23,11 +23,12 @@ from muster.orchestrator.fleet.capacity import (
     common_precision,
     gpu_share,
 )
+from muster.orchestrator.methods.loading import parse_request
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.identity import differences, open_run, refuse_other_kind
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
-from muster.orchestrator.settings.request import LaunchRequest, parse_request
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import draws_of, protocol_text, recall_at
 from muster.orchestrator.vectors.vectors import MENDINGS
 from muster.workers.errors import MusterError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,6 +19,8 @@ class Request(Protocol):
     def run(self) -> str: ...
 
     def identity(self) -> dict[str, Any]: ...
+
+    def document(self) -> dict[str, Any]: ...
 
 
 #: A request of its kind from what `run.json` holds, and where that lies, for messages.
@@ -48,7 +49,7 @@ def check_run(request: Request, store: Store, kind: str, parse: Parse) -> RunFol
 def open_run(request: Any, store: Store, kind: str, parse: Parse) -> RunFolder:
     """The run's folder, with the request in it. Raises what `check_run` does."""
     run = check_run(request, store, kind, parse)
-    run.write("run.json", dataclasses.asdict(request))
+    run.write("run.json", request.document())
     return run
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muster.orchestrator.report.plots import INK, MUTED, our_style, saved
+from muster.orchestrator.settings.request import LaunchRequest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +19,11 @@ def heat_map(table: np.ndarray, sizes: tuple[int, ...], title: str) -> dict[str,
     """The picture as `png` and `svg`. `table`: Pearson r, float64 [d, d]; NaN (no variation) stays white."""
     with our_style():
         return {kind: saved(_figure(table, sizes, title), kind) for kind in ("png", "svg")}
+
+
+def heat_title(request: LaunchRequest) -> str:
+    """What a heat map shows, in a line."""
+    return f"Correlation of dimensions, {request.settings.title} on {request.data.dataset}"
 
 
 def _figure(table: np.ndarray, sizes: tuple[int, ...], title: str) -> Figure:

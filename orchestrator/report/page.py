@@ -65,9 +65,9 @@ class ReportData:
     warnings: Sequence[str] = ()
     """Shown at the top: what a reader must know before trusting the numbers."""
     losses: Mapping[int, Sequence[float | None]] = field(default_factory=dict)
-    """Member index -> the mean loss of each of its epochs; of BIER, of each stretch between checkpoints."""
+    """Member index -> the mean loss of each of its epochs, or of each stretch between checkpoints."""
     learners: Sequence[Row] = ()
-    """BIER's learners alone: `learner`, `dimension` and scores."""
+    """The learners alone: `learner`, `dimension` and scores."""
     correlation: Mapping[str, Any] = field(default_factory=dict)
     """`between_learners`, `between_dimensions`, `images`; see docs/bier.md."""
     heat_map: bytes = b""

@@ -7,6 +7,7 @@ from typing import Any
 
 from muster.orchestrator.fleet.device_time import images_per_s
 from muster.orchestrator.records.events import Event, from_line
+from muster.orchestrator.settings import compat
 from muster.workers.errors import DamagedRunError, StoreError, UsageError
 from muster.workers.store.layout import RunFolder, Store
 
@@ -47,14 +48,15 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
 
 def _run_status(store: Store, run: str) -> dict[str, Any]:
     folder = store.run(run)
-    request = folder.read("run.json")
-    if request is None:  # nothing was submitted under this name
+    saved = folder.read("run.json")
+    if saved is None:  # nothing was submitted under this name
         known = store.runs()
         listed = ", ".join(known[:KNOWN_SHOWN]) + (
             f" and {len(known) - KNOWN_SHOWN} more" if known[KNOWN_SHOWN:] else ""
         )
         there = f"There are: {listed}." if known else "There are none: is --storage right?"
         raise UsageError(f"There is no run {run} in {store.root}. {there}")
+    request = compat.current(saved, folder.place("run.json"))
     events = read_events(store, run)
     end = next((item for item in reversed(events) if item["event"] == "end"), None)
     members: dict[str, dict[str, Any]] = {}
@@ -147,14 +149,19 @@ def _state(end: Event | None, heard: float | None) -> str:
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:
-    """A row for each run: run, state, done, asked, failed, heard. Of one whose files are not what they should be the
-    state is damaged, and of one that can't be read at all, as it is another user's, unreadable."""
+    """A row for each run: run, state, done, asked, failed, heard.
+
+    The state is damaged where a run's files are not what they should be, newer where a later muster wrote them, and
+    unreadable where they can't be read at all, as they are another user's.
+    """
     rows = []
     for run in store.runs():
         try:
             if not store.files.exists(store.run(run) / "run.json"):
                 continue
             found = run_status(store, run)
+        except compat.NewerRunError:
+            found = {"run": run, "state": "newer"}
         except DamagedRunError:  # `muster status` says more, and the others can be read
             found = {"run": run, "state": "damaged"}
         except StoreError:

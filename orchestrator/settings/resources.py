@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from muster.workers.flags import flag
 from muster.workers.spec import check
 
 
@@ -15,15 +16,15 @@ class Resources:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    parallel: int = 0
+    parallel: int = field(default=0, metadata=flag(only="ensemble"))
     "Members at once; 0: as many as fit."
-    gpus_per_member: float | None = None
+    gpus_per_member: float | None = field(default=None, metadata=flag(only="one_process"))
     "A member's share of a GPU; by default 1 where there are GPUs, else 0."
-    ranks: int = 1
-    "BIER alone: processes that train the model together, each on a GPU of its own where there are any."
-    checkpoint_steps: int = 500
-    "BIER alone: steps between two checkpoints."
-    eval_memory: str = "1GB"
+    ranks: int = field(default=1, metadata=flag(only="multi_rank"))
+    "Processes that train a model together, each on a GPU of its own where there are any."
+    checkpoint_steps: int = field(default=500, metadata=flag(only="multi_rank"))
+    "Steps between two checkpoints of a model that several processes can train."
+    eval_memory: str = field(default="1GB", metadata=flag())
     "Memory for evaluation's temporary matrices."
     nmi: bool = True
     "Compute NMI; with ten thousand classes it takes hours."

@@ -15,9 +15,10 @@ import numpy as np
 
 from muster.orchestrator.vectors.learners import learner_scores, score_row
 from muster.orchestrator.vectors.protocols import mean_curve
-from muster.orchestrator.vectors.vectors import Combination, member_vectors
+from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.errors import CorruptFileError
 from muster.workers.packs.pack import read_index
+from muster.workers.score.combine import Combination
 from muster.workers.score.protocol import Protocol, one_of_each_class
 from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask, Target

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from muster.orchestrator.vectors.vectors import Combination, member_vectors
+from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.errors import CorruptFileError
 from muster.workers.packs.pack import read_index
+from muster.workers.score.combine import Combination
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Store, to_json
 from muster.workers.task import MemberTask, Target

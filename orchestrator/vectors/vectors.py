@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from muster.workers.errors import CorruptFileError
-from muster.workers.score.combine import Combine, combine
+from muster.workers.score.combine import Combination, combine
 from muster.workers.store.layout import Store
 from muster.workers.store.vectors import read_vectors
 
@@ -23,14 +21,6 @@ class DamagedMember(CorruptFileError):  # noqa: N818  (names the member, and cro
         return str(self.args[1])
 
 
-@dataclass(frozen=True)
-class Combination:
-    """How a model's learners, stored raw and side by side, become the vectors that are compared."""
-
-    sizes: tuple[int, ...]
-    how: Combine
-
-
 def member_vectors(
     store: Store,
     key: str,
@@ -39,7 +29,7 @@ def member_vectors(
     stop: int | None = None,
     combination: Combination | None = None,
 ) -> np.ndarray:
-    """Rows of one member's vectors, float32 [n, D]: as stored, or BIER's learners combined.
+    """Rows of one member's vectors, float32 [n, D]: as stored, or its learners combined.
 
     Raises DamagedMember if they can't be trusted.
     """

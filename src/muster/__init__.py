@@ -3,3 +3,5 @@
 The packages are muster.orchestrator, which decides, muster.workers, which computes in one process, and muster.cluster,
 which reaches Ray. This one imports none of them: workers must not load Ray, nor deciding processes torch.
 """
+
+__version__ = "0.2.0"

@@ -22,8 +22,8 @@ from muster.orchestrator.ensemble.driver import Driver
 from muster.orchestrator.ensemble.plan import make_plan, prepare
 from muster.orchestrator.jobs.search.request import load_search
 from muster.orchestrator.jobs.search.run import search
+from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.events import Event
-from muster.orchestrator.settings.request import load
 from muster.workers.store.layout import Store
 from tests.orchestrator.searches import DS, WINDOW
 

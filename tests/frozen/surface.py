@@ -17,9 +17,10 @@ def surface() -> dict[str, Any]:
 
 
 def _walk(command: Any, name: str, found: dict[str, Any]) -> None:
-    for child in sorted(getattr(command, "commands", {})):
-        _walk(command.commands[child], f"{name} {child}", found)
-    if not hasattr(command, "commands"):
+    group = hasattr(command, "list_commands")
+    for child in sorted(command.list_commands(None)) if group else []:
+        _walk(command.get_command(None, child), f"{name} {child}", found)
+    if not group:
         found[name] = sorted((_parameter(item) for item in command.params), key=lambda item: item["flags"])
 
 

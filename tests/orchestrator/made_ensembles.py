@@ -11,7 +11,7 @@ import numpy as np
 
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.jobs.reproduce.ensembles import Ask, Got
-from muster.orchestrator.settings.request import load
+from muster.orchestrator.methods.loading import load
 from muster.orchestrator.vectors.evaluate import evaluate_here
 from muster.workers.store.layout import Store
 from muster.workers.store.vectors import write_vectors

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from muster.orchestrator.settings.request import load, to_dict
+from muster.orchestrator.methods.loading import load
 from muster.workers.networks.backbones import build
 from muster.workers.store.files import Files
 from muster.workers.store.layout import RunFolder
@@ -298,7 +298,9 @@ def test_a_truncated_image_stops_the_run_before_training(
 def damaged(tmp_path: Path) -> Path:
     """A store of two runs: `good`, and `cut`, whose run.json is to be written."""
     for name in ("good", "cut"):
-        RunFolder(Files(str(tmp_path)), name).write("run.json", to_dict(load(None, {"method": "dreml"}, [])))
+        RunFolder(Files(str(tmp_path)), name).write(
+            "run.json", load(None, {"method": "dreml"}, []).document()
+        )
     return tmp_path
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from muster.orchestrator.machine.places import check_places, refuse_no_store
+from muster.orchestrator.methods.loading import load
 from muster.orchestrator.runs.status import list_runs, member_logs, run_status
-from muster.orchestrator.settings.request import load, to_dict
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
 from muster.workers.store.files import Files, nearest_folder
 from muster.workers.store.layout import Folder, RunFolder, Store
@@ -26,7 +26,9 @@ def store(tmp_path: Path) -> Store:
     """Two runs: `good`, which was asked for and no more, and `odd`, likewise."""
     store = Store(str(tmp_path))
     for name in ("good", "odd"):
-        RunFolder(Files(str(tmp_path)), name).write("run.json", to_dict(load(None, {"method": "dreml"}, [])))
+        RunFolder(Files(str(tmp_path)), name).write(
+            "run.json", load(None, {"method": "dreml"}, []).document()
+        )
     return store
 
 

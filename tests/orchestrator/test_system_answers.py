@@ -16,7 +16,7 @@ import pytest
 
 from muster.cluster import launch, local
 from muster.orchestrator.machine.complaints import explained
-from muster.orchestrator.settings.request import load
+from muster.orchestrator.methods.loading import load
 from muster.workers.errors import UsageError
 from muster.workers.packs.pack import cache_folder
 from muster.workers.quantities import bytes_text

@@ -17,7 +17,8 @@ from muster.orchestrator.jobs.reproduce.tables.files import blocks
 from muster.orchestrator.jobs.reproduce.tables.papers import TABLES
 from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
 from muster.orchestrator.jobs.reproduce.targets import each_target, load_options
-from muster.orchestrator.settings.command import launch_command
+from muster.orchestrator.methods.bier.frontend import BierRequest
+from muster.orchestrator.methods.command import launch_command
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.methods.dreml.settings import Recipe
@@ -73,7 +74,11 @@ def test_the_inception_row_and_the_three_test_lists() -> None:
 
 def test_biers_rows_are_its_learners_boosted_or_not() -> None:
     shown = {
-        row: [(r.bier.sizes, r.bier.boost, r.bier.auxiliary) for r in requests("bier-table1", row) if r.bier]
+        row: [
+            (r.settings.bier.sizes, r.settings.bier.boost, r.settings.bier.auxiliary)
+            for r in requests("bier-table1", row)
+            if isinstance(r.settings, BierRequest)
+        ]
         for row in ("bier", "a-bier", "baseline-split", "baseline-512")
     }
     assert shown == {
@@ -115,11 +120,11 @@ def test_a_rehearsal_has_fewer_of_all_and_never_too_few(scale: float) -> None:
 def test_a_rehearsal_of_bier_has_fewer_steps_and_no_more_labels_than_classes() -> None:
     request = launch_request(options(scale=0.1), "glyphs", "bier", {}, seed=0)
     whole = launch_request(options(), "glyphs", "bier", {}, seed=0)
-    assert request.bier is not None
-    assert whole.bier is not None
+    assert isinstance(request.settings, BierRequest)
+    assert isinstance(whole.settings, BierRequest)
     assert request.data.train_classes == 20
-    assert request.bier.steps == round(whole.bier.steps * 0.1 * 0.1)
-    assert request.bier.labels == 20
+    assert request.settings.bier.steps == round(whole.settings.bier.steps * 0.1 * 0.1)
+    assert request.settings.bier.labels == 20
 
 
 def test_a_rehearsal_goes_on_with_other_counts_from_random_weights(tmp_path: Path) -> None:

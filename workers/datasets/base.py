@@ -60,7 +60,15 @@ class Traits:
     "Channel statistics of the training images, RGB, in 0..1."
     recall_at: tuple[int, ...] = (1, 2, 4, 8)
     class_cap: int = 0
-    "Images of a class that a member trains on, at most; 0: all. 500 in DREML's code, for the papers' data sets."
+    "Images of a class that a member trains on, at most; 0: all. 500 in the authors' code, for the papers' data sets."
+    picture_side: int = 256
+    "Pixels of a picture's side, where none is given."
+    preset: str = ""
+    "The preset that is made for it;  where a method's usual one is taken."
+    backbone: str = ""
+    "The network that suits it;  where a method's usual one is taken."
+    meta_classes: int | None = None
+    "Meta-classes that suit its number of classes; None: the usual ones."
     protocol: str = "test images ask all the others (leave-one-out)"
     "Who asks whom in the test split."
 

@@ -46,6 +46,10 @@ class Glyphs:
         flip=False,
         mean=(0.5, 0.5, 0.5),
         std=(0.3, 0.3, 0.3),
+        picture_side=32,
+        preset="glyphs",
+        backbone="conv4",
+        meta_classes=100,
     )
 
     def splits(self) -> Mapping[str, Split]:

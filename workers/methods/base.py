@@ -37,6 +37,11 @@ class Method:
     "Whether it trains an ensemble of members, and not one model."
 
     @property
+    def one_process(self) -> bool:
+        """Whether a model is trained by one process, which may share a GPU."""
+        return not self.multi_rank
+
+    @property
     def training(self) -> Training:
         """Its training code. Loads torch."""
         module: Any = importlib.import_module(self.training_module)

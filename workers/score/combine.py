@@ -1,4 +1,4 @@
-"""BIER at test time: how the learners' vectors are combined, and how correlated they are.
+"""Learners at test time: how the vectors of a model's parts are combined, and how correlated they are.
 
 Owns what is done with stored raw learner vectors; it never trains, embeds or reads a file. Memory is bounded:
 images are read in chunks, and no table of image pairs is made, whatever their number.
@@ -55,6 +55,14 @@ def combination_factors(sizes: tuple[int, ...], how: Combine) -> list[float]:
     raise ValueError(f"combine = {how!r}: must be share, sqrt or concat")
 
 
+@dataclass(frozen=True)
+class Combination:
+    """How a model's learners, stored raw and side by side, become the vectors that are compared."""
+
+    sizes: tuple[int, ...]
+    how: Combine
+
+
 @dataclass(frozen=True, kw_only=True)
 class Correlation:
     """How alike the learners are on a set of images. The measures are ours: the paper gives none."""
@@ -105,9 +113,9 @@ def correlation(vectors: npt.NDArray[np.floating], sizes: tuple[int, ...]) -> Co
     )
 
 
-def reduction(ensemble: float, baseline: float) -> float:
-    """By what share a correlation is below the baseline's: 1 - ensemble / baseline; 0.478 would be 47.8 %."""
-    return 1 - ensemble / baseline if baseline else float("nan")
+def reduction(mine: float, other: float) -> float:
+    """By what share a correlation is below another's: 1 - mine / other; 0.478 would be 47.8 %."""
+    return 1 - mine / other if other else float("nan")
 
 
 def _similarity_correlation(

@@ -27,14 +27,14 @@ class Checkpoint:
     """Everything training goes on from; the randomness is a function of the epoch and needs no saving."""
 
     epoch: int
-    "Epochs finished; of BIER, steps."
+    "Epochs finished, or steps where a method counts in steps."
     model: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
     "The optimiser's state, flat: `<parameter>.<name>`."
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     "The best epoch's weights so far, where the recipe selects by training accuracy."
     history: list[dict[str, Any]] = field(default_factory=list)
-    "A row for each epoch: epoch, loss, accuracy, lr, images_per_s, seconds; of BIER, for each stretch of steps."
+    "A row for each epoch: epoch, loss, accuracy, lr, images_per_s, seconds; or for each stretch of steps."
 
     def to_bytes(self) -> bytes:
         parts = {"model": self.model, "optimizer": self.optimizer, "best": self.best}

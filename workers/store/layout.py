@@ -101,7 +101,7 @@ class CheckpointFile(NamedTuple):
     """A checkpoint by its name, which tells how far it is and, once it is read, whether it is whole."""
 
     epoch: int
-    "Epochs finished; of BIER, steps."
+    "Epochs finished, or steps where a method counts in steps."
     name: str
     "In the store."
     digest: str

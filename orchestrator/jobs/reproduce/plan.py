@@ -15,7 +15,6 @@ from typing import Any
 from muster.orchestrator.ensemble.plan import (
     PackProgress,
     Prepared,
-    class_problems,
     expected_seconds,
     known_weights,
     member_tasks,
@@ -125,11 +124,11 @@ def _file_problems(options: ReproduceOptions, works: Sequence[Work]) -> list[str
 
 
 def _rank_problems(works: Sequence[Work]) -> list[str]:
-    """Whether every BIER model's batch divides by the ranks."""
+    """Whether every batch that ranks share divides by them."""
     batches = {
-        work.ask.request.bier.batch_size: work.ask.request.resources.ranks
+        batch: work.ask.request.resources.ranks
         for work in works
-        if work.ask.request.bier is not None
+        if (batch := work.ask.request.settings.shared_batch) is not None
     }
     return [
         f"--ranks {ranks}: a batch of {batch} images doesn't divide by {ranks}: take one of "
@@ -187,7 +186,9 @@ def prepare_asks(works: Sequence[Work], store: Store, progress: PackProgress | N
             if key not in done:
                 done[key] = prepare(request, store, progress, work.ask.splits)
             work.prepared = done[key]
-            if work.prepared is not None and (wrong := class_problems(request, work.prepared.classes)):
+            if work.prepared is not None and (
+                wrong := request.settings.class_problems(request, work.prepared.classes)
+            ):
                 raise UsageError(wrong)
         except MusterError as error:
             work.prepared, work.trouble = None, " ".join(str(error).splitlines())

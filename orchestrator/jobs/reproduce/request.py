@@ -17,23 +17,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from muster.orchestrator.jobs.reproduce.ensembles import Ask
-from muster.orchestrator.settings.request import STRICT, LaunchRequest, load
+from muster.orchestrator.methods.loading import load
+from muster.orchestrator.settings import compat
+from muster.orchestrator.settings.request import STRICT, LaunchRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.datasets import PUBLISHED
 from muster.workers.datasets.published import Count
 from muster.workers.errors import UsageError
 from muster.workers.forms import APART, form, keyed
-from muster.workers.methods.baseline.settings import BaselineSettings
-from muster.workers.methods.bier.settings import BierSettings
-from muster.workers.methods.dreml.settings import Recipe
+from muster.workers.methods.registry import METHODS
 
-#: A rehearsal keeps at least so much of each, as far as the data have it.
-LEAST_CLASSES, LEAST_MEMBERS, LEAST_EPOCHS = 4, 2, 1
-METHODS: tuple[str, ...] = get_args(get_type_hints(LaunchRequest)["method"])
+#: A rehearsal keeps at least so many, as far as the data have them.
+LEAST_CLASSES = 4
 
 
 @keyed("kind target datasets rows data_root seeds scale weights allow_counts vehicleid_protocol")
@@ -61,7 +60,7 @@ class ReproduceOptions:
     allow_counts: bool = False
     "Go on with copies that are not as published; a rehearsal always does."
     vehicleid_protocol: Literal["self", "reid"] = "self"
-    "How VehicleID is scored: self-query as DREML's authors did, or re-identification, which they did not."
+    "How VehicleID is scored: self-query as the paper's authors did, or re-identification, which they did not."
     resources: Resources = dataclasses.field(default_factory=Resources, metadata=APART)
     name: str = dataclasses.field(default="", metadata=APART)
     storage: str = dataclasses.field(default="store", metadata=APART)
@@ -70,6 +69,10 @@ class ReproduceOptions:
         """What makes two reproductions the same one: all but how, where and under which name it runs."""
         found: dict[str, Any] = form(self)
         return found
+
+    def document(self) -> dict[str, Any]:
+        """The request as plain values for JSON, as `run.json` keeps it."""
+        return compat.stamped(dataclasses.asdict(self))
 
     @property
     def run(self) -> str:
@@ -135,7 +138,7 @@ def launch_request(
         given |= _cut(options.scale, request)
     request = load(None, given, [])
     resources = dataclasses.replace(options.resources, nmi=request.resources.nmi)
-    if method != "bier":
+    if not METHODS[method].multi_rank:
         resources = dataclasses.replace(resources, ranks=1)
     return dataclasses.replace(request, resources=resources)
 
@@ -160,47 +163,8 @@ def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:
     asked = min(whole.data.train_classes or here.classes, here.classes)
     left = max(round(asked * scale), min(LEAST_CLASSES, asked))
     flags: dict[str, Any] = {"data.train_classes": left}
-    if whole.bier is not None:
-        share = here.images * left / here.classes / full.images
-        return {**flags, **_cut_bier(scale * min(1.0, share), whole.bier, left)}
-    if whole.baseline is not None:
-        return {**flags, **_cut_baseline(scale, whole.baseline, left)}
-    # A network with an output for each of the classes that it was cut to keeps that.
-    single = whole.data.train_classes == whole.ensemble.D
-    flags["ensemble.D"] = left if single else max(2, min(whole.ensemble.D, left // 2))
-    # A single network stays one: there is no ensemble to rehearse.
-    flags["ensemble.L"] = max(round(whole.ensemble.L * scale), min(LEAST_MEMBERS, whole.ensemble.L))
-    recipe = whole.recipe
-    if isinstance(recipe, Recipe):
-        flags["recipe.epochs"] = epochs = max(round(recipe.epochs * scale), LEAST_EPOCHS)
-        if recipe.schedule == "step":
-            flags["recipe.step_epochs"] = max(1, round(recipe.step_epochs * epochs / recipe.epochs))
-    return flags
-
-
-def _cut_bier(share: float, whole: BierSettings, classes: int) -> dict[str, Any]:
-    """BIER's epochs are steps: their number falls with the epochs, and with the images that an epoch has.
-
-    A batch can't have more labels than there are classes.
-    """
-    flags: dict[str, Any] = {
-        "bier.steps": max(1, round(whole.steps * share)),
-        "bier.labels": min(whole.labels, classes),
-    }
-    if whole.anneal_every:
-        flags["bier.anneal_every"] = max(1, round(whole.anneal_every * share))
-    return flags
-
-
-def _cut_baseline(scale: float, whole: BaselineSettings, classes: int) -> dict[str, Any]:
-    """A compared method has epochs, and batches of labels as BIER has."""
-    flags: dict[str, Any] = {
-        "baseline.epochs": max(round(whole.epochs * scale), LEAST_EPOCHS),
-        "baseline.labels": min(whole.labels, classes),
-    }
-    if whole.anneal_epochs:
-        flags["baseline.anneal_epochs"] = max(1, round(whole.anneal_epochs * scale))
-    return flags
+    share = here.images * left / here.classes / full.images
+    return {**flags, **whole.settings.rehearsed(whole, scale, share, left)}
 
 
 @lru_cache(maxsize=32)

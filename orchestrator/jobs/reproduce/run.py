@@ -45,6 +45,7 @@ from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
 from muster.workers.errors import MusterError
+from muster.workers.methods.registry import METHODS
 from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import MemberTask
@@ -94,7 +95,9 @@ def _any_request(options: ReproduceOptions, found: Draft) -> LaunchRequest:
     """A request with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
     if not found.works:
         raise MusterError("\n".join(found.troubles.values()) or f"{options.target} asks for nothing.")
-    return min((work.ask.request for work in found.works), key=lambda request: request.method != "dreml")
+    return min(
+        (work.ask.request for work in found.works), key=lambda request: not METHODS[request.method].ensemble
+    )
 
 
 def _tell_troubles(works: list[Work], emit: Emit) -> None:

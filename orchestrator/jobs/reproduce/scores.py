@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from muster.orchestrator.ensemble.plan import Plan, combination_of, metrics_identity
+from muster.orchestrator.ensemble.plan import Plan, metrics_identity
 from muster.orchestrator.fleet.device_time import taken
 from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.plan import Work
@@ -68,7 +68,7 @@ def _gathered(work: Work, outcomes: Mapping[str, Outcome]) -> Got:
 def _identity(got: Got) -> dict[str, Any]:
     test = MemberTask(spec=got.asked[0].spec, train=got.asked[0].train, targets=(got.target("test"),))
     request = got.ask.request
-    plan = Plan((test,), (), (), None, "", combination_of(request))
+    plan = Plan((test,), (), (), None, "", request.settings.combination)
     keys, draws = [task.key for task in got.members], draws_of(request.data)
     return metrics_identity(plan, keys, recall_at(request), request.resources.nmi, draws)
 
@@ -91,7 +91,7 @@ def _scored(
                 identity["ks"],
                 memory=memory,
                 nmi=identity["nmi"],
-                combination=combination_of(request),
+                combination=request.settings.combination,
                 draws=draws_of(request.data),
             )
         except DamagedMember as error:

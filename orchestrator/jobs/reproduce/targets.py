@@ -18,12 +18,14 @@ from typing import Any
 from muster.orchestrator.jobs.reproduce.ensembles import Ask
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import TABLES, Table, for_table
+from muster.orchestrator.methods.loading import load
+from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.checks import backbone_problems
 from muster.orchestrator.settings.parse import parse_saved
-from muster.orchestrator.settings.request import load
 from muster.workers import datasets
 from muster.workers.datasets import PUBLISHED
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.methods.registry import METHODS
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def load_options(
     if rest["vehicleid_protocol"] not in {"self", "reid"}:
         problems.append(f"--vehicleid-protocol {rest['vehicleid_protocol']}: there are self and reid.")
     try:
-        given = {**resources, "method": "bier", "name": rest["name"], "storage": rest["storage"]}
+        able = next(method.name for method in METHODS.values() if method.multi_rank)
+        given = {**resources, "method": able, "name": rest["name"], "storage": rest["storage"]}
         shared = load(None, given, [])  # its own checks: nothing else of it is used
     except UsageError as error:
         problems += error.problems
@@ -134,7 +137,7 @@ def load_options(
 
 def parse_options(saved: Mapping[str, Any], where: str) -> ReproduceOptions:
     """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
-    found: ReproduceOptions = parse_saved(ReproduceOptions, saved, where)
+    found: ReproduceOptions = parse_saved(ReproduceOptions, compat.current(saved, where), where)
     return found
 
 

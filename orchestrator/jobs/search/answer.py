@@ -19,8 +19,9 @@ from muster.orchestrator.jobs.search import plots as search_plots
 from muster.orchestrator.jobs.search.plan import SearchCost, SearchPlan
 from muster.orchestrator.jobs.search.record import Record, Row, TrialRecord
 from muster.orchestrator.jobs.search.request import SearchRequest
+from muster.orchestrator.methods.command import launch_command
 from muster.orchestrator.records.scores import percent
-from muster.orchestrator.settings.command import launch_command
+from muster.orchestrator.settings.resources import Resources
 from muster.workers.store.layout import RunFolder, Store, to_json
 from muster.workers.task import missing
 
@@ -157,7 +158,9 @@ def _recommended(
     request, metric = plan.request, plan.request.search.metric
     trial = record.trials[chosen["trial"]]
     launch = request.launch_of(trial.settings, L=chosen["L"])
-    launch = dataclasses.replace(launch, data=dataclasses.replace(launch.data, val_classes=0), name="")
+    launch = dataclasses.replace(
+        launch, data=dataclasses.replace(launch.data, val_classes=0), resources=Resources(), name=""
+    )
     others = [f"{key}={value}" for key, value in trial.settings.items() if key != "D"]
     named = ", ".join([f"D={chosen['D']}", f"L={chosen['L']}", *others])
     value = percent(chosen[metric])

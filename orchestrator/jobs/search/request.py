@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from muster.orchestrator.jobs.search.space import MOST_TRIALS, Axis, Value, draws, grid, parse_axes
+from muster.orchestrator.methods.loading import load, parse_request
+from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.checks import backbone_problems, resize_problems
 from muster.orchestrator.settings.parse import parse_saved, replaced
-from muster.orchestrator.settings.request import STRICT, LaunchRequest, load
+from muster.orchestrator.settings.request import STRICT, LaunchRequest
 from muster.workers import datasets
 from muster.workers.errors import UsageError
 from muster.workers.forms import APART, form, keyed
@@ -93,6 +95,11 @@ class SearchRequest:
         """What makes two searches the same one: budgets and windows may change when it is resumed."""
         return {**self.base.identity(), "search": form(self.search)}
 
+    def document(self) -> dict[str, Any]:
+        """The request as plain values for JSON, as `run.json` keeps it."""
+        search = dataclasses.asdict(self.search)
+        return compat.stamped({"kind": self.kind, "base": self.base.document(), "search": search})
+
     def trials(self) -> list[dict[str, Value]]:
         """The settings of all trials, in order; empty for Optuna, which proposes them one by one."""
         search = self.search
@@ -112,7 +119,7 @@ class SearchRequest:
         found = dataclasses.replace(
             base,
             ensemble=replaced(base.ensemble, {"L": L or base.ensemble.L, **ensemble}),
-            recipe=replaced(base.recipe, recipe),
+            settings=dataclasses.replace(base.settings, recipe=replaced(base.recipe, recipe)),
         )
         problems = backbone_problems(found.ensemble.backbone, {found.recipe.crop, found.view.crop})
         problems += resize_problems({"recipe": found.recipe, "view": found.view})
@@ -168,7 +175,10 @@ def load_search(
 
 def parse_search(saved: Mapping[str, Any], where: str) -> SearchRequest:
     """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError."""
-    found: SearchRequest = parse_saved(SearchRequest, saved, where)
+    given = compat.current(saved, where)
+    if isinstance(given.get("base"), Mapping):
+        given["base"] = parse_request(given["base"], where)
+    found: SearchRequest = parse_saved(SearchRequest, given, where)
     return found
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from muster.workers.methods.dreml.settings import Recipe
+from muster.orchestrator.methods.loading import ALL_SECTIONS
 from muster.workers.rng import uniforms
 
 POINTS = 4
@@ -68,9 +68,9 @@ class Axis:
 
 def searchable() -> dict[str, type]:
     """The keys that can be searched, and the type of each: D, backbone, and the recipe's plain fields."""
-    hints = typing.get_type_hints(Recipe)
+    hints = typing.get_type_hints(ALL_SECTIONS["recipe"])
     found: dict[str, type] = {"D": int, "backbone": str}
-    for field in dataclasses.fields(Recipe):
+    for field in dataclasses.fields(ALL_SECTIONS["recipe"]):
         kind = hints[field.name]
         if typing.get_origin(kind) is Literal:
             found[field.name] = str

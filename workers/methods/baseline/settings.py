@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.base import Method
 from muster.workers.spec import ModelSpec, as_declared, check
@@ -52,15 +53,15 @@ class BaselineSettings:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    loss: BaselineLoss
+    loss: BaselineLoss = field(metadata=flag())
     "triplet (semi-hard: Schroff et al. 2015), npairs (Sohn 2016) or proxynca (Movshovitz-Attias et al. 2017)."
-    dim: int = 64
+    dim: int = field(default=64, metadata=flag())
     "The embedding's dimension."
-    labels: int = 32
+    labels: int = field(default=32, metadata=flag("--P"))
     "P: different labels in a batch."
-    images: int = 4
+    images: int = field(default=4, metadata=flag("--K"))
     "K: images of each label in a batch; npairs takes one pair of each, so 2."
-    epochs: int = 12
+    epochs: int = field(default=12, metadata=flag())
     "Each of as many batches as the training images fill, at least 1."
     lr: float = 1e-4
     "Adam's learning rate for the backbone."

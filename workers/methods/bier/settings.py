@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.base import Method
 from muster.workers.spec import ModelSpec, as_declared, check
@@ -38,29 +39,29 @@ class BierSettings:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    sizes: tuple[int, ...] = (96, 160, 256)
+    sizes: tuple[int, ...] = field(default=(96, 160, 256), metadata=flag("--learners"))
     "Dimensions of the learners, in the order in which they are boosted."
-    boost: bool = True
-    "Off: every pair has weight 1 for every learner (the baseline with the same learners)."
-    variant: Variant = "shrinkage"
+    boost: bool = field(default=True, metadata=flag())
+    "Reweight pairs by earlier learners; off: every pair has weight 1 for every learner."
+    variant: Variant = field(default="shrinkage", metadata=flag())
     "shrinkage: the authors' default; eta: the paper's form, whose steps are 2 / (m + 1)."
     shrinkage: float = SHRINKAGE
     "Step of the variant shrinkage."
-    auxiliary: AuxiliaryKind = "none"
+    auxiliary: AuxiliaryKind = field(default="none", metadata=flag())
     "What pushes the learners apart: nothing (BIER), adversarial regressors (A-BIER), or the activation loss."
-    lambda_div: float = LAMBDA_DIV
+    lambda_div: float = field(default=LAMBDA_DIV, metadata=flag())
     "Factor of the whole auxiliary loss, its weight penalties included."
-    lambda_weight: float = LAMBDA_WEIGHT
+    lambda_weight: float = field(default=LAMBDA_WEIGHT, metadata=flag())
     "Factor of the weight penalties within the auxiliary loss."
-    weight_norm_axis: NormAxis = "in"
+    weight_norm_axis: NormAxis = field(default="in", metadata=flag())
     "The learners' weights are kept near unit length for each input (in) or each output (out)."
-    auxiliary_to_backbone: bool = False
+    auxiliary_to_backbone: bool = field(default=False, metadata=flag())
     "Let the auxiliary loss's gradient through to the backbone (the other reading of the paper's text)."
-    labels: int = 64
+    labels: int = field(default=64, metadata=flag("--P"))
     "P: different labels in the global batch."
-    images: int = 2
+    images: int = field(default=2, metadata=flag("--K"))
     "K: images of each label in the global batch."
-    steps: int = 20_000
+    steps: int = field(default=20_000, metadata=flag())
     "Optimiser steps."
     lr: float = 1e-5
     "Adam's learning rate for the backbone."

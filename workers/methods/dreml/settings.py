@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.base import Method
 from muster.workers.methods.dreml.partition import BALANCED
@@ -22,7 +23,7 @@ Schedule = Literal["constant", "step", "milestones", "one-cycle"]
 class Recipe(InputRecipe):
     """How a member is trained: its input, and its optimisation by SGD. Every field is part of the key."""
 
-    epochs: int
+    epochs: int = field(metadata=flag())
     "Passes over the training images."
     batch_size: int = 128
     "Images in a step; the last, smaller batch is kept."
@@ -45,7 +46,7 @@ class Recipe(InputRecipe):
     "At most this many images of a class, drawn once for each member; 0: all."
     select: Literal["last", "best-train"] = "last"
     "Which epoch's weights are kept: the last, or the best training accuracy after the first epoch."
-    normalize_logits: bool = False
+    normalize_logits: bool = field(default=False, metadata=flag())
     "L2-normalise the output before the cross-entropy (the other reading of the paper)."
 
     def own_checks(self) -> dict[str, bool]:

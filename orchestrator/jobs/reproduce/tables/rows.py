@@ -4,6 +4,7 @@ every file. All scores are in per cent; nothing is scored here.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +14,11 @@ from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import published
 from muster.orchestrator.jobs.reproduce.tables.papers import Place, Row, Table, Want, places
-from muster.orchestrator.settings.command import launch_command
+from muster.orchestrator.methods.command import launch_command
 from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.resources import Resources
 from muster.orchestrator.vectors.protocols import draws_of, protocol_text
 from muster.workers import datasets
-from muster.workers.methods.baseline.settings import BaselineSettings
-from muster.workers.methods.bier.settings import BierSettings
-from muster.workers.methods.dreml.settings import Recipe
 from muster.workers.store.layout import Store
 
 Answer = dict[str, Any]
@@ -100,7 +99,7 @@ def _facts(measured: Sequence[Got], store: Store) -> Answer:
         "device": ", ".join(sorted({str(facts["device"]) for facts in records.values()})),
         "device_hours": sum(taken(facts, request.resources) for facts in records.values()) / 3600,
         "protocol": protocol_text(request.data),
-        "command": launch_command(request),
+        "command": launch_command(dataclasses.replace(request, resources=Resources(), name="")),
     }
 
 
@@ -115,45 +114,7 @@ def recipe_in_words(request: LaunchRequest) -> str:
         f"test {view.resize} crop {view.crop}",
         *([f"first {request.data.train_classes} classes"] if request.data.train_classes else []),
     ]
-    if request.bier is not None:
-        return ", ".join([*start, *_bier_in_words(request.bier), f"combined by {request.combine}", *input_])
-    if request.baseline is not None:
-        return ", ".join([*start, *_baseline_in_words(request.baseline), *input_])
-    assert isinstance(recipe, Recipe)  # DREML's
-    schedule = {
-        "step": f"times {recipe.gamma:g} every {recipe.step_epochs} epochs",
-        "milestones": f"times {recipe.gamma:g} at {', '.join(f'{share:g}' for share in recipe.milestones)}",
-    }.get(recipe.schedule, recipe.schedule)
-    parts = [
-        f"D = {ensemble.D}",
-        f"L = {ensemble.L}",
-        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of batches of {recipe.batch_size}",
-        f"lr {recipe.lr:g} {schedule}",
-        f"keeps {'the last epoch' if recipe.select == 'last' else 'the best training epoch'}",
-        *([f"at most {recipe.class_cap} images of a class"] if recipe.class_cap else []),
-    ]
-    return ", ".join([*start, *parts, *input_])
-
-
-def _bier_in_words(bier: BierSettings) -> list[str]:
-    sizes = "+".join(map(str, bier.sizes))
-    boosted = f"boosted ({bier.variant})" if bier.boost else "all pair weights 1"
-    auxiliary = "" if bier.auxiliary == "none" else f", {bier.auxiliary} loss times {bier.lambda_div:g}"
-    annealed = f" times {bier.anneal_factor:g} every {bier.anneal_every}" if bier.anneal_every else ""
-    return [
-        f"learners {sizes} {boosted}{auxiliary}",
-        f"{bier.steps} step{'s' if bier.steps > 1 else ''} of {bier.labels} x {bier.images}",
-        f"Adam {bier.lr:g}, learners times {bier.learner_lr:g}{annealed}",
-    ]
-
-
-def _baseline_in_words(baseline: BaselineSettings) -> list[str]:
-    return [
-        f"{baseline.loss} loss",
-        f"{baseline.dim} dimensions",
-        f"{baseline.epochs} epoch{'s' if baseline.epochs > 1 else ''} of {baseline.labels} x {baseline.images}",
-        f"Adam {baseline.lr:g}, last layer times {baseline.embedding_lr:g}",
-    ]
+    return ", ".join([*start, *request.settings.in_words(request), *input_])
 
 
 def _cells(table: Table, row: Row, place: Place, measured: Sequence[Got]) -> list[Answer]:

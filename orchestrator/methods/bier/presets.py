@@ -57,20 +57,19 @@ PRESETS: dict[str, Callable[[Traits, int], Preset]] = {
 }
 
 
-def preset_for(data_set: str) -> str:
+#: The backbone that a data set takes when none is named.
+BACKBONE = "bvlc_googlenet"
+
+
+def preset_for(data_set: str, traits: Traits) -> str:
     """The preset that a data set takes when none is named."""
-    return {"glyphs": "glyphs", "sop": "authors-sop"}.get(data_set, "authors")
-
-
-def backbone_for(data_set: str) -> str:
-    """The backbone that a data set takes when none is named."""
-    return "conv4" if data_set == "glyphs" else "bvlc_googlenet"
+    return traits.preset or ("authors-sop" if data_set == "sop" else "authors")
 
 
 def settings(name: str, traits: Traits, side: int, backbone: str) -> Preset:
     """A preset for a data set, a picture side in pixels and a backbone, whose weights decide on the statistics."""
     found = PRESETS[name](traits, side)
-    caffe = backbone == "bvlc_googlenet"
+    caffe = backbone == BACKBONE
     common = {"mean": CAFFE_MEAN if caffe else traits.mean, "std": CAFFE_STD if caffe else traits.std}
     return Preset(found.bier, {**found.recipe, "flip": traits.flip, **common}, {**found.view, **common})
 

@@ -78,9 +78,9 @@ PRESETS: dict[str, Callable[[Traits, int], tuple[Settings, Settings]]] = {
 }
 
 
-def preset_for(data_set: str) -> str:
+def preset_for(traits: Traits) -> str:
     """The preset that a data set takes when none is named."""
-    return "glyphs" if data_set == "glyphs" else "paper"
+    return traits.preset or "paper"
 
 
 def settings(name: str, traits: Traits, side: int, epochs: int | None) -> tuple[Settings, Settings]:
@@ -100,8 +100,3 @@ def side_problem(side: Any) -> str | None:
     if isinstance(side, int) and LEAST_SIDE <= side <= MOST_SIDE:
         return None
     return f"image_size = {side!r}: must be a whole number of pixels, {LEAST_SIDE} to {MOST_SIDE}."
-
-
-def picture_side(data_set: str) -> int:
-    """The picture size, in pixels, that a data set takes when none is given."""
-    return 32 if data_set == "glyphs" else 256

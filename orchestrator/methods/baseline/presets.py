@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from muster.orchestrator.methods import dreml as presets
+from muster.orchestrator.methods import presets
 from muster.workers.datasets import Traits
 from muster.workers.spec import InputRecipe
 

@@ -1,0 +1,4 @@
+"""The compared methods' requests and presets.
+
+They train nothing.
+"""

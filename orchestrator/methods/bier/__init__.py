@@ -1,0 +1,4 @@
+"""BIER's requests and presets.
+
+It trains nothing.
+"""

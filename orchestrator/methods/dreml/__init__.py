@@ -1,0 +1,4 @@
+"""DREML's requests and presets.
+
+It trains nothing.
+"""

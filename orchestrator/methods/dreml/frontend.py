@@ -1,0 +1,106 @@
+"""DREML's part of a request: an ensemble of L members, each with a partition of its own into D meta-classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muster.orchestrator.methods import presets
+from muster.orchestrator.methods.base import Frontend, Given, Parts
+from muster.orchestrator.settings.request import EnsembleRequest, Flags, LaunchRequest, MethodRequest
+from muster.workers.forms import keyed
+from muster.workers.methods.dreml.settings import MemberSpec, Recipe
+from muster.workers.spec import ModelSpec
+
+#: What a rehearsal leaves of an ensemble, as far as it has it.
+LEAST_MEMBERS, LEAST_EPOCHS = 2, 1
+
+
+@keyed("recipe")
+@dataclass(frozen=True, kw_only=True)
+class DremlRequest(MethodRequest):
+    """How the members are trained."""
+
+    recipe: Recipe
+
+    @property
+    def title(self) -> str:
+        return "DREML"
+
+    def shape(self, ensemble: EnsembleRequest) -> str:
+        return f"D{ensemble.D}-L{ensemble.L}"
+
+    def specs(self, ensemble: EnsembleRequest, common: Mapping[str, Any]) -> list[ModelSpec]:
+        return [MemberSpec(D=ensemble.D, index=i, **common) for i in range(1, ensemble.L + 1)]
+
+    def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:
+        D = request.ensemble.D
+        if classes >= D:
+            return []
+        return [
+            f"D = {D}: there are {classes} training classes, and a meta-class needs at least one of them: take D in "
+            f"2..{classes}."
+        ]
+
+    def rehearsed(self, request: LaunchRequest, scale: float, share: float, classes: int) -> Flags:
+        ensemble = request.ensemble
+        # A network with an output for each of the classes that it was cut to keeps that.
+        single = request.data.train_classes == ensemble.D
+        # A single network stays one: there is no ensemble to rehearse.
+        members = max(round(ensemble.L * scale), min(LEAST_MEMBERS, ensemble.L))
+        epochs = max(round(self.recipe.epochs * scale), LEAST_EPOCHS)
+        flags: Flags = {
+            "ensemble.D": classes if single else max(2, min(ensemble.D, classes // 2)),
+            "ensemble.L": members,
+            "recipe.epochs": epochs,
+        }
+        if self.recipe.schedule == "step":
+            flags["recipe.step_epochs"] = max(1, round(self.recipe.step_epochs * epochs / self.recipe.epochs))
+        return flags
+
+    def caption(self, request: LaunchRequest) -> str:
+        ensemble = request.ensemble
+        return f"D = {ensemble.D}, seed {ensemble.seed}"
+
+    def in_words(self, request: LaunchRequest) -> list[str]:
+        recipe, ensemble = self.recipe, request.ensemble
+        schedule = {
+            "step": f"times {recipe.gamma:g} every {recipe.step_epochs} epochs",
+            "milestones": f"times {recipe.gamma:g} at {', '.join(f'{share:g}' for share in recipe.milestones)}",
+        }.get(recipe.schedule, recipe.schedule)
+        return [
+            f"D = {ensemble.D}",
+            f"L = {ensemble.L}",
+            f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of batches of {recipe.batch_size}",
+            f"lr {recipe.lr:g} {schedule}",
+            f"keeps {'the last epoch' if recipe.select == 'last' else 'the best training epoch'}",
+            *([f"at most {recipe.class_cap} images of a class"] if recipe.class_cap else []),
+        ]
+
+
+def parse(given: Given) -> Parts:
+    """Members have their own recipe; the test view is the preset's."""
+    given.usual("D", given.traits.meta_classes)
+    given.usual("backbone", given.traits.backbone)
+    preset = given.preset(presets.PRESETS, presets.preset_for(given.traits), "paper")
+    epochs = given.settings["recipe"].get("epochs")
+    recipe, view = presets.settings(
+        preset, given.traits, given.picture_side(), epochs if isinstance(epochs, int) else None
+    )
+    return Parts(
+        preset,
+        given.section("ensemble", EnsembleRequest),
+        {"recipe": given.section("recipe", Recipe, recipe)},
+        view,
+    )
+
+
+FRONTEND = Frontend(
+    name="dreml",
+    help="DREML: L networks, each trained on its own random grouping of the classes into D meta-classes.",
+    request_type=DremlRequest,
+    recipe_type=Recipe,
+    presets=tuple(presets.PRESETS),
+    parse=parse,
+)
