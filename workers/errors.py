@@ -53,6 +53,17 @@ class CorruptFileError(StoreError):
     exit_code = 1
 
 
+class DamagedMember(CorruptFileError):  # noqa: N818  (names the member, and crosses process borders)
+    """A member's vectors are damaged or gone: its key goes back to the fleet."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(key, message)
+        self.key = key
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class DivergedError(MusterError):
     """The loss became NaN or infinite. Training again would do the same: it is not retried."""
 

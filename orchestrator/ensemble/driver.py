@@ -4,17 +4,15 @@ finished ones gathered and evaluated. It never trains, embeds or scores in its o
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-import ray
-
 from muster.orchestrator.ensemble.plan import Plan, metrics_identity
+from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.device_time import taken
-from muster.orchestrator.fleet.scheduler import FleetSettings, start_fleet
+from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.fleet.work import Outcome
-from muster.orchestrator.records.events import Event, event
-from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.events import event
+from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.stages import Emit
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
@@ -25,9 +23,6 @@ from muster.workers.errors import MusterError
 from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask
 
-#: Between two `ensemble` events while nothing but time passes.
-TELL_SECONDS = 2.0
-
 
 class Driver:
     """A run's members, from plan to scores."""
@@ -37,31 +32,16 @@ class Driver:
     ) -> None:
         self.request, self.store, self.plan, self.emit = request, store, plan, emit
         settings = FleetSettings(store.root, request.run, request.resources.parallel, gpus)
-        self.fleet = start_fleet(settings, fleet_name)
-        self.seen: tuple[str, int] = ("", 0)
-        self.outlook = Outlook(len(plan.tasks), plan.seconds_each)
-        self.told = 0.0
-        self.trained: set[str] = set()
-        "Keys that this run's fleet trained: the others were in the store, or another job trained them."
+        forecast = Forecast(len(plan.tasks), plan.seconds_each)
+        self.client = FleetClient.start(settings, fleet_name, emit, forecast, plan.to_train)
 
     def train(self) -> list[Outcome]:
-        """Asks the fleet for all members and passes their events on until each is done or given up."""
-        asked = self.fleet.ensure.remote(list(self.plan.tasks))
-        while True:
-            news = self.fleet.poll.remote(*self.seen)
-            ready, _ = ray.wait([asked, news], num_returns=1)
-            over = asked in ready
-            self._pass_on(*ray.get(self.fleet.poll.remote(*self.seen, False) if over else news))
-            if over:
-                outcomes: list[Outcome] = ray.get(asked)
-                return outcomes
+        """Asks the fleet for all members; how each ended, in index order."""
+        self.client.train([("", self.plan.tasks)])
+        return self.outcomes()
 
-    def mend(self, key: str) -> list[Outcome]:
-        """Forgets a member's damaged vectors and asks for it again."""
-        task = next(task for task in self.plan.tasks if task.key == key)
-        for target in task.targets:
-            self.store.model(key).embedding(target.digest).distrust()
-        return self.train()
+    def outcomes(self) -> list[Outcome]:
+        return [self.client.outcomes[task.key] for task in self.plan.tasks]
 
     def gather(self, outcomes: list[Outcome]) -> dict[str, Gathered]:
         """The shards of the finished members, for each split wanted."""
@@ -124,17 +104,3 @@ class Driver:
             causes = "\n".join(sorted({outcome.message for outcome in outcomes}))
             raise MusterError(f"No member was trained, so there is nothing to gather.\n{causes}")
         return [task for task in self.plan.tasks if task.key in done]
-
-    def _pass_on(self, life: str, last: int, events: list[Event]) -> None:
-        self.seen = (life, last)
-        changed = False
-        for item in events:
-            if item["event"] == "member":
-                changed |= self.outlook.follow(item)
-                if item["state"] == "done" and item["key"] in self.plan.to_train:
-                    self.trained.add(item["key"])
-            self.emit(item)
-        now = time.monotonic()
-        if changed or (events and now - self.told >= TELL_SECONDS):
-            self.told = now
-            self.emit(self.outlook.event())

@@ -6,6 +6,7 @@ where the store already has everything. Events are handed to the caller, in the 
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, get_args
 
@@ -30,8 +31,6 @@ from muster.orchestrator.records.identity import differences, open_run, refuse_o
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import draws_of, protocol_text, recall_at
-from muster.orchestrator.vectors.vectors import MENDINGS
-from muster.workers.errors import MusterError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
 
@@ -67,35 +66,29 @@ def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str
 
     driver = Driver(request, store, plan, emit, gpus, fleet_name)
     with stage(emit, "train"):
-        outcomes = driver.train()
-    metrics, gathered, outcomes = _mending(driver, request, emit, outcomes)
+        driver.train()
+    metrics, gathered = driver.client.repaired(
+        functools.partial(_gathered_and_scored, driver, emit), plan.tasks
+    )
+    outcomes = driver.outcomes()
     with stage(emit, "report"):
         from muster.orchestrator.ensemble.results import write_results
 
-        paths = write_results(store, request, prepared, plan, outcomes, driver.trained, metrics, gathered)
-    answer = _answer(request, plan, driver.trained, metrics, paths, time.monotonic() - started)
+        paths = write_results(
+            store, request, prepared, plan, outcomes, driver.client.trained, metrics, gathered
+        )
+    answer = _answer(request, plan, driver.client.trained, metrics, paths, time.monotonic() - started)
     store.run(request.run).write("answer.json", answer)
     return _end(emit, answer, [outcome.message for outcome in outcomes if outcome.state == "failed"])
 
 
-def _mending(
-    driver: Any, request: LaunchRequest, emit: Emit, outcomes: list[Any]
-) -> tuple[Any, Any, list[Any]]:
-    """Gathers and evaluates; a member whose files prove damaged is made again first."""
-    from muster.orchestrator.vectors.vectors import DamagedMember
-
-    for _ in range(MENDINGS):
-        try:
-            with stage(emit, "gather"):
-                gathered = driver.gather(outcomes)
-            with stage(emit, "evaluate"):
-                metrics = driver.evaluate(outcomes)
-        except DamagedMember as error:
-            emit(event("message", level="warning", text=f"{error} It is made again."))
-            outcomes = driver.mend(error.key)
-        else:
-            return metrics, gathered, outcomes
-    raise MusterError(f"Files in {request.storage} were damaged {MENDINGS} times in a row: check its disk.")
+def _gathered_and_scored(driver: Any, emit: Emit) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The scores and the shards of the members that are there. Raises DamagedMember."""
+    outcomes = driver.outcomes()
+    with stage(emit, "gather"):
+        gathered = driver.gather(outcomes)
+    with stage(emit, "evaluate"):
+        return driver.evaluate(outcomes), gathered
 
 
 def from_store(request: LaunchRequest, emit: Emit) -> bool:

@@ -10,8 +10,8 @@ RUNNING = {"starting", "training", "embedding"}
 DONE = {"done", "reused"}
 
 
-class Outlook:
-    """Follows the events of an ensemble of `asked` members.
+class Forecast:
+    """Follows the events of an ensemble of `asked` members; of more, where more are heard of.
 
     `seconds_each` is what a member was planned to take; None if nothing was known. Once members of this run
     have finished, their mean time counts; until then what the running ones say of themselves.
@@ -39,6 +39,7 @@ class Outlook:
         states = [member["state"] for member in self.members.values()]
         done, failed = sum(state in DONE for state in states), states.count("failed")
         running = [member for member in self.members.values() if member["state"] in RUNNING]
+        self.asked = max(self.asked, done + len(running))
         counts: dict[str, Any] = {
             "done": done,
             "failed": failed,

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from muster.workers.errors import CorruptFileError
+from muster.workers.errors import CorruptFileError, DamagedMember
 from muster.workers.score.combine import Combination, combine
 from muster.workers.store.layout import Store
 from muster.workers.store.vectors import read_vectors
-
-
-class DamagedMember(CorruptFileError):  # noqa: N818  (names the member, and crosses process borders)
-    """A member's vectors are damaged or gone: its key goes back to the fleet."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(key, message)
-        self.key = key
-
-    def __str__(self) -> str:
-        return str(self.args[1])
 
 
 def member_vectors(
@@ -38,6 +27,3 @@ def member_vectors(
     except CorruptFileError as error:
         raise DamagedMember(key, str(error)) from error
     return vectors if combination is None else combine(vectors, combination.sizes, combination.how)
-
-
-MENDINGS = 3

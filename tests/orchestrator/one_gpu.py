@@ -18,7 +18,7 @@ from muster.orchestrator.fleet.scheduler import NAMESPACE, Fleet, FleetSettings
 from muster.orchestrator.jobs.search.plan import SearchPlan, prepare_all, schedule_of
 from muster.orchestrator.jobs.search.record import Record
 from muster.orchestrator.jobs.search.request import load_search
-from muster.orchestrator.jobs.search.run import hunt
+from muster.orchestrator.jobs.search.run import run_trials
 from muster.workers.store.layout import Done, Store
 from muster.workers.store.vectors import write_vectors
 
@@ -70,7 +70,7 @@ def main(images: str, storage: str, result: str) -> None:
     fleet = actor.options(name="fleet", namespace=NAMESPACE).remote(FleetSettings(storage, "fifty", 0, 1.0))
     plan = SearchPlan(request, prepared, "none", "fp32", (1, 2))
     record = Record(request, lambda item: None)
-    hunt(plan, record, fleet, "prefixes")
+    run_trials(plan, record, fleet, "prefixes")
     groups = ray.util.placement_group_table().values()
     found = {
         "ended": [trial.ended for trial in record.trials.values()],

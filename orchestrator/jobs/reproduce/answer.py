@@ -25,7 +25,7 @@ from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import missing
 
 if TYPE_CHECKING:
-    from muster.orchestrator.fleet.work import Outcome
+    from muster.orchestrator.fleet.client import FleetClient
 
 DONE = {"done", "reused"}
 
@@ -36,8 +36,7 @@ def answer_of(
     got: Mapping[str, Got],
     drawn: Mapping[str, list[str]],
     store: Store,
-    outcomes: Mapping[str, Outcome],
-    trained: set[str],
+    client: FleetClient,
 ) -> dict[str, Any]:
     """What `reproduce --json` prints, but for paths and seconds."""
     targets: list[dict[str, Any]] = []
@@ -64,6 +63,7 @@ def answer_of(
                 "trouble": trouble,
             }
         )
+    outcomes, trained = client.outcomes, client.trained
     done = {key for key, outcome in outcomes.items() if outcome.state in DONE}
     prepared = [work.prepared for work in found.works if work.prepared is not None]
     records = [record.facts for key in done if (record := store.model(key).done())]

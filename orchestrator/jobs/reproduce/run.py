@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -21,8 +20,8 @@ from muster.orchestrator.fleet.capacity import (
     common_precision,
     gpu_share,
 )
-from muster.orchestrator.fleet.scheduler import FleetSettings, start_fleet
-from muster.orchestrator.fleet.work import Outcome
+from muster.orchestrator.fleet.client import FleetClient
+from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.jobs.reproduce.answer import answer_of, end_of, write_answer
 from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.plan import (
@@ -38,20 +37,16 @@ from muster.orchestrator.jobs.reproduce.plan import (
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.scores import score_asks
 from muster.orchestrator.jobs.reproduce.targets import Figure, parse_options
-from muster.orchestrator.records.events import Event, event
-from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.events import event
+from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.request import LaunchRequest
-from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
 from muster.workers.errors import MusterError
 from muster.workers.methods.registry import METHODS
 from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import MemberTask
-
-#: Between two `ensemble` events while nothing but time passes.
-TELL_SECONDS = 2.0
 
 
 def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
@@ -73,19 +68,21 @@ def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
         there = cluster_resources()
         gpus = gpu_share(_any_request(options, found), there)
         tasks, cost = _planned(found, store, run, emit, gpus, there)
-    crew = Crew(options, store, found.works, tasks, cost, emit, gpus, fleet_name)
+    settings = FleetSettings(store.root, options.run, options.resources.parallel, gpus)
+    forecast = Forecast(len(tasks), cost.seconds / cost.to_train if cost.seconds and cost.to_train else None)
+    client = FleetClient.start(settings, fleet_name, emit, forecast, cost.lacking)
     with stage(emit, "train"):
-        outcomes = crew.train(found.works)
+        client.train((work.ask.name, [tasks[key] for key in work.keys]) for work in found.works if work.tasks)
     with stage(emit, "evaluate"):
-        got = score_asks(found.works, outcomes, store, run, crew.mend)
+        got = score_asks(found.works, client, run)
     if found.works and not any(one.metrics for one in got.values()):
         raise MusterError("\n".join(dict.fromkeys(one.trouble for one in got.values())))
     with stage(emit, "report"):
-        drawn = _drawn(found, got, store, run, crew)
-        answer = answer_of(options, found, got, drawn, store, outcomes, crew.trained)
+        drawn = _drawn(found, got, store, run, client)
+        answer = answer_of(options, found, got, drawn, store, client)
         answer["seconds"] = round(time.monotonic() - started, 2)
         answer["paths"] = write_answer(run, answer)
-    failures = dict.fromkeys(one.message for one in outcomes.values() if one.state == "failed")
+    failures = dict.fromkeys(one.message for one in client.outcomes.values() if one.state == "failed")
     end = end_of(answer, list(failures))
     emit(end)
     return int(end["exit_code"])
@@ -142,76 +139,8 @@ def _planned(
     return tasks, cost
 
 
-class Crew:
-    """The members of all asks under one fleet, from the driver's side."""
-
-    def __init__(
-        self,
-        options: ReproduceOptions,
-        store: Store,
-        works: list[Work],
-        tasks: dict[str, MemberTask],
-        cost: Cost,
-        emit: Emit,
-        gpus: float,
-        fleet_name: str,
-    ) -> None:
-        self.store, self.tasks, self.emit = store, tasks, emit
-        settings = FleetSettings(store.root, options.run, options.resources.parallel, gpus)
-        self.fleet = start_fleet(settings, fleet_name)
-        self.seen: tuple[str, int] = ("", 0)
-        self.lacking = cost.lacking
-        each = cost.seconds / cost.to_train if cost.seconds and cost.to_train else None
-        self.outlook = Outlook(len(tasks), each)
-        self.told = 0.0
-        self.of = {key: work.ask.name for work in reversed(works) for key in work.keys}
-        "The first ask that wants each key."
-        self.trained: set[str] = set()
-        "Keys that this run's fleet trained."
-
-    def train(self, works: list[Work]) -> dict[str, Outcome]:
-        """Asks for the members of all, those of earlier asks first among the same index; how each key ended."""
-        asked = [
-            self.fleet.ensure.remote([self.tasks[key] for key in work.keys], work.ask.name, rank)
-            for rank, work in enumerate(works)
-            if work.tasks
-        ]
-        waiting = list(asked)
-        while waiting:
-            news = self.fleet.poll.remote(*self.seen)
-            ray.wait([*waiting, news], num_returns=1)
-            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-            self._pass_on(*ray.get(news if waiting else self.fleet.poll.remote(*self.seen, False)))
-        return {outcome.key: outcome for found in ray.get(asked) for outcome in found}
-
-    def mend(self, error: DamagedMember) -> None:
-        """Forgets a member's damaged vectors and has them made again. Raises MusterError if that fails."""
-        self.emit(event("message", level="warning", text=f"{error} It is made again."))
-        task = self.tasks[error.key]
-        for target in task.targets:
-            self.store.model(error.key).embedding(target.digest).distrust()
-        (outcome,) = ray.get(self.fleet.ensure.remote([task]))
-        if outcome.state not in {"done", "reused"}:
-            raise MusterError(outcome.message)
-
-    def _pass_on(self, life: str, last: int, events: list[Event]) -> None:
-        self.seen = (life, last)
-        changed = False
-        for item in events:
-            if item["event"] == "member":
-                changed |= self.outlook.follow(item)
-                if item["state"] == "done" and item["key"] in self.lacking:
-                    self.trained.add(item["key"])
-                item = {**item, "of": self.of[item["key"]]}  # noqa: PLW2901
-            self.emit(item)
-        now = time.monotonic()
-        if changed or (events and now - self.told >= TELL_SECONDS):
-            self.told = now
-            self.emit(self.outlook.event())
-
-
 def _drawn(
-    found: Draft, got: dict[str, Got], store: Store, run: RunFolder, crew: Crew
+    found: Draft, got: dict[str, Got], store: Store, run: RunFolder, client: FleetClient
 ) -> dict[str, list[str]]:
     """Has each figure drawn, in a task of its own; the names of its files, by figure. Troubles go to `found`."""
     files: dict[str, list[str]] = {}
@@ -225,8 +154,9 @@ def _drawn(
             found.troubles[target.name] = "; ".join(troubles) or "it asks for nothing"
             continue
         folder = run / f"figures/{target.name}"
-        files[target.name] = _mended(
-            functools.partial(_got, draw, target.name, store.root, folder, mine), crew.mend
+        files[target.name] = client.repaired(
+            functools.partial(_got, draw, target.name, store.root, folder, mine),
+            (task for one in mine.values() for task in one.asked),
         )
     return files
 
@@ -234,15 +164,6 @@ def _drawn(
 def _got(draw: Any, *what: Any) -> list[str]:
     names: list[str] = ray.get(draw.remote(*what))
     return names
-
-
-def _mended(work: Callable[[], list[str]], mend: Callable[[DamagedMember], None]) -> list[str]:
-    for _ in range(MENDINGS):
-        try:
-            return work()
-        except DamagedMember as error:
-            mend(error)
-    raise MusterError(f"Vectors were damaged {MENDINGS} times in a row: check the store's disk.")
 
 
 def draw_figure(name: str, root: str, folder: str, got: dict[str, Got]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,11 @@ from muster.orchestrator.jobs.reproduce.plan import Work
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
-from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
-from muster.workers.errors import MusterError
 from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import MemberTask
 
 if TYPE_CHECKING:
+    from muster.orchestrator.fleet.client import FleetClient
     from muster.orchestrator.fleet.work import Outcome
 
 #: Ensembles that are scored at the same time; Ray shares the cores out.
@@ -27,25 +27,22 @@ AT_ONCE = 4
 DONE = {"done", "reused"}
 
 
-def score_asks(
-    works: list[Work],
-    outcomes: Mapping[str, Outcome],
-    store: Store,
-    run: RunFolder,
-    mend: Callable[[DamagedMember], None],
-) -> dict[str, Got]:
+def score_asks(works: list[Work], client: FleetClient, run: RunFolder) -> dict[str, Got]:
     """What became of each ask, by name; scores are in its `metrics`, on the test split. Raises MusterError.
 
     Scores are kept in the run's metrics.json: those of the same members and vectors are not computed again.
     """
     known: dict[str, Any] = run.read("metrics.json") or {}
-    got = {work.ask.name: _gathered(work, outcomes) for work in works}
+    store = client.store
+    got = {work.ask.name: _gathered(work, client.outcomes) for work in works}
     plans = {name: _identity(one) for name, one in got.items() if one.members}
     # Two asks may want the very same scores.
     fresh = {_digest(identity): name for name, identity in plans.items() if _digest(identity) not in known}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         scores = {
-            digest: pool.submit(_scored, store, got[name], plans[name], mend)
+            digest: pool.submit(
+                client.repaired, functools.partial(_scored, store, got[name], plans[name]), got[name].members
+            )
             for digest, name in fresh.items()
         }
         known |= {digest: score.result() for digest, score in scores.items()}
@@ -77,26 +74,19 @@ def _digest(identity: dict[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True)
 
 
-def _scored(
-    store: Store, got: Got, identity: dict[str, Any], mend: Callable[[DamagedMember], None]
-) -> dict[str, Any]:
+def _scored(store: Store, got: Got, identity: dict[str, Any]) -> dict[str, Any]:
+    """Raises DamagedMember."""
     request = got.ask.request
-    memory = parse_bytes(request.resources.eval_memory)
-    for _ in range(MENDINGS):
-        try:
-            return evaluate_on_ray(
-                store,
-                got.target("test"),
-                got.members,
-                identity["ks"],
-                memory=memory,
-                nmi=identity["nmi"],
-                combination=request.settings.combination,
-                draws=draws_of(request.data),
-            )
-        except DamagedMember as error:
-            mend(error)
-    raise MusterError(f"Files in {store.root} were damaged {MENDINGS} times in a row: check its disk.")
+    return evaluate_on_ray(
+        store,
+        got.target("test"),
+        got.members,
+        identity["ks"],
+        memory=parse_bytes(request.resources.eval_memory),
+        nmi=identity["nmi"],
+        combination=request.settings.combination,
+        draws=draws_of(request.data),
+    )
 
 
 def _with_metrics(got: Got, scores: dict[str, Any], store: Store) -> Got:

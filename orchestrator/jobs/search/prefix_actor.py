@@ -11,11 +11,15 @@ actor's handle; so it imports what needs torch only inside of the actor.
 
 from __future__ import annotations
 
-import asyncio
+import functools
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ray
+
+from muster.orchestrator.fleet.repair import RepairError, invalidate_vectors, repaired
+from muster.workers.errors import DamagedMember
 
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.work import Outcome
@@ -23,8 +27,9 @@ if TYPE_CHECKING:
     from muster.orchestrator.jobs.search.prefix_scores import Running
     from muster.workers.task import MemberTask
 
-MENDINGS = 3
 Row = dict[str, Any]
+#: The actor's threads. Each trial that runs has one call waiting; far fewer of them run at a time.
+CALLS_AT_ONCE = 64
 
 
 @dataclass
@@ -32,12 +37,18 @@ class _Trial:
     """One trial's rows so far, and its members that were asked for."""
 
     running: Running
-    asked: dict[int, asyncio.Task[Outcome]] = field(default_factory=dict)
+    asked: dict[int, Any] = field(default_factory=dict)
+    "References to the answers of the fleet, by the member's index."
 
-    def lacks(self, index: int) -> bool:
-        """Must the member be asked for? Also if asking went wrong: a repeated call is a new try."""
-        task = self.asked.get(index)
-        return task is None or (task.done() and (task.cancelled() or task.exception() is not None))
+    def outcome(self, index: int) -> Outcome:
+        """How a member ended, once it has."""
+        try:
+            (found,) = ray.get(self.asked[index])
+        except Exception:  # asking went wrong: when the call is repeated, that is a new try
+            self.asked.pop(index, None)
+            raise
+        outcome: Outcome = found
+        return outcome
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
@@ -52,36 +63,27 @@ class Prefixes:
         self.store = Store(plan.request.storage)
         self.scores = Scores(self.store, plan, memory)
         self.trials: dict[int, _Trial] = {}
-        self.scoring = asyncio.Lock()
+        self.scoring = threading.Lock()
 
-    async def prefix(self, number: int, settings: dict[str, Any], L: int) -> Row:
+    def prefix(self, number: int, settings: dict[str, Any], L: int) -> Row:
         """The scores of a trial's first L members, once they are there; `ended` says why there are none."""
-        from muster.orchestrator.vectors.vectors import DamagedMember
-
         trial = self._trial(number, settings)
         for index in range(1, self.plan.reach(L, self.rungs) + 1):
-            if trial.lacks(index):
-                self._ask(number, trial, index)
-        for _ in range(MENDINGS):
-            for index in range(1, L + 1):
-                outcome = await trial.asked[index]
-                if outcome.state not in {"done", "reused"}:
-                    return _ended(L, outcome)
-            try:
-                async with self.scoring:
-                    return await asyncio.to_thread(self.scores.reach, trial.running, L)
-            except DamagedMember as error:
-                await self._mend(number, trial, error.key)
-        message = f"vectors were damaged {MENDINGS} times: check the disk"
-        return {"L": L - 1, "ended": "failed", "message": message}
+            if index not in trial.asked:
+                self._ask(number, trial, trial.running.tasks[index - 1])
+        again = functools.partial(self._retrain_damaged, number, trial)
+        try:
+            return repaired(functools.partial(self._scored, trial, L), again, self.store.root)
+        except RepairError as error:
+            return {"L": L - 1, "ended": "failed", "message": str(error)}
 
-    async def release(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """The trial is over: frees its memory and drops the queued members that it alone waits for."""
         trial = self.trials.get(number)
         if trial is not None:
-            async with self.scoring:
+            with self.scoring:
                 self.scores.forget(trial.running)
-        await self.fleet.withdraw.remote(_asker(number))
+        ray.get(self.fleet.withdraw.remote(_asker(number)))
 
     def _trial(self, number: int, settings: dict[str, Any]) -> _Trial:
         from muster.orchestrator.jobs.search.prefix_scores import Running
@@ -90,22 +92,23 @@ class Prefixes:
             self.trials[number] = _Trial(Running(self.plan.tasks(settings)))
         return self.trials[number]
 
-    def _ask(self, number: int, trial: _Trial, index: int) -> None:
+    def _ask(self, number: int, trial: _Trial, task: MemberTask) -> None:
         """Asks the fleet for a member without waiting for it. Of equal indices the first trial's goes first."""
-        task = trial.running.tasks[index - 1]
-        trial.asked[index] = asyncio.create_task(self._outcome(number, task))
+        trial.asked[task.spec.index] = self.fleet.ensure.remote([task], _asker(number), number)
 
-    async def _outcome(self, number: int, task: MemberTask) -> Outcome:
-        (outcome,) = await self.fleet.ensure.remote([task], _asker(number), number)
-        found: Outcome = outcome
-        return found
+    def _scored(self, trial: _Trial, L: int) -> Row:
+        """The row of the first L members, or why there is none. Raises DamagedMember."""
+        for index in range(1, L + 1):
+            outcome = trial.outcome(index)
+            if outcome.state not in {"done", "reused"}:
+                return _ended(L, outcome)
+        with self.scoring:
+            return self.scores.reach(trial.running, L)
 
-    async def _mend(self, number: int, trial: _Trial, key: str) -> None:
-        """Forgets a member's damaged vectors and has the fleet make them again."""
-        task = next(task for task in trial.running.tasks if task.key == key)
-        for target in task.targets:
-            await asyncio.to_thread(self.store.model(key).embedding(target.digest).distrust)
-        self._ask(number, trial, task.spec.index)
+    def _retrain_damaged(self, number: int, trial: _Trial, error: DamagedMember) -> None:
+        task = next(task for task in trial.running.tasks if task.key == error.key)
+        invalidate_vectors(self.store, task)
+        self._ask(number, trial, task)
 
 
 def _asker(number: int) -> str:

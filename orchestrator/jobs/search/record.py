@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -16,9 +17,9 @@ from muster.orchestrator.records.scores import percent
 from muster.orchestrator.records.stages import Emit
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import prefix_scores
-from muster.orchestrator.vectors.vectors import MENDINGS, DamagedMember
-from muster.workers.errors import MusterError
-from muster.workers.store.layout import Store
+
+if TYPE_CHECKING:
+    from muster.orchestrator.fleet.client import FleetClient
 
 Row = dict[str, Any]
 #: What a result of Tune's holds beside our own fields.
@@ -122,7 +123,7 @@ class Record:
         self.emit(event("trial", number=trial.number, settings=trial.settings, **of, **fields))
 
 
-def evaluate_tests(plan: SearchPlan, store: Store, record: Record, fleet: Any) -> dict[int, list[Row]]:
+def evaluate_tests(plan: SearchPlan, record: Record, client: FleetClient) -> dict[int, list[Row]]:
     """The test rows of every prefix reached, by trial; those the search has already, where it chose on them.
 
     Raises MusterError if vectors are damaged again and again.
@@ -132,25 +133,19 @@ def evaluate_tests(plan: SearchPlan, store: Store, record: Record, fleet: Any) -
     target = plan.target("test")
     memory = parse_bytes(plan.request.base.resources.eval_memory)
     score = ray.remote(num_cpus=1, max_retries=3)(prefix_scores)
-    tasks = {n: plan.tasks(t.settings)[: t.reached] for n, t in record.trials.items() if t.rows}
+    members = {n: plan.tasks(t.settings)[: t.reached] for n, t in record.trials.items() if t.rows}
 
     def submitted(number: int) -> Any:
-        keys = [task.key for task in tasks[number]]
-        return score.remote(store.root, target, keys, list(plan.ks), memory, 1)
+        keys = [task.key for task in members[number]]
+        return score.remote(client.store.root, target, keys, list(plan.ks), memory, 1)
 
-    waiting = {number: submitted(number) for number in tasks}
-    found: dict[int, list[Row]] = {}
-    for number, members in tasks.items():
-        for _ in range(MENDINGS):
-            try:
-                found[number] = ray.get(waiting[number])["curve"]
-                break
-            except DamagedMember as error:
-                store.model(error.key).embedding(target.digest).distrust()
-                ray.get(fleet.ensure.remote(list(members)))
-                waiting[number] = submitted(number)
-        else:
-            raise MusterError(
-                f"Vectors of trial {number} were damaged {MENDINGS} times in a row: check the disk."
-            )
-    return found
+    waiting = {number: submitted(number) for number in members}
+
+    def curve(number: int) -> list[Row]:
+        scored = waiting.pop(number, None) or submitted(number)
+        rows: list[Row] = ray.get(scored)["curve"]
+        return rows
+
+    return {
+        number: client.repaired(functools.partial(curve, number), tasks) for number, tasks in members.items()
+    }

@@ -7,13 +7,10 @@ the store at no cost.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -26,7 +23,8 @@ from muster.orchestrator.fleet.capacity import (
     common_precision,
     gpu_share,
 )
-from muster.orchestrator.fleet.scheduler import NAMESPACE, FleetSettings, start_fleet
+from muster.orchestrator.fleet.client import FleetClient
+from muster.orchestrator.fleet.scheduler import NAMESPACE, FleetSettings
 from muster.orchestrator.jobs.search.answer import build_answer, write_answer
 from muster.orchestrator.jobs.search.plan import (
     SearchCost,
@@ -36,22 +34,19 @@ from muster.orchestrator.jobs.search.plan import (
     schedule_of,
     search_cost,
 )
-from muster.orchestrator.jobs.search.prefix_actor import Prefixes
+from muster.orchestrator.jobs.search.prefix_actor import CALLS_AT_ONCE, Prefixes
 from muster.orchestrator.jobs.search.record import Record, evaluate_tests
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
 from muster.orchestrator.jobs.search.tune.run import tune_trials
-from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.events import event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
-from muster.orchestrator.records.forecast import Outlook
+from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.protocols import recall_at
 from muster.workers.errors import MusterError
 from muster.workers.store.layout import RunFolder, Store
-
-#: Between two `ensemble` events while nothing but time passes.
-TELL_SECONDS = 2.0
 
 
 def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
@@ -60,22 +55,22 @@ def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
     Raises MusterError where no trial had a single member or the input is wrong.
     """
     started = time.monotonic()
-    store, emit = Store(request.storage), _one_at_a_time(emit)
+    store = Store(request.storage)
     check_search(request)
     run = open_run(request, store, "search", parse_search)
     plan, cost, gpus = _planned(request, store, run, emit)
     budget = _budget(request, cost, gpus)
     settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
-    fleet = start_fleet(settings, fleet_name)
+    client = FleetClient.start(settings, fleet_name, emit, Forecast(cost.by_schedule, cost.seconds_each))
     record = Record(request, emit)
-    with stage(emit, "train"), _events_of(fleet, emit, Outlook(cost.by_schedule, cost.seconds_each)):
+    with stage(emit, "train"), client.forwarding():
         record.begin()
-        hunt(plan, record, fleet, f"prefixes-{fleet_name}")
+        run_trials(plan, record, client.fleet, f"prefixes-{fleet_name}")
     if not any(trial.rows for trial in record.trials.values()):
         causes = "\n".join(sorted({trial.message for trial in record.trials.values() if trial.message}))
         raise MusterError(f"No trial had a single member, so there is nothing to choose from.\n{causes}")
     with stage(emit, "evaluate"):
-        tests = evaluate_tests(plan, store, record, fleet)
+        tests = evaluate_tests(plan, record, client)
     with stage(emit, "report"):
         answer = build_answer(plan, store, record, tests, cost, trained_seconds(store, request.run), budget)
         answer["seconds"] = round(time.monotonic() - started, 2)
@@ -113,11 +108,11 @@ def _budget(request: SearchRequest, cost: SearchCost, gpus: float) -> Budget:
     return Budget(request.search.budget_members, seconds, gpus or 1.0, cost.seconds_each)
 
 
-def hunt(plan: SearchPlan, record: Record, fleet: Any, desk: str) -> None:
-    """Lets Tune run the trials to their ends, in a scratch folder of its own."""
+def run_trials(plan: SearchPlan, record: Record, fleet: Any, actor_name: str) -> None:
+    """Lets Tune run the trials to their ends, in a scratch folder of its own; `actor_name`: of their `Prefixes`."""
     actor: Any = Prefixes
     memory = parse_bytes(plan.request.base.resources.eval_memory)
-    prefixes = actor.options(name=desk, namespace=NAMESPACE).remote(
+    prefixes = actor.options(name=actor_name, namespace=NAMESPACE, max_concurrency=CALLS_AT_ONCE).remote(
         plan, schedule_of(plan.request).rungs, fleet, memory
     )
     scratch = tempfile.mkdtemp(prefix="muster-tune-")
@@ -132,61 +127,12 @@ def hunt(plan: SearchPlan, record: Record, fleet: Any, desk: str) -> None:
         tune_trials(
             plan.request,
             record,
-            desk,
+            actor_name,
             scratch,
             release=lambda number: ray.get(prefixes.release.remote(number)),
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _one_at_a_time(emit: Emit) -> Emit:
-    """Events come from two threads: Tune's and the one that listens to the fleet."""
-    lock = threading.Lock()
-
-    def locked(item: Event) -> None:
-        with lock:
-            emit(item)
-
-    return locked
-
-
-@contextlib.contextmanager
-def _events_of(fleet: Any, emit: Emit, outlook: Outlook) -> Iterator[None]:
-    """Passes the fleet's events on while the block runs, and counts members for the progress bar."""
-    over = threading.Event()
-
-    def listen() -> None:
-        seen: tuple[str, int] = ("", 0)
-        told = 0.0
-        while True:
-            last = over.is_set()
-            life, number, events = ray.get(fleet.poll.remote(*seen, not last))
-            seen = (life, number)
-            changed = False
-            for item in events:
-                emit(item)
-                changed |= item["event"] == "member" and outlook.follow(item)
-            if changed or last or time.monotonic() - told >= TELL_SECONDS:
-                told = time.monotonic()
-                emit(_ensemble(outlook))
-            if last:
-                return
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=30)
-
-
-def _ensemble(outlook: Outlook) -> Event:
-    """The count of members. Of what the schedule comes to no more is known than an estimate, so it may grow."""
-    found = outlook.event()
-    outlook.asked = max(outlook.asked, found["done"] + found["running"])
-    return {**found, "asked": outlook.asked}
 
 
 def _end(emit: Emit, answer: dict[str, Any]) -> int:

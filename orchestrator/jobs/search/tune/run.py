@@ -32,7 +32,7 @@ TRIAL_FAILURES = 3
 def tune_trials(
     request: SearchRequest,
     record: Record,
-    desk: str,
+    actor_name: str,
     scratch: str,
     release: Callable[[int], None],
 ) -> None:
@@ -41,7 +41,9 @@ def tune_trials(
     stopper = None
     if search.plateau is not None:
         stopper = Plateau(search.metric, *search.plateau, least=search.first_rung)
-    body = tune.with_parameters(trial, desk=desk, namespace=NAMESPACE, max_L=max_L, metric=search.metric)
+    body = tune.with_parameters(
+        trial, actor_name=actor_name, namespace=NAMESPACE, max_L=max_L, metric=search.metric
+    )
     numbered = [{"number": n, **settings} for n, settings in enumerate(request.trials(), 1)]
     tuner = tune.Tuner(
         tune.with_resources(body, tune.PlacementGroupFactory([{HEAD: round(1 / TRIALS_AT_ONCE, 4)}])),

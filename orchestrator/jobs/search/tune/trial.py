@@ -12,9 +12,9 @@ import ray
 from ray import tune
 
 
-def trial(config: dict[str, Any], desk: str, namespace: str, max_L: int, metric: str) -> None:
+def trial(config: dict[str, Any], actor_name: str, namespace: str, max_L: int, metric: str) -> None:
     """Reports rows of L, metrics, `number` and `ended` (why the trial is over before max_L, or "")."""
-    prefixes: Any = ray.get_actor(desk, namespace=namespace)
+    prefixes: Any = ray.get_actor(actor_name, namespace=namespace)
     settings = dict(config["trial"])
     number = settings.pop("number")
     last: dict[str, Any] = {metric: 0.0}  # Tune wants a value even of a trial without members

@@ -1,0 +1,127 @@
+"""A job's side of its fleet: asks for members, passes the fleet's events on, has damaged vectors made again."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import ray
+
+from muster.orchestrator.fleet.repair import Found, invalidate_vectors, repaired
+from muster.orchestrator.fleet.scheduler import FleetSettings, start_fleet
+from muster.orchestrator.fleet.work import Outcome
+from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.forecast import Forecast
+from muster.orchestrator.records.stages import Emit
+from muster.workers.errors import DamagedMember
+from muster.workers.store.layout import Store
+from muster.workers.task import MemberTask
+
+#: Between two `ensemble` events while nothing but time passes.
+FORECAST_SECONDS = 2.0
+
+
+class FleetClient:
+    """What any kind of job asks of its fleet, and what it has heard so far."""
+
+    def __init__(
+        self, fleet: Any, store: Store, emit: Emit, forecast: Forecast, to_train: Collection[str] = ()
+    ) -> None:
+        """`to_train`: the keys whose weights the store lacked before."""
+        self.fleet, self.store, self.emit = fleet, store, emit
+        self.forecast, self.to_train = forecast, to_train
+        self.outcomes: dict[str, Outcome] = {}
+        "How each member ended that was asked for here; the newest, where it was asked for again."
+        self.trained: set[str] = set()
+        "Keys that this run's fleet trained: the others were in the store, or another job trained them."
+        self._ensemble_of: dict[str, str] = {}
+        self._seen: tuple[str, int] = ("", 0)
+        self._forecast_at = 0.0
+        self._retraining = threading.Lock()
+
+    @classmethod
+    def start(
+        cls,
+        settings: FleetSettings,
+        name: str,
+        emit: Emit,
+        forecast: Forecast,
+        to_train: Collection[str] = (),
+    ) -> FleetClient:
+        """Starts the job's fleet, an actor of this name."""
+        return cls(start_fleet(settings, name), Store(settings.store), emit, forecast, to_train)
+
+    def train(self, ensembles: Iterable[tuple[str, Sequence[MemberTask]]]) -> None:
+        """Asks for the members of all ensembles, each with its name, and waits until every one is done or given up.
+
+        Of members with the same index those of earlier ensembles go first. Their events carry the name of the first
+        ensemble that wants them, if it has one. How they ended is in `outcomes`.
+        """
+        asked = []
+        for rank, (name, tasks) in enumerate(ensembles):
+            for task in tasks:
+                self._ensemble_of.setdefault(task.key, name)
+            asked.append(self.fleet.ensure.remote(list(tasks), name, rank))
+        waiting = list(asked)
+
+        def all_ended(news: Any) -> bool:
+            nonlocal waiting
+            ray.wait([*waiting, news], num_returns=1)
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            return not waiting
+
+        if asked:
+            self._forward_until(all_ended)
+        self.outcomes |= {outcome.key: outcome for found in ray.get(asked) for outcome in found}
+
+    @contextlib.contextmanager
+    def forwarding(self) -> Iterator[None]:
+        """Passes events on while the block runs: for work that asks the fleet on its own, and waits elsewhere."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._forward_until, args=(lambda news: over.is_set(),), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(timeout=30)
+
+    def repaired(self, work: Callable[[], Found], members: Iterable[MemberTask]) -> Found:
+        """What `work` returns, which reads vectors of these members; see `repair`. May be called from threads.
+
+        A member that could not be made again has failed in `outcomes`: `work` looks there for who is left.
+        """
+        tasks = {task.key: task for task in members}
+        return repaired(work, functools.partial(self._retrain_damaged, tasks), self.store.root)
+
+    def _retrain_damaged(self, tasks: dict[str, MemberTask], error: DamagedMember) -> None:
+        with self._retraining:
+            self.emit(event("message", level="warning", text=f"{error} It is made again."))
+            invalidate_vectors(self.store, tasks[error.key])
+            self.train([("", [tasks[error.key]])])
+
+    def _forward_until(self, over: Callable[[Any], bool]) -> None:
+        """Passes events on until `over`, which is given the next news and may wait for them; then those left."""
+        while not over(news := self.fleet.poll.remote(*self._seen)):
+            self._forward(*ray.get(news))
+        self._forward(*ray.get(self.fleet.poll.remote(*self._seen, False)))
+
+    def _forward(self, generation: str, last: int, events: list[Event]) -> None:
+        self._seen = (generation, last)
+        changed = False
+        for item in events:
+            if item["event"] == "member":
+                changed |= self.forecast.follow(item)
+                if item["state"] == "done" and item["key"] in self.to_train:
+                    self.trained.add(item["key"])
+                if name := self._ensemble_of.get(item["key"]):
+                    item = {**item, "of": name}  # noqa: PLW2901
+            self.emit(item)
+        now = time.monotonic()
+        if changed or (events and now - self._forecast_at >= FORECAST_SECONDS):
+            self._forecast_at = now
+            self.emit(self.forecast.event())
