@@ -20,7 +20,7 @@ from pathlib import Path
 
 MEMBER = """
 import sys, torch
-from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.methods.loading import load
 from muster.workers.member import run_member
 from muster.workers.store.layout import Store
@@ -28,8 +28,8 @@ members, epochs, storage, index = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3
 flags = {"ensemble.L": members, "recipe.epochs": epochs, "storage": storage}
 request = load(None, flags, [])
 store = Store(storage)
-plan = make_plan(request, store, prepare(request, store, None), weights="none", precision="fp32")
-run_member(store, plan.tasks[index], f"bare-{index}", torch.device("cpu"))
+tasks = member_tasks(request, prepare(request, store, None), "none", "fp32")
+run_member(store, tasks[index], f"bare-{index}", torch.device("cpu"))
 """
 
 

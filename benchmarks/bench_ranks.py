@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 RANK = """
 import datetime, os, sys, torch, torch.distributed as dist
-from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.methods.loading import load
 from muster.workers.member import run_member
 from muster.workers.store.layout import Store
@@ -35,7 +35,7 @@ steps, every, storage, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], s
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=300))
 request = load(None, {"method": "bier", "bier.steps": steps, "storage": storage}, [])
 store = Store(storage)
-(task,) = make_plan(request, store, prepare(request, store, None), weights="none", precision="fp32").tasks
+(task,) = member_tasks(request, prepare(request, store, None), "none", "fp32")
 team = Team(dist.get_rank(), dist.get_world_size(), every)
 run_member(store, task, name, torch.device("cpu"), team=team)
 dist.destroy_process_group()

@@ -20,7 +20,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.methods.loading import load
 from muster.workers.member import open_images, run_member
 from muster.workers.methods.bier import network as bier
@@ -104,7 +104,7 @@ def recall_at_1(store: Store, flags: dict[str, Any], steps: int) -> dict[str, fl
     assert prepared is not None
     combination = request.settings.combination
     assert combination is not None
-    (task,) = make_plan(request, store, prepared, weights="none", precision="fp32").tasks
+    (task,) = member_tasks(request, prepared, "none", "fp32")
     run_member(store, task, "study", torch.device("cpu"))
     found = {}
     for target in task.targets:

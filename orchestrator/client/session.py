@@ -102,7 +102,7 @@ def run_launch(
 ) -> None:
     """Answers from the store if it can; else submits a job and follows it to its end."""
     from muster.orchestrator.ensemble.checks import check_here
-    from muster.orchestrator.jobs.launch import from_store
+    from muster.orchestrator.jobs.launch.answer import from_store
 
     if address is None:
         check_here(request, Store(request.storage))

@@ -7,80 +7,143 @@ that it makes are the ones the fleet trains.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from muster.orchestrator.fleet.device_time import device_time
+from muster.orchestrator.ensemble.cost import Cost, cost_of
+from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
 from muster.orchestrator.settings.request import LaunchRequest, open_data
-from muster.workers.datasets import DataSet, Split
-from muster.workers.errors import BadImagesError, StoreError, UsageError
-from muster.workers.methods.registry import method_of
+from muster.workers.datasets import DataSet, Published, Split
+from muster.workers.errors import BadImagesError, MusterError, UsageError
 from muster.workers.packs import build as packing
 from muster.workers.packs.pack import PackIndex
 from muster.workers.rng import permutation
-from muster.workers.score.combine import Combination
-from muster.workers.spec import ModelSpec, Precision
-from muster.workers.store.layout import Done, Store, parse_json
+from muster.workers.spec import Precision
+from muster.workers.store.layout import Store
 from muster.workers.task import Images, MemberTask, Target, missing
 
 #: Called with (split, images done, images in all).
 PackProgress = Callable[[str, int, int], None]
-SAMPLED_MODELS = 40
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The images of a run, packed: what keys are made of."""
+@dataclass
+class PlannedEnsemble:
+    """A request on its way: its images, its members, or why it has none."""
 
-    train: Images
-    classes: int
-    targets: tuple[Target, ...]
-    "The vectors wanted of each member: test, and val if there is one."
-    warnings: tuple[str, ...]
-    facts: dict[str, object]
-    "For the report: sizes, classes, digests."
+    request: EnsembleRequest
+    prepared: Prepared | None = None
+    tasks: tuple[MemberTask, ...] = ()
+    "In index order."
+    error: MusterError | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why it has no members, in one line."""
+        return "" if self.error is None else " ".join(str(self.error).splitlines())
+
+    @property
+    def keys(self) -> list[str]:
+        return [task.key for task in self.tasks]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The members of a run, in index order, and which of them the store lacks."""
+    """Ensembles with their members, and what the store lacks of them."""
 
-    tasks: tuple[MemberTask, ...]
-    to_train: tuple[str, ...]
+    ensembles: Sequence[PlannedEnsemble]
+    tasks: dict[str, MemberTask]
+    "The members of all by key, each with every vector that any ensemble wants of it."
+    to_train: frozenset[str]
     "Keys without weights."
-    to_embed: tuple[str, ...]
+    to_embed: frozenset[str]
     "Keys with weights and without some of the vectors."
-    seconds_each: float | None
-    "Expected seconds for a member; None if nothing like it was measured."
-    basis: str
-    combination: Combination | None = None
-    "Of a model with learners."
-    devices: float = 1.0
-    "That a member takes while it trains."
+    cost: Cost
 
-    @property
-    def device_seconds(self) -> float | None:
-        """Expected of all that is to train."""
-        return self.seconds_each and self.seconds_each * self.devices * len(self.to_train)
 
-    @property
-    def reused(self) -> int:
-        return len(self.tasks) - len(self.to_train)
+#: What a request leaves open: the digest of its initial weights and its precision.
+Settle = Callable[[LaunchRequest], tuple[str, Precision]]
 
-    def sentence(self) -> str:
-        """The plan in one line."""
-        members = counted_members(len(self.tasks), one=not method_of(self.tasks[0].spec).ensemble)
-        if not self.to_train:
-            return f"{members}: all found in the store, none to train."
-        cost = "cost unknown: nothing like it in the store"
-        if self.device_seconds is not None:
-            cost = f"about {device_time(self.device_seconds)}, {self.basis}"
-        return f"{members}: {self.reused} in the store, {len(self.to_train)} to train, {cost}."
+
+def prepare_ensembles(
+    requests: Iterable[EnsembleRequest], store: Store, progress: PackProgress | None
+) -> list[PlannedEnsemble]:
+    """Finds or builds the packs of each request. What is wrong with one's data becomes its `error`.
+
+    With no `progress` nothing is built; a request whose packs are missing is left without `prepared`.
+    """
+    done: dict[tuple[Any, ...], Prepared | None] = {}
+    ensembles = [PlannedEnsemble(request) for request in requests]
+    for ensemble in ensembles:
+        launch, splits = ensemble.request.launch, ensemble.request.splits
+        seed = launch.ensemble.seed if launch.data.val_classes else 0  # it chooses nothing else here
+        shared = (launch.data, launch.recipe.resize, launch.view, splits, seed)
+        try:
+            if text := no_data(launch):
+                raise UsageError(text)
+            if shared not in done:
+                done[shared] = prepare(launch, store, progress, splits)
+            prepared = done[shared]
+            if prepared is not None and (wrong := launch.settings.class_problems(launch, prepared.classes)):
+                raise UsageError(wrong)
+            ensemble.prepared = prepared
+        except MusterError as error:
+            ensemble.error = error
+    return ensembles
+
+
+def settle_members(ensembles: Iterable[PlannedEnsemble], settle: Settle) -> None:
+    """Gives the ensembles that have images their members. What `settle` raises becomes their `error`."""
+    for ensemble in ensembles:
+        if ensemble.prepared is None:
+            continue
+        launch = ensemble.request.launch
+        try:
+            ensemble.tasks = member_tasks(launch, ensemble.prepared, *settle(launch))
+        except MusterError as error:
+            ensemble.error = error
+
+
+def refuse_troubles(ensembles: Iterable[PlannedEnsemble]) -> None:
+    """Raises the first error, for a job that needs all of its ensembles."""
+    for ensemble in ensembles:
+        if ensemble.error is not None:
+            raise ensemble.error
+
+
+def make_plan(ensembles: Sequence[PlannedEnsemble], store: Store) -> Plan:
+    """What the store lacks of ensembles that have their members, and what that costs."""
+    tasks = merged(ensembles)
+    lacking = {key: missing(store, task) for key, task in tasks.items()}
+    to_train = frozenset(key for key, (train, _) in lacking.items() if train)
+    to_embed = frozenset(key for key, (train, targets) in lacking.items() if targets and not train)
+    groups = [(ensemble.tasks, ensemble.request.launch.resources.devices) for ensemble in ensembles]
+    return Plan(ensembles, tasks, to_train, to_embed, cost_of(groups, to_train, store))
+
+
+def merged(ensembles: Iterable[PlannedEnsemble]) -> dict[str, MemberTask]:
+    """All ensembles' members by key, each with every vector that any of them wants of it."""
+    found: dict[str, MemberTask] = {}
+    for ensemble in ensembles:
+        for task in ensemble.tasks:
+            before = found.get(task.key)
+            if before is not None:
+                targets = {target.digest: target for target in (*before.targets, *task.targets)}
+                task = replace(before, targets=tuple(targets.values()))  # noqa: PLW2901
+            found[task.key] = task
+    return found
+
+
+def no_data(request: LaunchRequest) -> str:
+    """ "no data at ..." if there is no copy of the data set where it should be, else ""."""
+    try:
+        data = open_data(request.data)
+        if isinstance(data, Published):
+            data.home  # noqa: B018  (looks for it)
+    except UsageError:
+        return f"no data at {request.data.root}: no copy of {request.data.dataset} is there"
+    return ""
 
 
 def counted_members(count: int, *, one: bool) -> str:
@@ -280,77 +343,3 @@ def member_tasks(
     return tuple(
         MemberTask(spec=spec, train=prepared.train, targets=prepared.targets, **how) for spec in specs
     )
-
-
-def make_plan(
-    request: LaunchRequest, store: Store, prepared: Prepared, *, weights: str, precision: Precision
-) -> Plan:
-    """The members' tasks and what the store has of them."""
-    tasks = member_tasks(request, prepared, weights, precision)
-    lacking = {task.key: missing(store, task) for task in tasks}
-    to_train = tuple(key for key, (train, _) in lacking.items() if train)
-    to_embed = tuple(key for key, (train, targets) in lacking.items() if targets and not train)
-    seconds, basis = expected_seconds(store, tasks, set(to_train)) if to_train else (None, "")
-    return Plan(
-        tasks, to_train, to_embed, seconds, basis, request.settings.combination, request.resources.devices
-    )
-
-
-def metrics_identity(
-    plan: Plan, done: Sequence[str], ks: Sequence[int], nmi: bool, draws: int = 0
-) -> dict[str, Any]:
-    """What the curve depends on: it is computed again only if this changes."""
-    digests = {target.split: target.digest for target in plan.tasks[0].targets}
-    found = {"members": list(done), "embeddings": digests, "ks": list(ks), "nmi": nmi, "version": 1}
-    if draws:
-        found["draws"] = draws
-    return found if plan.combination is None else {**found, "combine": plan.combination.how}
-
-
-def expected_seconds(
-    store: Store, tasks: Sequence[MemberTask], to_train: set[str]
-) -> tuple[float | None, str]:
-    """Mean seconds of a member like these, and where that is from: the finished ones, else others in the store."""
-    mine = [done for task in tasks if task.key not in to_train and (done := store.model(task.key).done())]
-    if mine:
-        mean = float(np.mean([done.facts["seconds"] for done in mine]))
-        return mean, f"measured on {len(mine)} of its members on {mine[0].facts['device']}"
-    for key in store.files.names("models")[:SAMPLED_MODELS]:
-        spec = tasks[0].spec
-        try:
-            done = store.model(key).done()
-            alike = done is not None and _alike(store, key, spec)
-        except StoreError:  # damaged, or another user's own: there are others to measure by
-            continue
-        if done is not None and alike and (expected := _expected_like(done, spec)) is not None:
-            return expected, _measured_on(done)
-    return None, ""
-
-
-def _expected_like(done: Done, spec: ModelSpec) -> float | None:
-    """Seconds of a model like one that is finished; None if its record does not say what it took."""
-    facts = done.facts
-    try:
-        each = float(facts["seconds"]) / (facts["images"] * facts["epochs"])
-        expected = each * spec.shown(facts["images"])
-        return expected if math.isfinite(expected) and facts["device"] else None
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        return None
-
-
-def _alike(store: Store, key: str, spec: ModelSpec) -> bool:
-    found = store.files.find(store.model(key) / "spec.json")
-    if found is None:
-        return False
-    same = ("method", "backbone", "train_digest", "precision", "threads")
-    try:
-        other = parse_json(found)
-        return (
-            all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
-        )
-    except (ValueError, KeyError, TypeError):  # damaged: there are others to measure by
-        return False
-
-
-def _measured_on(done: Done) -> str:
-    return f"measured on a like member on {done.facts['device']}"

@@ -6,7 +6,14 @@ import shutil
 from typing import Any
 
 from muster.orchestrator.ensemble.checks import check_here
-from muster.orchestrator.ensemble.plan import counted_members, make_plan, prepare
+from muster.orchestrator.ensemble.plan import (
+    counted_members,
+    make_plan,
+    prepare_ensembles,
+    refuse_troubles,
+    settle_members,
+)
+from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.machine.places import refuse_no_store, unwritable
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.methods.registry import METHODS
@@ -25,7 +32,10 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
         {"what": f"{name} split", "value": f"{len(split.items)} images, {len(split.class_names)} classes"}
         for name, split in splits.items()
     ]
-    prepared = prepare(request, store, None)
+    ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None)
+    refuse_troubles(ensembles)
+    (ensemble,) = ensembles
+    prepared = ensemble.prepared
     asked = request.ensemble.L
     members = counted_members(asked, one=not METHODS[request.method].ensemble)
     if prepared is None:
@@ -44,15 +54,17 @@ def preview(request: LaunchRequest) -> dict[str, Any]:
         sentence = f"{members}: what the store has of them is not known until ImageNet's weights are fetched."
         return {"run": request.run, "sentence": sentence, "rows": rows, "asked": asked, "to_train": asked}
     precision = "fp32" if request.ensemble.precision == "auto" else request.ensemble.precision
-    plan = make_plan(request, store, prepared, weights=weights, precision=precision)
+    settle_members(ensembles, lambda _: (weights, precision))
+    refuse_troubles(ensembles)
+    plan = make_plan(ensembles, store)
     if plan.to_train or plan.to_embed:
         rows += _warning(store)
-    for task in plan.tasks:
+    for task in ensemble.tasks:
         state = "to train" if task.key in plan.to_train else "in the store"
         rows.append({"what": f"member {task.spec.index}", "value": f"{task.key} {state}"})
     return {
-        "run": request.run, "sentence": plan.sentence(), "rows": rows, "asked": asked, "to_train": len(plan.to_train),
-        "device_seconds": plan.device_seconds,
+        "run": request.run, "sentence": plan.cost.sentence(members, "it"), "rows": rows, "asked": asked,
+        "to_train": plan.cost.to_train, "device_seconds": plan.cost.device_seconds or None,
     }  # fmt: skip
 
 

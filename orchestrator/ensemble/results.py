@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muster.orchestrator.ensemble.plan import Plan, Prepared
+from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.fleet.device_time import images_per_s
 from muster.orchestrator.records.scores import spread_text
 from muster.orchestrator.report import plots
@@ -30,20 +30,19 @@ from muster.workers.task import read_history
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.work import Outcome
     from muster.orchestrator.vectors.gather import Gathered
+    from muster.workers.task import MemberTask
 
 
 def write_results(
     store: Store,
-    request: LaunchRequest,
-    prepared: Prepared,
-    plan: Plan,
+    run: RunFolder,
+    result: EnsembleResult,
     outcomes: Sequence[Outcome],
-    trained: set[str],
-    metrics: dict[str, Any],
+    trained: Collection[str],
     gathered: dict[str, Gathered],
 ) -> dict[str, str]:
     """Writes metrics.json, curves.parquet, plots and report.html; the paths, by what they are."""
-    run = store.run(request.run)
+    request, metrics = result.request.launch, result.metrics or {}
     run.write("metrics.json", metrics)
     curve = metrics["splits"]["test"]["curve"]
     buffer = io.BytesIO()
@@ -54,10 +53,11 @@ def write_results(
         "plots/curve.png": plots.curve_png(curve, _title(request)),
         "plots/curve.svg": plots.curve_svg(curve, _title(request)),
     }
-    heat = _heat_maps(store, request, plan, metrics)
+    heat = _heat_maps(store, request, result, metrics)
     files |= {f"plots/correlation-test.{kind}": data for kind, data in heat.items()}
+    members = member_rows(store, result, outcomes, trained)
     files["report.html"] = _report(
-        store, run, request, prepared, plan, outcomes, trained, metrics, gathered, heat.get("png", b"")
+        store, run, result, members, gathered["test"], heat.get("png", b"")
     ).encode()
     for name, data in files.items():
         store.files.put(run / name, data)
@@ -80,11 +80,11 @@ def _title(request: LaunchRequest) -> str:
 
 
 def member_rows(
-    store: Store, plan: Plan, outcomes: Sequence[Outcome], trained: set[str]
+    store: Store, result: EnsembleResult, outcomes: Sequence[Outcome], trained: Collection[str]
 ) -> list[dict[str, Any]]:
     """A row for each member: how it ended, and what its record says."""
     rows = []
-    for task, outcome in zip(plan.tasks, outcomes, strict=True):
+    for task, outcome in zip(result.tasks, outcomes, strict=True):
         row: dict[str, Any] = {"index": task.spec.index, "key": task.key}
         row["state"] = outcome.state
         if outcome.state in {"done", "reused"}:
@@ -106,21 +106,18 @@ def member_rows(
 def _report(
     store: Store,
     run: RunFolder,
-    request: LaunchRequest,
-    prepared: Prepared,
-    plan: Plan,
-    outcomes: Sequence[Outcome],
-    trained: set[str],
-    metrics: dict[str, Any],
-    gathered: dict[str, Gathered],
+    result: EnsembleResult,
+    members: list[dict[str, Any]],
+    shards: Gathered,
     heat: bytes,
 ) -> str:
-    facts = prepared.facts
+    assert result.prepared is not None  # it has members
+    request, metrics, facts = result.request.launch, result.metrics or {}, result.prepared.facts
     splits = [
         {"split": name, "images": facts[f"{name}_images"], "classes": facts[f"{name}_classes"]}
         for name in ("train", "test")
     ]
-    test, shards = metrics["splits"]["test"], gathered["test"]
+    test = metrics["splits"]["test"]
     folder = shards.folder
     return render_report(
         ReportData(
@@ -130,7 +127,7 @@ def _report(
             command=f"muster resume {run.run} --storage {store.root}",
             request=_flat(request.document()),
             dataset=DataSet(str(facts["dataset"]), str(facts["test_digest"])[:16], splits),
-            members=member_rows(store, plan, outcomes, trained),
+            members=members,
             curve=test["curve"],
             ks=metrics["ks"],
             title=_title(request),
@@ -138,9 +135,9 @@ def _report(
             near_ties=test["near_ties"],
             gathered=shards.shards,
             examples=reading_examples(folder),
-            versions=_versions(store, plan),
-            warnings=[*prepared.warnings, *metrics["warnings"]],
-            losses=_losses(store, plan),
+            versions=_versions(store, result.tasks),
+            warnings=[*result.prepared.warnings, *metrics["warnings"]],
+            losses=_losses(store, result.tasks),
             learners=test.get("learners", ()),
             correlation=test.get("correlation") or {},
             heat_map=heat,
@@ -148,13 +145,14 @@ def _report(
     )
 
 
-def _heat_maps(store: Store, request: LaunchRequest, plan: Plan, metrics: dict[str, Any]) -> dict[str, bytes]:
+def _heat_maps(
+    store: Store, request: LaunchRequest, result: EnsembleResult, metrics: dict[str, Any]
+) -> dict[str, bytes]:
     """The learners' correlation on the test images as pictures, by kind; none for a model without learners."""
-    combination = plan.combination
+    combination = request.settings.combination
     if combination is None or not metrics["splits"]["test"].get("correlation"):
         return {}
-    target = next(target for target in plan.tasks[0].targets if target.split == "test")
-    raw = member_vectors(store, plan.tasks[0].key, target.digest)
+    raw = member_vectors(store, result.tasks[0].key, result.target("test").digest)
     return heat_map(correlation(raw, combination.sizes).table, combination.sizes, heat_title(request))
 
 
@@ -194,19 +192,19 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _versions(store: Store, plan: Plan) -> dict[str, Any]:
+def _versions(store: Store, tasks: Sequence[MemberTask]) -> dict[str, Any]:
     """The versions that trained the members; several, where they differ."""
     found: dict[str, set[str]] = {}
-    for task in plan.tasks:
+    for task in tasks:
         done = store.model(task.key).done()
         for name, version in (done.facts["versions"] if done else {}).items():
             found.setdefault(name, set()).add(version)
     return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
 
 
-def _losses(store: Store, plan: Plan) -> dict[int, list[float | None]]:
+def _losses(store: Store, tasks: Sequence[MemberTask]) -> dict[int, list[float | None]]:
     found: dict[int, list[float | None]] = {}
-    for task in plan.tasks:
+    for task in tasks:
         folder = store.model(task.key)
         if (done := folder.done()) is not None:
             found[task.spec.index] = [row["loss"] for row in read_history(folder, done)]

@@ -63,7 +63,7 @@ def _kind(kind: str) -> tuple[Callable[[Any, str], Any], Callable[..., int]]:
         from muster.orchestrator.jobs.reproduce.targets import parse_options
 
         return parse_options, reproduce
-    from muster.orchestrator.jobs.launch import launch
+    from muster.orchestrator.jobs.launch.run import launch
     from muster.orchestrator.methods.loading import parse_request
 
     return parse_request, launch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.report.heatmap import heat_map, heat_title
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.vectors import member_vectors
@@ -77,8 +77,8 @@ def _found(request: LaunchRequest, split: str) -> Correlation:
     if prepared is None or split not in targets:
         raise UsageError(f"{request.run} has no vectors of {split}: muster resume {request.run}.")
     answer = store.run(request.run).read("answer.json") or {}
-    how = {"weights": answer.get("weights", "none"), "precision": answer.get("precision", "fp32")}
-    (task,) = make_plan(request, store, prepared, **how).tasks
+    settled = answer.get("weights", "none"), answer.get("precision", "fp32")
+    (task,) = member_tasks(request, prepared, *settled)
     return correlation(member_vectors(store, task.key, targets[split].digest), _sizes(request))
 
 

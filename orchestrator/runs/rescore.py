@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.settings.parse import replaced
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
@@ -54,24 +54,19 @@ def rescore(
     if split not in targets:
         raise UsageError(f"--split {split}: this run has {', '.join([*targets, 'train'])}.")
     answer = store.run(request.run).read("answer.json") or {}
-    plan = make_plan(
-        request,
-        store,
-        prepared,
-        weights=answer.get("weights", "none"),
-        precision=answer.get("precision", "fp32"),
-    )
+    settled = answer.get("weights", "none"), answer.get("precision", "fp32")
+    tasks = member_tasks(request, prepared, *settled)
     digest = targets[split].digest
-    keys = [task.key for task in plan.tasks if store.model(task.key).embedding(digest).done() is not None]
+    keys = [task.key for task in tasks if store.model(task.key).embedding(digest).done() is not None]
     if not keys:
         raise UsageError(
             f"The store has no vectors of the {split} split: muster gather {request.run} --split {split}."
         )
     found = evaluate_here(
         store, targets[split], keys, ks,
-        memory=parse_bytes(memory), nmi=nmi, combination=plan.combination, draws=draws_of(request.data),
+        memory=parse_bytes(memory), nmi=nmi, combination=request.settings.combination, draws=draws_of(request.data),
     )  # fmt: skip
-    state = "done" if len(keys) == len(plan.tasks) else f"partial {len(keys)} of {len(plan.tasks)}"
+    state = "done" if len(keys) == len(tasks) else f"partial {len(keys)} of {len(tasks)}"
     return {
         "run": request.run,
         "split": split,
@@ -79,7 +74,7 @@ def rescore(
         "protocol": protocol_text(request.data),
         "members": keys,
         "metrics": found["curve"][-1],
-        "message": f"{split}: {found['queries']} queries, {len(keys)} of {len(plan.tasks)} members.",
+        "message": f"{split}: {found['queries']} queries, {len(keys)} of {len(tasks)} members.",
         **found,
     }
 

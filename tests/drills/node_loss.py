@@ -18,8 +18,9 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from muster.orchestrator.ensemble.driver import Driver
-from muster.orchestrator.ensemble.plan import make_plan, prepare
+from muster.orchestrator.ensemble.plan import make_plan, prepare_ensembles, settle_members
+from muster.orchestrator.ensemble.requests import EnsembleRequest
+from muster.orchestrator.ensemble.run import train
 from muster.orchestrator.jobs.search.request import load_search
 from muster.orchestrator.jobs.search.run import search
 from muster.orchestrator.methods.loading import load
@@ -41,17 +42,19 @@ class Drill:
         }  # fmt: skip
         request = load(None, flags, ["batch_size=16", "lr=0.02"])
         self.store = Store(request.storage)
-        prepared = prepare(request, self.store, lambda *_: None)
-        assert prepared is not None
-        self.plan = make_plan(request, self.store, prepared, weights="none", precision="fp32")
+        ensembles = prepare_ensembles([EnsembleRequest(launch=request)], self.store, lambda *_: None)
+        settle_members(ensembles, lambda _: ("none", "fp32"))
+        self.plan = make_plan(ensembles, self.store)
+        self.name = name
         self.events: list[Event] = []
-        self.driver = Driver(request, self.store, self.plan, self.watch, 0.0, f"fleet-{name}")
         self.pending: Callable[[str], None] | None = None
 
     def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
         """Trains; `strike` gets member 1's node once both that has two epochs and all members have started."""
         self.pending = strike
-        outcomes = [dataclasses.asdict(outcome) for outcome in self.driver.train()]
+        run = self.store.run(self.name)
+        client = train(self.plan, run, self.watch, f"fleet-{self.name}", parallel=0, gpus=0.0)
+        outcomes = [dataclasses.asdict(client.outcomes[key]) for key in self.plan.tasks]
         members = [item for item in self.events if item["event"] == "member"]
         return {
             "outcomes": outcomes,
@@ -62,7 +65,7 @@ class Drill:
     def watch(self, item: Event) -> None:
         self.events.append(item)
         nodes = {e["key"]: e["node_id"] for e in self.events if e["event"] == "member" and "node_id" in e}
-        first = self.plan.tasks[0].key
+        first = next(iter(self.plan.tasks))
         if (
             self.pending
             and len(nodes) == len(self.plan.tasks)

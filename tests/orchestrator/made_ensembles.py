@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
-from muster.orchestrator.jobs.reproduce.ensembles import Ask, Got
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.vectors.evaluate import evaluate_here
 from muster.workers.store.layout import Store
@@ -19,7 +19,7 @@ from muster.workers.store.vectors import write_vectors
 
 def made_ensemble(
     store: Store, root: Path, name: str, *, D: int, L: int, train_classes: int = 0, done: int | None = None
-) -> Got:
+) -> EnsembleResult:
     """An ensemble of the data set `folder` of which the first `done` members (default: all) have vectors.
 
     A vector is its class's direction, another in each member, and noise.
@@ -28,12 +28,13 @@ def made_ensemble(
         "data.dataset": "folder", "data.root": str(root), "data.train_classes": train_classes, "image_size": 24,
         "ensemble.backbone": "conv4", "ensemble.D": D, "ensemble.L": L, "storage": store.root,
     }  # fmt: skip
-    ask = Ask(name=name, request=load(None, flags, []), splits=("train",))
-    prepared = prepare(ask.request, store, lambda *_: None, ask.splits)
+    launch = load(None, flags, [])
+    request = EnsembleRequest(name=name, launch=launch, splits=("train",))
+    prepared = prepare(launch, store, lambda *_: None, request.splits)
     assert prepared is not None
-    tasks = member_tasks(ask.request, prepared, "none", "fp32")
+    tasks = member_tasks(launch, prepared, "none", "fp32")
     members = tasks[:done]
-    got = Got(ask=ask, prepared=prepared, asked=tasks, members=members)
+    got = EnsembleResult(request=request, prepared=prepared, tasks=tasks, members=members)
     for task in members:
         for target in task.targets:
             labels = labels_of(store, got, target.split)
@@ -48,7 +49,7 @@ def made_ensemble(
     return replace(got, metrics={"splits": {"test": scores}})
 
 
-def labels_of(store: Store, got: Got, split: str) -> np.ndarray:
+def labels_of(store: Store, got: EnsembleResult, split: str) -> np.ndarray:
     """int64 [n]: the class of each image of a split."""
     from muster.orchestrator.jobs.reproduce.figures.vectors import images_of
 
@@ -56,7 +57,7 @@ def labels_of(store: Store, got: Got, split: str) -> np.ndarray:
     return labels
 
 
-def concatenation(store: Store, got: Got, split: str, members: int) -> np.ndarray:
+def concatenation(store: Store, got: EnsembleResult, split: str, members: int) -> np.ndarray:
     """float64 [n, members * D]: what the paper compares, put together plainly from the files."""
     from muster.workers.store.vectors import read_vectors
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import ray
 
+from muster.orchestrator.ensemble.plan import prepare_ensembles
 from muster.orchestrator.fleet.scheduler import NAMESPACE, Fleet, FleetSettings
-from muster.orchestrator.jobs.search.plan import SearchPlan, prepare_all, schedule_of
+from muster.orchestrator.jobs.search.plan import SearchPlan, ensembles_of, prepared_by_rule, schedule_of
 from muster.orchestrator.jobs.search.record import Record
 from muster.orchestrator.jobs.search.request import load_search
 from muster.orchestrator.jobs.search.run import run_trials
@@ -63,7 +64,7 @@ def main(images: str, storage: str, result: str) -> None:
     lrs = ",".join(str(n / 1000) for n in range(1, TRIALS // 2 + 1))
     request = load_search(None, flags, [], "2,3", [f"lr={lrs}"], steering)
     store = Store(storage)
-    prepared = prepare_all(request, store, lambda *_: None)
+    prepared = prepared_by_rule(prepare_ensembles(ensembles_of(request), store, lambda *_: None))
     assert prepared is not None
     ray.init("local", num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20, log_to_driver=False)
     actor: Any = OneGpuFleet

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from muster.orchestrator.ensemble.plan import Plan
+from muster.orchestrator.ensemble.cost import Cost, cost_of
 from muster.orchestrator.fleet.device_time import device_time, taken
 from muster.orchestrator.jobs.search.plan import SearchCost
 from muster.orchestrator.settings.resources import Resources
-from muster.workers.store.layout import Store
+from muster.workers.store.layout import Done, Store
 from tests.workers.members import task_for
 
 
@@ -34,11 +35,18 @@ def test_time_taken_is_that_of_the_ranks_that_trained() -> None:
 
 
 def test_plans_tell_device_time(tmp_path: Path, image_folder: Path) -> None:
-    task = task_for(Store(str(tmp_path)), image_folder)
-    plan = Plan((task,), (task.key,), (), 7200, "measured", devices=0.25)
-    assert plan.device_seconds == 1800
-    assert "about 0.5 device-hours, measured" in plan.sentence()
-    cost = SearchCost(2, 16, 10, 0, 16, 36, "measured", devices=0.5)
+    store = Store(str(tmp_path))
+    task = task_for(store, image_folder)
+    other = replace(task, spec=replace(task.spec, index=2))
+    store.model(other.key).commit(Done({}, {"seconds": 7200, "device": "cpu"}))
+    plan = cost_of([((task, other), 0.25), ((task,), 0.5)], {task.key}, store)
+    assert (plan.members, plan.in_store, plan.to_train) == (2, 1, 1)  # the second ensemble's is the first's
+    assert (plan.seconds, plan.device_seconds) == (7200, 1800)
+    expected = (
+        "2 members: 1 in the store, 1 to train, about 0.5 device-hours, measured on 1 of its members on cpu."
+    )
+    assert plan.sentence("2 members", "it") == expected
+    cost = SearchCost(2, Cost(16, 16, 576, 288, "measured"), by_schedule=10)
     assert cost.device_seconds == 180
     assert "about 3.0 device-minutes, measured" in cost.sentence()
     assert device_time(360) == "0.1 device-hours"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.jobs.reproduce.figures import fig3, fig4, fig5, fig6, similarities
 from muster.orchestrator.jobs.reproduce.figures.sheet import captions
 from muster.orchestrator.jobs.reproduce.figures.similarities import BINS, EDGES
@@ -54,7 +54,7 @@ def same_histogram(counts: Sequence[int], values: np.ndarray) -> None:
 
 def test_fig4_counts_every_pair_once(store: Store, shapes: Path) -> None:
     got = made_ensemble(store, shapes, "folder D = 4", D=4, L=24)
-    rows = table(store, fig4.draw(store, FOLDER, {got.ask.name: got}))
+    rows = table(store, fig4.draw(store, FOLDER, {got.request.name: got}))
     for split in ("train", "test"):
         labels = labels_of(store, got, split)
         one, other = np.triu_indices(len(labels), 1)
@@ -111,7 +111,7 @@ def test_fig5_takes_the_closest_image_of_the_classes_trained_on(store: Store, sh
 
 def test_fig6_shows_the_nearest_images(store: Store, shapes: Path) -> None:
     got = made_ensemble(store, shapes, "folder D = 4", D=4, L=3)
-    names = fig6.draw(store, FOLDER, {got.ask.name: got})
+    names = fig6.draw(store, FOLDER, {got.request.name: got})
     rows = table(store, names)
     _, ids, classes = fig6.images_of(store, got, "test")
     joined = concatenation(store, got, "test", 3)
@@ -135,7 +135,7 @@ def test_fig6_shows_the_nearest_images(store: Store, shapes: Path) -> None:
 
 def test_fig6_borders_are_green_and_red(store: Store, shapes: Path) -> None:
     got = made_ensemble(store, shapes, "folder D = 4", D=4, L=3)
-    names = fig6.draw(store, FOLDER, {got.ask.name: got})
+    names = fig6.draw(store, FOLDER, {got.request.name: got})
     right = sum(row["right"] == "True" for row in table(store, names))
     svg = next(store.files.get(name).decode() for name in names if name.endswith(".svg"))
     # Each picture has four spines.
@@ -173,7 +173,7 @@ def test_fig3_takes_recall_from_the_scores(store: Store, shapes: Path) -> None:
             cosines = joined @ joined.T
             np.fill_diagonal(cosines, -np.inf)
             recall = (labels[cosines.argmax(axis=1)] == labels).mean()
-            D = str(one.ask.request.ensemble.D)
+            D = str(one.request.launch.ensemble.D)
             (row,) = (row for row in rows if (row["D"], row["L"]) == (D, str(size)))
             assert float(row["recall_at_1"]) == pytest.approx(recall, abs=1e-6)
 
@@ -235,7 +235,7 @@ def test_fig3_takes_the_mean_of_the_seeds_and_equal_sizes() -> None:
     )
 
 
-def ready(store: Store, root: Path, figure: str, **changes: Any) -> dict[str, Got]:
+def ready(store: Store, root: Path, figure: str, **changes: Any) -> dict[str, EnsembleResult]:
     if figure == "dreml-fig5":
         one = made_ensemble(store, root, "one", D=12, L=1, train_classes=12, **changes)
         return {"one": one, "more": made_ensemble(store, root, "more", D=4, L=5, train_classes=12, **changes)}
@@ -276,18 +276,20 @@ def test_no_member_at_all_is_told_and_nothing_is_written(figure: str, store: Sto
 def test_what_is_there_is_drawn_and_what_lacks_is_said(figure: str, store: Store, shapes: Path) -> None:
     got = ready(store, shapes, figure)
     rehearsal = {
-        name: replace(one, ask=replace(one.ask, note="REHEARSAL at scale 0.1."), members=one.members[:3])
+        name: replace(
+            one, request=replace(one.request, note="REHEARSAL at scale 0.1."), members=one.members[:3]
+        )
         for name, one in got.items()
     }
     absent = replace(
-        next(iter(got.values())).ask,
+        next(iter(got.values())).request,
         name="cars196",
-        request=replace(
-            got[next(iter(got))].ask.request,
-            data=replace(got[next(iter(got))].ask.request.data, dataset="cars196"),
+        launch=replace(
+            got[next(iter(got))].request.launch,
+            data=replace(got[next(iter(got))].request.launch.data, dataset="cars196"),
         ),
     )
-    rehearsal["cars196"] = Got(ask=absent, trouble="no data at /nowhere")
+    rehearsal["cars196"] = EnsembleResult(request=absent, trouble="no data at /nowhere")
     names = FIGURES[figure].draw(store, FOLDER, rehearsal)
     assert len(names) == 4
     (words,) = captions(store, FOLDER)
@@ -324,8 +326,8 @@ def options(target: str, *names: str, **changes: Any) -> ReproduceOptions:
 def test_asks_on_glyphs() -> None:
     sizes = {
         figure: [
-            (ask.request.ensemble.D, ask.request.ensemble.L, ask.request.data.train_classes, ask.splits)
-            for ask in module.asks(options(figure, "glyphs"))
+            (one.launch.ensemble.D, one.launch.ensemble.L, one.launch.data.train_classes, one.splits)
+            for one in module.requests(options(figure, "glyphs"))
         ]
         for figure, module in FIGURES.items()
     }
@@ -344,15 +346,15 @@ def test_fig6_shows_the_ensembles_of_the_tables(tmp_path: Path) -> None:
     }
     for dataset, name in named.items():
         where = {"data_root": str(tmp_path)}
-        (mine,) = fig6.asks(options("dreml-fig6", dataset, **where))
-        asked = TARGETS[name].asks(options(name, dataset, rows=("dreml-r",), **where))
-        assert mine.request.identity() in [ask.request.identity() for ask in asked]
+        (mine,) = fig6.requests(options("dreml-fig6", dataset, **where))
+        asked = TARGETS[name].requests(options(name, dataset, rows=("dreml-r",), **where))
+        assert mine.launch.identity() in [one.launch.identity() for one in asked]
 
 
 def test_a_rehearsal_asks_for_each_D_once() -> None:  # noqa: N802
-    found = fig3.asks(options("dreml-fig3", "glyphs", scale=0.25, seeds=2))
-    assert [(ask.request.ensemble.D, ask.request.ensemble.seed) for ask in found] == [
+    found = fig3.requests(options("dreml-fig3", "glyphs", scale=0.25, seeds=2))
+    assert [(one.launch.ensemble.D, one.launch.ensemble.seed) for one in found] == [
         (12, 0), (25, 0), (12, 1), (25, 1),
     ]  # fmt: skip
-    assert [ask.name for ask in found][:2] == ["glyphs D = 12, L = 2, seed 0", "glyphs D = 25, L = 2, seed 0"]
-    assert all(ask.note.startswith("REHEARSAL") for ask in found)
+    assert [one.name for one in found][:2] == ["glyphs D = 12, L = 2, seed 0", "glyphs D = 25, L = 2, seed 0"]
+    assert all(one.note.startswith("REHEARSAL") for one in found)

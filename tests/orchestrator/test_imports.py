@@ -18,8 +18,8 @@ LIGHT = {
     ],
     "driver of a launch": [
         "muster.orchestrator.jobs.entry",
-        "muster.orchestrator.jobs.launch",
-        "muster.orchestrator.ensemble.driver",
+        "muster.orchestrator.jobs.launch.run",
+        "muster.orchestrator.ensemble.run",
         "muster.orchestrator.report.page",
     ],
     "driver of a search": ["muster.orchestrator.jobs.search.run", "muster.orchestrator.jobs.search.answer"],

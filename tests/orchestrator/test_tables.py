@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions, launch_request, root_of
 from muster.orchestrator.jobs.reproduce.tables.files import blocks
 from muster.orchestrator.jobs.reproduce.tables.papers import TABLES
@@ -44,7 +44,7 @@ def requests(target: str, row: str, **fields: Any) -> list[LaunchRequest]:
     """The launches of a table's row, for each place and seed."""
     table = TABLES[target]
     chosen = options(target=target, rows=(row,), **{"datasets": table.datasets, **fields})
-    return [ask.request for ask in table.asks(chosen)]
+    return [one.launch for one in table.requests(chosen)]
 
 
 @pytest.mark.parametrize("target", SHAPES)
@@ -177,23 +177,23 @@ def test_glyphs_needs_no_data_root() -> None:
         asked("bier-table1", names="glyphs,sop", data_root=None)
 
 
-def got(one: Any, scores: dict[str, float], members: int) -> Got:
-    """An ask of which so many members were trained, with these scores; shares in 0..1."""
+def got(one: Any, scores: dict[str, float], members: int) -> EnsembleResult:
+    """An ensemble of which so many members were trained, with these scores; shares in 0..1."""
     metrics = {"splits": {"test": {"curve": [{"L": members, **scores}]}}}
     spec = SimpleNamespace(precision="fp32")
-    everyone = tuple(SimpleNamespace(key=f"{n:032x}", spec=spec) for n in range(one.request.ensemble.L))
-    return Got(ask=one, asked=everyone, members=everyone[:members], metrics=metrics)  # type: ignore[arg-type]
+    everyone = tuple(SimpleNamespace(key=f"{n:032x}", spec=spec) for n in range(one.launch.ensemble.L))
+    return EnsembleResult(request=one, tasks=everyone, members=everyone[:members], metrics=metrics)  # type: ignore[arg-type]
 
 
 def test_cells_are_mean_and_spread_over_seeds_in_per_cent(tmp_path: Path) -> None:
     table = TABLES["dreml-table1"]
     chosen = options(datasets=("cub200", "cars196"), rows=("dreml-r",), seeds=3)
     shares = [0.60, 0.63, 0.66]
-    asks = [ask for ask in table.asks(chosen) if ask.request.data.dataset == "cub200"]
-    assert [ask.request.ensemble.seed for ask in asks] == [0, 1, 2]
+    wanted = [one for one in table.requests(chosen) if one.launch.data.dataset == "cub200"]
+    assert [one.launch.ensemble.seed for one in wanted] == [0, 1, 2]
     found = {
-        ask.name: got(ask, {"recall_at_1": share, "nmi": share / 2}, 48 if n else 4)
-        for n, (ask, share) in enumerate(zip(asks, shares, strict=True))
+        one.name: got(one, {"recall_at_1": share, "nmi": share / 2}, 48 if n else 4)
+        for n, (one, share) in enumerate(zip(wanted, shares, strict=True))
     }
     answer = table_answer(chosen, table, found, Store(str(tmp_path)))
     cub, cars = answer["rows"]
@@ -227,7 +227,7 @@ def test_a_method_that_this_version_lacks_is_a_row_that_says_so(tmp_path: Path) 
     odd = dataclasses.replace(table.rows[0], name="odd", label="Odd", method="alchemy")
     table = dataclasses.replace(table, rows=(odd,))
     chosen = dataclasses.replace(chosen, rows=())
-    assert table.asks(chosen) == []
+    assert table.requests(chosen) == []
     (row,) = table_answer(chosen, table, {}, Store(str(tmp_path)))["rows"]
     assert row["trouble"] == "this version of muster has no `muster launch alchemy`."
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from muster.orchestrator.ensemble.plan import make_plan, prepare_ensembles, settle_members
+from muster.orchestrator.ensemble.requests import EnsembleResult
+from muster.orchestrator.ensemble.scores import DONE
 from muster.orchestrator.fleet.device_time import taken
-from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.figures.sheet import captions
-from muster.orchestrator.jobs.reproduce.plan import Draft, plan_asks, prepare_asks
+from muster.orchestrator.jobs.reproduce.plan import Draft
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import files as table_files
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
@@ -22,30 +24,27 @@ from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store
-from muster.workers.task import missing
 
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.client import FleetClient
-
-DONE = {"done", "reused"}
 
 
 def answer_of(
     options: ReproduceOptions,
     found: Draft,
-    got: Mapping[str, Got],
+    got: Mapping[str, EnsembleResult],
     drawn: Mapping[str, list[str]],
-    store: Store,
     client: FleetClient,
 ) -> dict[str, Any]:
     """What `reproduce --json` prints, but for paths and seconds."""
+    store = client.store
     targets: list[dict[str, Any]] = []
     for target, own in found.targets:
         if isinstance(target, Table):
             targets.append(table_answer(own, target, got, store))
             continue
         trouble = found.troubles.get(target.name, "")
-        partial = [one for ask, one in got.items() if ask.startswith(f"{target.name}: ") and _lacks(one)]
+        partial = [one for name, one in got.items() if name.startswith(f"{target.name}: ") and _lacks(one)]
         state = (
             "failed" if trouble else f"partial: {len(partial)} ensembles lack members" if partial else "done"
         )
@@ -65,7 +64,7 @@ def answer_of(
         )
     outcomes, trained = client.outcomes, client.trained
     done = {key for key, outcome in outcomes.items() if outcome.state in DONE}
-    prepared = [work.prepared for work in found.works if work.prepared is not None]
+    prepared = [one.prepared for one in got.values() if one.prepared is not None]
     records = [record.facts for key in done if (record := store.model(key).done())]
     return {
         "run": options.run,
@@ -97,8 +96,8 @@ def _state(targets: Sequence[Mapping[str, Any]]) -> str:
     return f"partial {whole} of {len(targets)} tables and figures"
 
 
-def _lacks(got: Got) -> bool:
-    return len(got.members) < len(got.asked) or not got.asked
+def _lacks(got: EnsembleResult) -> bool:
+    return len(got.members) < len(got.tasks) or not got.tasks
 
 
 def _incomplete(answer: Mapping[str, Any]) -> str:
@@ -149,14 +148,14 @@ def answer_from_store(options: ReproduceOptions, found: Draft) -> dict[str, Any]
     store = Store(options.storage)
     run = store.run(options.run)
     answer, plan = run.read("answer.json", "written", "models"), run.read("plan.json", "asks")
-    if answer is None or plan is None or set(plan["asks"]) != {work.ask.name for work in found.works}:
+    if answer is None or plan is None or set(plan["asks"]) != {one.name for one in found.requests}:
         return None
     if found.troubles or not all(map(store.files.exists, answer["written"])):
         return None
-    prepare_asks(found.works, store, None)
-    for work in found.works:
-        saved = plan["asks"][work.ask.name]
-        if work.trouble != saved["trouble"] or bool(work.prepared) != bool(saved["members"]):
+    ensembles = prepare_ensembles(found.requests, store, None)
+    for ensemble in ensembles:
+        saved = plan["asks"][ensemble.request.name]
+        if ensemble.trouble != saved["trouble"] or bool(ensemble.prepared) != bool(saved["members"]):
             return None
 
         def settle(request: LaunchRequest, saved: Mapping[str, Any] = saved) -> tuple[str, Precision]:
@@ -165,13 +164,12 @@ def answer_from_store(options: ReproduceOptions, found: Draft) -> dict[str, Any]
             asked = request.ensemble.precision
             return saved["weights"], saved["precision"] if asked == "auto" else asked
 
-        tasks = plan_asks([work], settle)
-        if list(tasks) != saved["members"]:
+        settle_members([ensemble], settle)
+        if ensemble.keys != saved["members"]:
             return None
-        if any(
-            lacks_weights or targets for lacks_weights, targets in (missing(store, t) for t in tasks.values())
-        ):
-            return None
+    needed = make_plan(ensembles, store)
+    if needed.to_train or needed.to_embed:
+        return None
     models = answer["models"]
     models |= {"trained": 0, "reused": models["asked"] - models["failed"]}
     return dict(answer)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from muster.orchestrator.ensemble.plan import expected_seconds
-from muster.orchestrator.jobs.reproduce.plan import (
-    Draft,
-    Work,
-    check_here,
-    cost_of,
-    counted,
-    draft,
-    plan_asks,
-    prepare_asks,
+from muster.orchestrator.ensemble.cost import expected_seconds
+from muster.orchestrator.ensemble.plan import (
+    Plan,
+    PlannedEnsemble,
+    make_plan,
+    prepare_ensembles,
+    settle_members,
 )
+from muster.orchestrator.jobs.reproduce.plan import Draft, check_here, counted, draft, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.targets import ALL
@@ -24,7 +22,7 @@ from muster.orchestrator.records.scores import duration
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
-from muster.workers.task import missing
+from muster.workers.task import MemberTask, missing
 
 Row = dict[str, Any]
 
@@ -35,16 +33,16 @@ def preview(options: ReproduceOptions) -> dict[str, Any]:
     refuse_no_store(store)
     found = draft(options)
     check_here(options, found, store)
-    prepare_asks(found.works, store, None)
-    for work in found.works:
-        _settle(work, store)
-    tasks = {task.key: task for work in found.works for task in work.tasks}
-    cost = cost_of(found.works, tasks, store)
-    rows = [_row(work, cost.lacking, store) for work in found.works] + list(_refused(found))
+    ensembles = prepare_ensembles(found.requests, store, None)
+    for ensemble in ensembles:
+        _settle(ensemble, store)
+    plan = make_plan(ensembles, store)
+    cost = plan.cost
+    rows = [_row(one, plan, store) for one in ensembles] + list(_refused(found))
     if options.target != ALL:
         rows = [{**row, "ensemble": row["ensemble"].removeprefix(f"{options.target}: ")} for row in rows]
     unknown = sum(row["to_train"] is None for row in rows)
-    known = cost.sentence() if cost.asks else ""
+    known = plan_text(plan) if cost.members else ""
     if not rows:
         known = f"{options.target} trains nothing of what was asked for: the rows are the papers' alone."
     if unknown:
@@ -56,23 +54,20 @@ def preview(options: ReproduceOptions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _settle(work: Work, store: Store) -> None:
-    """Gives an ask the tasks of which the store has the most.
+def _settle(ensemble: PlannedEnsemble, store: Store) -> None:
+    """Gives an ensemble the members of which the store has the most.
 
     What a cluster would settle is not known here: the precision, where it is left to the GPUs, and which weights
     ImageNet's are. Of the latter the store holds a copy if anything was trained from them.
     """
-    best: tuple[int, Any] | None = None
-    for weights, precision in _candidates(work.ask.request, store):
-        settled = (weights, precision)
-        tasks = list(plan_asks([work], lambda _, settled=settled: settled).values())  # type: ignore[misc]
-        if not tasks:
-            return  # no images, or no such network: it is in the work's trouble
-        found = sum(not missing(store, task)[0] for task in tasks)
-        if best is None or found > best[0]:
-            best = (found, work.tasks)
-    if best is not None:
-        work.tasks = best[1]
+    best: tuple[MemberTask, ...] = ()
+    most = -1
+    for settled in _candidates(ensemble.request.launch, store):
+        settle_members([ensemble], lambda _, settled=settled: settled)  # type: ignore[misc]
+        in_store = sum(not missing(store, task)[0] for task in ensemble.tasks)
+        if in_store > most:
+            best, most = ensemble.tasks, in_store
+    ensemble.tasks = best
 
 
 def _candidates(request: LaunchRequest, store: Store) -> Iterator[tuple[str, Precision]]:
@@ -86,15 +81,17 @@ def _candidates(request: LaunchRequest, store: Store) -> Iterator[tuple[str, Pre
             yield digest, precision
 
 
-def _row(work: Work, lacking: frozenset[str], store: Store) -> Row:
-    if not work.tasks:
-        trouble = work.trouble or "images not packed yet"
-        return {**_empty(work.ask.name, trouble), "members": work.ask.request.ensemble.L}
-    mine = [key for key in work.keys if key in lacking]
-    each, basis = expected_seconds(store, work.tasks, set(lacking)) if mine else (0.0, "")
+def _row(ensemble: PlannedEnsemble, plan: Plan, store: Store) -> Row:
+    if not ensemble.tasks:
+        trouble = ensemble.trouble or "images not packed yet"
+        return {
+            **_empty(ensemble.request.name, trouble), "members": ensemble.request.launch.ensemble.L,
+        }  # fmt: skip
+    mine = [key for key in ensemble.keys if key in plan.to_train]
+    each, basis = expected_seconds(store, ensemble.tasks, plan.to_train) if mine else (0.0, "")
     return {
-        "ensemble": work.ask.name,
-        "members": len(work.tasks),
+        "ensemble": ensemble.request.name,
+        "members": len(ensemble.tasks),
         "to_train": len(mine),
         "time": None if each is None else duration(each * len(mine)),
         "note": basis,

@@ -4,9 +4,9 @@ A table's row is a plain launch request, so that it is exactly a `muster launch 
 every launch, search and figure that asks for the same. `--scale` makes the whole a rehearsal: the same steps on
 fewer classes, epochs and members.
 
-A figure is a module of the room `figures` with `asks(options) -> list[Ask]`, made by `make_ask`, and
+A figure is a module of the room `figures` with `requests(options)`, ensembles made by `ensemble_request`, and with
 `draw(store, folder, got) -> list[str]`: it writes files below `folder` through `store.files.put`, both being names
-in the store (`runs/RUN/figures/dreml-fig3`), and returns those names. `got` is by the asks' names; of one without
+in the store (`runs/RUN/figures/dreml-fig3`), and returns those names. `got` is by the ensembles' names; of one without
 data or members it says why in `trouble`.
 """
 
@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask
+from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.request import STRICT, LaunchRequest
@@ -143,7 +143,7 @@ def launch_request(
     return dataclasses.replace(request, resources=resources)
 
 
-def make_ask(
+def ensemble_request(
     options: ReproduceOptions,
     name: str,
     dataset: str,
@@ -151,10 +151,10 @@ def make_ask(
     flags: Mapping[str, Any],
     seed: int,
     splits: tuple[str, ...] = (),
-) -> Ask:
-    """An ask for the launch that `launch_request` makes; its `note` says if it is a rehearsal. Raises UsageError."""
-    request = launch_request(options, dataset, method, flags, seed)
-    return Ask(name=name, request=request, splits=splits, note=options.rehearsal)
+) -> EnsembleRequest:
+    """The ensemble of the launch that `launch_request` makes; `note` says if it is a rehearsal. Raises UsageError."""
+    launch = launch_request(options, dataset, method, flags, seed)
+    return EnsembleRequest(name=name, launch=launch, splits=splits, note=options.rehearsal)
 
 
 def _cut(scale: float, whole: LaunchRequest) -> dict[str, Any]:

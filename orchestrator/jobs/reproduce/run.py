@@ -1,7 +1,7 @@
-"""One reproduction, from request to tables and figures: pack, plan, train under one fleet, evaluate, answer.
+"""One reproduction in its job, from request to tables and figures.
 
 Every row and panel asks for ensembles; all their members are trained by one fleet, the lowest index first, those
-that two share once. Whatever one ask lacks, data or members, is told in its own row and stops no other.
+that two share once. Whatever one ensemble lacks, data or members, is told in its own row and stops no other.
 """
 
 from __future__ import annotations
@@ -12,74 +12,52 @@ from typing import Any
 
 import ray
 
-from muster.orchestrator.ensemble.plan import store_weights
-from muster.orchestrator.fleet.capacity import (
-    Amounts,
-    check_places_for,
-    cluster_resources,
-    common_precision,
-    gpu_share,
-)
+from muster.orchestrator.ensemble.cost import plan_event
+from muster.orchestrator.ensemble.plan import Plan, make_plan, settle_members
+from muster.orchestrator.ensemble.requests import EnsembleResult
+from muster.orchestrator.ensemble.run import ClusterTerms, pack, train
+from muster.orchestrator.ensemble.scores import digest_of, score_all
 from muster.orchestrator.fleet.client import FleetClient
-from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.jobs.reproduce.answer import answer_of, end_of, write_answer
-from muster.orchestrator.jobs.reproduce.ensembles import Got
-from muster.orchestrator.jobs.reproduce.plan import (
-    Cost,
-    Draft,
-    Work,
-    check_data,
-    cost_of,
-    draft,
-    plan_asks,
-    prepare_asks,
-)
+from muster.orchestrator.jobs.reproduce.plan import Draft, check_data, draft, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.jobs.reproduce.scores import score_asks
 from muster.orchestrator.jobs.reproduce.targets import Figure, parse_options
 from muster.orchestrator.records.events import event
-from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.identity import open_run
-from muster.orchestrator.records.stages import Emit, pack_ticker, stage
+from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import MusterError
 from muster.workers.methods.registry import METHODS
-from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store
-from muster.workers.task import MemberTask
 
 
 def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
     """Runs a reproduction on the Ray cluster that this process is connected to; the exit code.
 
-    Raises MusterError where there is no data for any ask, or not one could be trained.
+    Raises MusterError where there is no data for any ensemble, or not one could be trained.
     """
     started = time.monotonic()
     store = Store(options.storage)
     found = draft(options)
-    check_data(found.works)
+    check_data(found.requests)
     run = open_run(options, store, "reproduce", parse_options)
     if options.rehearsal:
         emit(event("message", level="warning", text=options.rehearsal))
-    with stage(emit, "pack"):
-        prepare_asks(found.works, store, pack_ticker(emit))
-        _tell_troubles(found.works, emit)
+    ensembles = pack(found.requests, store, emit, all_needed=False)
     with stage(emit, "plan"):
-        there = cluster_resources()
-        gpus = gpu_share(_any_request(options, found), there)
-        tasks, cost = _planned(found, store, run, emit, gpus, there)
-    settings = FleetSettings(store.root, options.run, options.resources.parallel, gpus)
-    forecast = Forecast(len(tasks), cost.seconds / cost.to_train if cost.seconds and cost.to_train else None)
-    client = FleetClient.start(settings, fleet_name, emit, forecast, cost.lacking)
-    with stage(emit, "train"):
-        client.train((work.ask.name, [tasks[key] for key in work.keys]) for work in found.works if work.tasks)
+        terms = ClusterTerms(_any_launch(options, found), store)
+        settle_members(ensembles, terms)
+        plan = make_plan(ensembles, store)
+        _write_plan(plan, run)
+        emit(plan_event(plan.cost, plan_text(plan)))
+    client = train(plan, run, emit, fleet_name, parallel=options.resources.parallel, gpus=terms.gpus)
     with stage(emit, "evaluate"):
-        got = score_asks(found.works, client, run)
-    if found.works and not any(one.metrics for one in got.values()):
+        got = _scored(plan, client, run)
+    if got and not any(one.metrics for one in got.values()):
         raise MusterError("\n".join(dict.fromkeys(one.trouble for one in got.values())))
     with stage(emit, "report"):
         drawn = _drawn(found, got, store, run, client)
-        answer = answer_of(options, found, got, drawn, store, client)
+        answer = answer_of(options, found, got, drawn, client)
         answer["seconds"] = round(time.monotonic() - started, 2)
         answer["paths"] = write_answer(run, answer)
     failures = dict.fromkeys(one.message for one in client.outcomes.values() if one.state == "failed")
@@ -88,59 +66,38 @@ def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
     return int(end["exit_code"])
 
 
-def _any_request(options: ReproduceOptions, found: Draft) -> LaunchRequest:
-    """A request with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
-    if not found.works:
+def _any_launch(options: ReproduceOptions, found: Draft) -> LaunchRequest:
+    """One with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
+    if not found.requests:
         raise MusterError("\n".join(found.troubles.values()) or f"{options.target} asks for nothing.")
-    return min(
-        (work.ask.request for work in found.works), key=lambda request: not METHODS[request.method].ensemble
-    )
+    return min((one.launch for one in found.requests), key=lambda launch: not METHODS[launch.method].ensemble)
 
 
-def _tell_troubles(works: list[Work], emit: Emit) -> None:
-    for trouble in dict.fromkeys(work.trouble for work in works if work.trouble):
-        emit(event("message", level="warning", text=trouble))
-    prepared = [work.prepared for work in works if work.prepared is not None]
-    for warning in dict.fromkeys(text for one in prepared for text in one.warnings):
-        emit(event("message", level="warning", text=warning))
-
-
-def _planned(
-    found: Draft, store: Store, run: RunFolder, emit: Emit, gpus: float, there: Amounts
-) -> tuple[dict[str, MemberTask], Cost]:
-    """The tasks of all asks, told and written down."""
-
-    @functools.cache
-    def weights(backbone: str, name: str) -> str:
-        return store_weights(requests[backbone, name], store)
-
-    requests: dict[tuple[str, str], LaunchRequest] = {}
-
-    def settle(request: LaunchRequest) -> tuple[str, Precision]:
-        check_places_for(request, gpus, there)
-        ensemble = request.ensemble
-        requests[ensemble.backbone, ensemble.weights] = request
-        return weights(ensemble.backbone, ensemble.weights), common_precision(request, gpus, there)
-
-    tasks = plan_asks(found.works, settle)
-    cost = cost_of(found.works, tasks, store)
+def _write_plan(plan: Plan, run: RunFolder) -> None:
     asks = {
-        work.ask.name: {
-            "members": work.keys,
-            "trouble": work.trouble,
-            "weights": work.tasks[0].spec.weights if work.tasks else None,
-            "precision": work.tasks[0].spec.precision if work.tasks else None,
+        one.request.name: {
+            "members": one.keys,
+            "trouble": one.trouble,
+            "weights": one.tasks[0].spec.weights if one.tasks else None,
+            "precision": one.tasks[0].spec.precision if one.tasks else None,
         }
-        for work in found.works
+        for one in plan.ensembles
     }
-    run.write("plan.json", {"text": cost.sentence(), "members": list(tasks), "asks": asks})
-    reused = cost.members - cost.to_train
-    emit(event("plan", asked=cost.members, reused=reused, to_train=cost.to_train, text=cost.sentence()))
-    return tasks, cost
+    run.write("plan.json", {"text": plan_text(plan), "members": list(plan.tasks), "asks": asks})
+
+
+def _scored(plan: Plan, client: FleetClient, run: RunFolder) -> dict[str, EnsembleResult]:
+    """What became of each ensemble, by name. Scores are kept in the run folder: those of the same members and vectors
+    are not computed again."""
+    kept = {digest: {"test": scores} for digest, scores in (run.read("metrics.json") or {}).items()}
+    found = score_all(plan.ensembles, client, kept)
+    digests = [digest_of(one.metrics["identity"]) for one in found.values() if one.metrics]
+    run.write("metrics.json", {digest: kept[digest]["test"] for digest in digests})
+    return found
 
 
 def _drawn(
-    found: Draft, got: dict[str, Got], store: Store, run: RunFolder, client: FleetClient
+    found: Draft, got: dict[str, EnsembleResult], store: Store, run: RunFolder, client: FleetClient
 ) -> dict[str, list[str]]:
     """Has each figure drawn, in a task of its own; the names of its files, by figure. Troubles go to `found`."""
     files: dict[str, list[str]] = {}
@@ -148,7 +105,7 @@ def _drawn(
     for target, own in found.targets:
         if not isinstance(target, Figure) or target.name in found.troubles:
             continue
-        mine = {ask.name: got[ask.name] for ask in target.asks(own)}
+        mine = {request.name: got[request.name] for request in target.requests(own)}
         if not any(one.metrics for one in mine.values()):
             troubles = dict.fromkeys(one.trouble for one in mine.values())
             found.troubles[target.name] = "; ".join(troubles) or "it asks for nothing"
@@ -156,7 +113,7 @@ def _drawn(
         folder = run / f"figures/{target.name}"
         files[target.name] = client.repaired(
             functools.partial(_got, draw, target.name, store.root, folder, mine),
-            (task for one in mine.values() for task in one.asked),
+            (task for one in mine.values() for task in one.tasks),
         )
     return files
 
@@ -166,10 +123,10 @@ def _got(draw: Any, *what: Any) -> list[str]:
     return names
 
 
-def draw_figure(name: str, root: str, folder: str, got: dict[str, Got]) -> list[str]:
+def draw_figure(name: str, root: str, folder: str, got: dict[str, EnsembleResult]) -> list[str]:
     """Draws one figure from the vectors in the store; the names of the files it wrote. Raises DamagedMember."""
     from muster.orchestrator.jobs.reproduce.targets import FIGURES
 
-    mine = {ask.removeprefix(f"{name}: "): one for ask, one in got.items()}
+    mine = {full.removeprefix(f"{name}: "): one for full, one in got.items()}
     drawn: list[str] = FIGURES[name].module.draw(Store(root), folder, mine)
     return drawn

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask
+from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import TABLES, Table, for_table
 from muster.orchestrator.methods.loading import load
@@ -53,10 +53,10 @@ class Figure:
                 raise
             raise MusterError(f"{self.name}: this version of muster does not draw it.") from error
 
-    def asks(self, options: ReproduceOptions) -> list[Ask]:
+    def requests(self, options: ReproduceOptions) -> list[EnsembleRequest]:
         """The ensembles that it is drawn from. Raises MusterError."""
         return [
-            dataclasses.replace(ask, name=f"{self.name}: {ask.name}") for ask in self.module.asks(options)
+            dataclasses.replace(one, name=f"{self.name}: {one.name}") for one in self.module.requests(options)
         ]
 
 

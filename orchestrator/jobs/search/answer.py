@@ -225,7 +225,7 @@ def _cost(
         "beyond_prefixes": len(set(trained) - union),
         "grid": len(grid),
         "share_of_grid": ratio,
-        "planned_at_most": cost.at_most,
+        "planned_at_most": cost.grid.members,
         "planned_by_schedule": cost.by_schedule,
         "device_seconds": round(sum(trained.values()) * budget.share, 1),
         "overshoot": overshoot,

@@ -5,20 +5,21 @@ Nothing here trains, and no cluster is asked: `--dry-run` and the job's own plan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from muster.orchestrator.ensemble.cost import Cost, cost_of, cost_text
 from muster.orchestrator.ensemble.plan import (
-    Prepared,
+    PlannedEnsemble,
     check_listing,
-    expected_seconds,
     known_weights,
     member_tasks,
-    prepare,
+    prepare_ensembles,
+    refuse_troubles,
 )
+from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
 from muster.orchestrator.fleet.capacity import check_machine
-from muster.orchestrator.fleet.device_time import device_time
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
 from muster.orchestrator.machine.places import refuse_no_store
@@ -26,8 +27,6 @@ from muster.orchestrator.records.identity import check_run
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask, Target, missing
-
-PackProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,29 +61,22 @@ class SearchCost:
     """What the search may take, and on what basis."""
 
     trials: int
-    at_most: int
-    "Different members of all trials at max L."
+    grid: Cost
+    "Of the different members of all trials at max L: the most that may be trained."
     by_schedule: int
     "What the scheduler trains if no trial ends early."
-    in_store: int
-    to_train: int
-    "At most, counting what the store has."
-    seconds_each: float | None
-    basis: str
-    devices: float
-    "That a member takes while it trains."
     hint: str = ""
     "What to do about a schedule that trains more than half of the grid."
 
     @property
     def device_seconds(self) -> float | None:
         """Expected of what the schedule trains."""
-        return self.seconds_each and self.seconds_each * self.devices * min(self.to_train, self.by_schedule)
+        return self.grid.device_seconds_of(self.by_schedule)
 
     def counts(self) -> str:
         """What it may train."""
-        text = f"{self.trials} trial{'s' * (self.trials != 1)}: at most {self.at_most} members"
-        if self.by_schedule < self.at_most:
+        text = f"{self.trials} trial{'s' * (self.trials != 1)}: at most {self.grid.members} members"
+        if self.by_schedule < self.grid.members:
             text += f", {self.by_schedule} by the schedule"
         if self.hint:
             text += f" ({self.hint})"
@@ -92,12 +84,10 @@ class SearchCost:
 
     def sentence(self) -> str:
         """The plan in one line."""
-        text = f"{self.counts()}; {self.in_store} in the store"
-        if not self.to_train:
+        text = f"{self.counts()}; {self.grid.in_store} in the store"
+        if not self.grid.to_train:
             return f"{text}, none to train."
-        if self.device_seconds is None:
-            return f"{text}; cost unknown: nothing like it in the store."
-        return f"{text}; about {device_time(self.device_seconds)}, {self.basis}."
+        return f"{text}; {cost_text(self.device_seconds, self.grid.basis, 'it')}."
 
 
 def check_search(request: SearchRequest) -> None:
@@ -121,19 +111,18 @@ def check_here(request: SearchRequest, store: Store) -> str | None:
     return weights
 
 
-def prepare_all(
-    request: SearchRequest, store: Store, progress: PackProgress | None
-) -> dict[str, Prepared] | None:
-    """The packed images, for each resize rule that is searched; None if one is missing and can't be built."""
+def ensembles_of(request: SearchRequest) -> list[EnsembleRequest]:
+    """An ensemble for each rule by which the trials' images are packed: see `SearchPlan.prepared`."""
     axis = next((axis for axis in request.search.axes if axis.key == "resize"), None)
-    found = {}
-    for rule in axis.grid() if axis else [request.base.recipe.resize]:
-        launch = request.launch_of({"D": 2, "resize": rule})
-        prepared = prepare(launch, store, progress)
-        if prepared is None:
-            return None
-        found[launch.recipe.resize] = prepared
-    return found
+    rules = axis.grid() if axis else [request.base.recipe.resize]
+    return [EnsembleRequest(launch=request.launch_of({"D": 2, "resize": rule})) for rule in rules]
+
+
+def prepared_by_rule(ensembles: Iterable[PlannedEnsemble]) -> dict[str, Prepared] | None:
+    """The packed images of `ensembles_of` a search; None if some are missing."""
+    found = {one.request.launch.recipe.resize: one.prepared for one in ensembles}
+    packed = {rule: prepared for rule, prepared in found.items() if prepared is not None}
+    return packed if len(packed) == len(found) else None
 
 
 def schedule_of(request: SearchRequest) -> Schedule:
@@ -153,37 +142,18 @@ def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
         return _unseen(request)
     tasks: dict[str, MemberTask] = {task.key: task for settings in trials for task in plan.tasks(settings)}
     to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
-    seconds, basis = expected_seconds(store, tuple(tasks.values()), to_train) if to_train else (None, "")
+    grid = cost_of([(tuple(tasks.values()), request.base.resources.devices)], to_train, store)
     schedule = schedule_of(request)
-    at_most = len(tasks)
-    return SearchCost(
-        len(trials),
-        at_most,
-        min(schedule.members, at_most),
-        at_most - len(to_train),
-        len(to_train),
-        seconds,
-        basis,
-        request.base.resources.devices,
-        _hint(schedule, request.search.reduction),
-    )
+    hint = _hint(schedule, request.search.reduction)
+    return SearchCost(len(trials), grid, min(schedule.members, grid.members), hint)
 
 
 def _unseen(request: SearchRequest) -> SearchCost:
     """What may be trained where nothing is known of the members themselves."""
     schedule = schedule_of(request)
     most = schedule.trials * schedule.last
-    return SearchCost(
-        schedule.trials,
-        most,
-        schedule.members,
-        0,
-        most,
-        None,
-        "its trials are not known yet",
-        request.base.resources.devices,
-        _hint(schedule, request.search.reduction),
-    )
+    grid = Cost(most, most, None, None, "its trials are not known yet")
+    return SearchCost(schedule.trials, grid, schedule.members, _hint(schedule, request.search.reduction))
 
 
 def _hint(schedule: Schedule, reduction: int | None) -> str:
@@ -202,7 +172,9 @@ def preview_search(request: SearchRequest) -> dict[str, Any]:
     store = Store(request.storage)
     refuse_no_store(store)
     weights = check_here(request, store)
-    prepared = prepare_all(request, store, None)
+    ensembles = prepare_ensembles(ensembles_of(request), store, None)
+    refuse_troubles(ensembles)
+    prepared = prepared_by_rule(ensembles)
     trials = request.trials()
     rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
     max_L = request.base.ensemble.L
@@ -216,7 +188,7 @@ def preview_search(request: SearchRequest) -> dict[str, Any]:
         cost = _unseen(request)
         what = "the images are packed" if prepared is None else "ImageNet's weights are fetched"
         text = f"{cost.counts()}; cost unknown until {what}."
-        return {**found, "sentence": text, "at_most": cost.at_most, "by_schedule": cost.by_schedule}
+        return {**found, "sentence": text, "at_most": cost.grid.members, "by_schedule": cost.by_schedule}
     precision = request.base.ensemble.precision
     plan = SearchPlan(request, prepared, weights, "fp32" if precision == "auto" else precision, ())
     cost = search_cost(plan, store)
@@ -225,8 +197,8 @@ def preview_search(request: SearchRequest) -> dict[str, Any]:
     return {
         **found,
         "sentence": cost.sentence(),
-        "at_most": cost.at_most,
+        "at_most": cost.grid.members,
         "by_schedule": cost.by_schedule,
-        "in_store": cost.in_store,
+        "in_store": cost.grid.in_store,
         "device_seconds": cost.device_seconds,
     }

@@ -15,14 +15,9 @@ from typing import Any
 
 import ray
 
-from muster.orchestrator.ensemble.plan import store_weights
+from muster.orchestrator.ensemble.cost import plan_event
+from muster.orchestrator.ensemble.run import ClusterTerms, pack
 from muster.orchestrator.fleet.budget import Budget, trained_seconds
-from muster.orchestrator.fleet.capacity import (
-    check_places_for,
-    cluster_resources,
-    common_precision,
-    gpu_share,
-)
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.scheduler import NAMESPACE, FleetSettings
 from muster.orchestrator.jobs.search.answer import build_answer, write_answer
@@ -30,7 +25,8 @@ from muster.orchestrator.jobs.search.plan import (
     SearchCost,
     SearchPlan,
     check_search,
-    prepare_all,
+    ensembles_of,
+    prepared_by_rule,
     schedule_of,
     search_cost,
 )
@@ -42,7 +38,7 @@ from muster.orchestrator.records.events import event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.identity import open_run
-from muster.orchestrator.records.stages import Emit, pack_ticker, stage
+from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.protocols import recall_at
 from muster.workers.errors import MusterError
@@ -61,7 +57,7 @@ def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
     plan, cost, gpus = _planned(request, store, run, emit)
     budget = _budget(request, cost, gpus)
     settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
-    client = FleetClient.start(settings, fleet_name, emit, Forecast(cost.by_schedule, cost.seconds_each))
+    client = FleetClient.start(settings, fleet_name, emit, Forecast(cost.by_schedule, cost.grid.seconds_each))
     record = Record(request, emit)
     with stage(emit, "train"), client.forwarding():
         record.begin()
@@ -82,30 +78,23 @@ def _planned(
     request: SearchRequest, store: Store, run: RunFolder, emit: Emit
 ) -> tuple[SearchPlan, SearchCost, float]:
     """Packs what is missing and tells the plan. The last: a member's share of a GPU."""
-    with stage(emit, "pack"):
-        prepared = prepare_all(request, store, pack_ticker(emit))
-        assert prepared is not None  # it builds what is missing
-        for warning in dict.fromkeys(text for found in prepared.values() for text in found.warnings):
-            emit(event("message", level="warning", text=warning))
+    prepared = prepared_by_rule(pack(ensembles_of(request), store, emit, all_needed=True))
+    assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
-        there = cluster_resources()
-        gpus = gpu_share(request.base, there)
-        check_places_for(request.base, gpus, there)
-        precision = common_precision(request.base, gpus, there)
-        weights = store_weights(request.base, store)
+        terms = ClusterTerms(request.base, store)
+        weights, precision = terms(request.base)
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
         cost = search_cost(plan, store)
         run.write("plan.json", {"text": cost.sentence(), "trials": request.trials()})
-        asked, train = cost.at_most, cost.to_train
-        emit(event("plan", asked=asked, reused=cost.in_store, to_train=train, text=cost.sentence()))
-    return plan, cost, gpus
+        emit(plan_event(cost.grid, cost.sentence()))
+    return plan, cost, terms.gpus
 
 
 def _budget(request: SearchRequest, cost: SearchCost, gpus: float) -> Budget:
     """What the fleet may spend. Without GPUs a device is a CPU process, and its hours count alike."""
     hours = request.search.budget_gpu_hours
     seconds = None if hours is None else hours * 3600
-    return Budget(request.search.budget_members, seconds, gpus or 1.0, cost.seconds_each)
+    return Budget(request.search.budget_members, seconds, gpus or 1.0, cost.grid.seconds_each)
 
 
 def run_trials(plan: SearchPlan, record: Record, fleet: Any, actor_name: str) -> None:

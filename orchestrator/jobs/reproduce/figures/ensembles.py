@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask
-from muster.orchestrator.jobs.reproduce.request import ReproduceOptions, make_ask
+from muster.orchestrator.ensemble.requests import EnsembleRequest
+from muster.orchestrator.jobs.reproduce.request import ReproduceOptions, ensemble_request
 from muster.orchestrator.jobs.reproduce.tables.papers import TABLES, Place
 
 #: The table that has a data set's ResNet-18 ensemble.
@@ -21,17 +21,17 @@ def table_flags(options: ReproduceOptions, dataset: str) -> dict[str, Any]:
     return dict(row.flags(options, Place(dataset)) or {})
 
 
-def ask_for(
+def table_ensemble(
     options: ReproduceOptions,
     dataset: str,
     flags: Mapping[str, Any],
     *,
     seed: int = 0,
     splits: tuple[str, ...] = (),
-) -> Ask:
-    """An ask for the table's ensemble with other `flags`, named by what a rehearsal left of them. Raises UsageError."""
+) -> EnsembleRequest:
+    """The table's ensemble with other `flags`, named by what a rehearsal left of them. Raises UsageError."""
     given = {**table_flags(options, dataset), "resources.nmi": False, **flags}
-    ask = make_ask(options, "", dataset, "dreml", given, seed, splits)
-    ensemble = ask.request.ensemble
+    request = ensemble_request(options, "", dataset, "dreml", given, seed, splits)
+    ensemble = request.launch.ensemble
     name = f"{dataset} D = {ensemble.D}, L = {ensemble.L}, seed {seed}"
-    return dataclasses.replace(ask, name=name)
+    return dataclasses.replace(request, name=name)

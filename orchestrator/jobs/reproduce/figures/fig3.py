@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask, Got
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.jobs.reproduce.figures import canvas
-from muster.orchestrator.jobs.reproduce.figures.ensembles import ask_for
+from muster.orchestrator.jobs.reproduce.figures.ensembles import table_ensemble
 from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, listed, note_of, write
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.records.scores import percent
@@ -30,26 +30,26 @@ Row = dict[str, Any]
 Curve = dict[int, float]
 
 
-def asks(options: ReproduceOptions) -> list[Ask]:
+def requests(options: ReproduceOptions) -> list[EnsembleRequest]:
     """An ensemble for each data set, D and seed. A rehearsal's cut may make one D of several."""
-    found: dict[tuple[str, int, int], Ask] = {}
+    found: dict[tuple[str, int, int], EnsembleRequest] = {}
     for dataset in options.datasets:
         sizes, L = (GLYPHS_D, GLYPHS_L) if dataset == "glyphs" else (PAPER_D, PAPER_L)
         for seed in range(options.seeds):
             for D in sizes:
                 flags = {"ensemble.D": D, "ensemble.L": L}
-                ask = ask_for(options, dataset, flags, seed=seed)
-                found.setdefault((dataset, ask.request.ensemble.D, seed), ask)
+                request = table_ensemble(options, dataset, flags, seed=seed)
+                found.setdefault((dataset, request.launch.ensemble.D, seed), request)
     return list(found.values())
 
 
-def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
+def draw(store: Store, folder: str, got: Mapping[str, EnsembleResult]) -> list[str]:
     """Writes the figure of each data set below `folder`; the files' names. Raises MusterError without members."""
     ready, lacking = drawable(FIGURE, got)
     sheets = []
     for dataset, mine in ready.items():
         rows = numbers(mine)
-        note = note_of([one for one in got.values() if one.ask.request.data.dataset == dataset])
+        note = note_of([one for one in got.values() if one.request.launch.data.dataset == dataset])
         title = f"Recall@1 on {dataset}: D meta-classes, L members"
         svg, png = canvas.rendered(lambda: _figure(rows, title, note))  # noqa: B023  (called at once)
         sheets.append(
@@ -61,14 +61,16 @@ def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
     return write(store, folder, FIGURE, sheets, lacking)
 
 
-def numbers(mine: Sequence[Got]) -> list[Row]:
+def numbers(mine: Sequence[EnsembleResult]) -> list[Row]:
     """A row for each D, seed and L: recall at each K and MAP@R, shares in 0..1."""
     rows: list[Row] = []
-    for one in sorted(mine, key=lambda one: (one.ask.request.ensemble.D, one.ask.request.ensemble.seed)):
-        ensemble, scores = one.ask.request.ensemble, (one.metrics or {})["splits"]["test"]
+    for one in sorted(
+        mine, key=lambda one: (one.request.launch.ensemble.D, one.request.launch.ensemble.seed)
+    ):
+        ensemble, scores = one.request.launch.ensemble, (one.metrics or {})["splits"]["test"]
         for point in scores["curve"]:
             shares = {k: v for k, v in point.items() if k.startswith("recall_at_") or k == "map_at_r"}
-            row = {"dataset": one.ask.request.data.dataset, "D": ensemble.D, "seed": ensemble.seed}
+            row = {"dataset": one.request.launch.data.dataset, "D": ensemble.D, "seed": ensemble.seed}
             rows.append({**row, "L": point["L"], **shares, "queries": scores["queries"]})
     return rows
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask, Got
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.jobs.reproduce.figures import canvas, similarities
-from muster.orchestrator.jobs.reproduce.figures.ensembles import ask_for
+from muster.orchestrator.jobs.reproduce.figures.ensembles import table_ensemble
 from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, listed, note_of, write
 from muster.orchestrator.jobs.reproduce.figures.similarities import EDGES, Int64
 from muster.orchestrator.jobs.reproduce.figures.vectors import ensemble_vectors, images_of
@@ -39,13 +39,13 @@ class Pairs:
     "Images of the split; more than `images` if they were sampled."
 
 
-def asks(options: ReproduceOptions) -> list[Ask]:
+def requests(options: ReproduceOptions) -> list[EnsembleRequest]:
     """One ensemble for each data set, seed 0; the smaller ones are its first members."""
     flags = {"ensemble.D": D, "ensemble.L": max(SIZES)}
-    return [ask_for(options, dataset, flags, splits=("train",)) for dataset in options.datasets]
+    return [table_ensemble(options, dataset, flags, splits=("train",)) for dataset in options.datasets]
 
 
-def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
+def draw(store: Store, folder: str, got: Mapping[str, EnsembleResult]) -> list[str]:
     """Writes the figure of each data set below `folder`; the files' names.
 
     Raises MusterError without members, DamagedMember.
@@ -55,7 +55,7 @@ def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
     return write(store, folder, FIGURE, sheets, lacking)
 
 
-def pairs(store: Store, got: Got, split: str) -> Pairs:
+def pairs(store: Store, got: EnsembleResult, split: str) -> Pairs:
     """Counts of the pairs of a split's images. Raises DamagedMember."""
     part, _, _ = images_of(store, got, split)
     rows = similarities.sampled(part.labels)
@@ -65,9 +65,9 @@ def pairs(store: Store, got: Got, split: str) -> Pairs:
     return Pairs(similarities.pair_counts(chosen, part.labels[rows], sizes), len(rows), len(part.rows))
 
 
-def _sheet(store: Store, dataset: str, got: Got) -> Sheet:
+def _sheet(store: Store, dataset: str, got: EnsembleResult) -> Sheet:
     found = {split: pairs(store, got, split) for split in SPLITS}
-    meta_classes = got.ask.request.ensemble.D
+    meta_classes = got.request.launch.ensemble.D
     title = f"Dot products of pairs on {dataset}, D = {meta_classes}"
     note = note_of([got])
     svg, png = canvas.rendered(lambda: _figure(found, title, note))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask, Got
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.jobs.reproduce.figures import canvas, similarities
-from muster.orchestrator.jobs.reproduce.figures.ensembles import ask_for
+from muster.orchestrator.jobs.reproduce.figures.ensembles import table_ensemble
 from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, listed, note_of, write
 from muster.orchestrator.jobs.reproduce.figures.similarities import BINS, EDGES, Float32
 from muster.orchestrator.jobs.reproduce.figures.vectors import ensemble_vectors
@@ -42,10 +42,10 @@ class Series:
     recall_at_1: float | None
 
 
-def asks(options: ReproduceOptions) -> list[Ask]:
+def requests(options: ReproduceOptions) -> list[EnsembleRequest]:
     """For each data set one network with an output for each class, and the ensemble over its meta-classes."""
     return [
-        ask_for(
+        table_ensemble(
             options,
             dataset,
             {"data.train_classes": CLASSES, "ensemble.D": D, "ensemble.L": L},
@@ -56,7 +56,7 @@ def asks(options: ReproduceOptions) -> list[Ask]:
     ]
 
 
-def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
+def draw(store: Store, folder: str, got: Mapping[str, EnsembleResult]) -> list[str]:
     """Writes the figure of each data set below `folder`; the files' names.
 
     Raises MusterError without members, DamagedMember.
@@ -65,8 +65,8 @@ def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
     sheets = []
     for dataset, mine in ready.items():
         series = [one for each in mine for one in closest(store, each)]
-        note = note_of([one for one in got.values() if one.ask.request.data.dataset == dataset])
-        classes = mine[0].ask.request.data.train_classes
+        note = note_of([one for one in got.values() if one.request.launch.data.dataset == dataset])
+        classes = mine[0].request.launch.data.train_classes
         title = f"Each unseen image's closest training image on {dataset}"
         svg, png = canvas.rendered(lambda: _figure(series, title, note))  # noqa: B023  (called at once)
         sheets.append(
@@ -78,9 +78,9 @@ def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
     return write(store, folder, FIGURE, sheets, lacking)
 
 
-def closest(store: Store, got: Got) -> list[Series]:
+def closest(store: Store, got: EnsembleResult) -> list[Series]:
     """The lines of one ensemble, one for each of the figure's sizes. Raises DamagedMember."""
-    request = got.ask.request
+    request = got.request.launch
     sizes = similarities.shown_sizes(SIZES if request.ensemble.L > 1 else (1,), len(got.members))
     with ensemble_vectors(store, got, "test") as test, ensemble_vectors(store, got, "train") as train:
         found = similarities.nearest(test, train, sizes)

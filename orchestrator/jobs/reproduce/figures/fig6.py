@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask, Got
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.jobs.reproduce.figures import canvas, similarities
-from muster.orchestrator.jobs.reproduce.figures.ensembles import ask_for, table_flags
+from muster.orchestrator.jobs.reproduce.figures.ensembles import table_ensemble, table_flags
 from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, note_of, write
 from muster.orchestrator.jobs.reproduce.figures.similarities import Float32, Int64
 from muster.orchestrator.jobs.reproduce.figures.vectors import ensemble_vectors, images_of
@@ -53,16 +53,16 @@ class Answers:
     "bool [Q, k]."
 
 
-def asks(options: ReproduceOptions) -> list[Ask]:
+def requests(options: ReproduceOptions) -> list[EnsembleRequest]:
     """One ensemble for each data set, seed 0."""
     found = []
     for dataset in options.datasets:
         flags = {**table_flags(options, dataset), **(GLYPHS if dataset == "glyphs" else {})}
-        found.append(ask_for(options, dataset, flags))
+        found.append(table_ensemble(options, dataset, flags))
     return found
 
 
-def draw(store: Store, folder: str, got: Mapping[str, Got]) -> list[str]:
+def draw(store: Store, folder: str, got: Mapping[str, EnsembleResult]) -> list[str]:
     """Writes the figure of each data set below `folder`; the files' names.
 
     Raises MusterError without members, DamagedMember, and what `open_images` raises.
@@ -109,13 +109,13 @@ def chosen(found: Answers, labels: Int64) -> tuple[list[int], list[int]]:
     return picked[0], picked[1]
 
 
-def _sheet(store: Store, dataset: str, got: Got) -> Sheet:
+def _sheet(store: Store, dataset: str, got: EnsembleResult) -> Sheet:
     protocol = protocol_of(store, got.target("test"))
     with ensemble_vectors(store, got, "test") as vectors:
         found = answers(vectors, protocol)
     shown = chosen(found, protocol.labels)
     note = note_of([got])
-    ensemble = got.ask.request.ensemble
+    ensemble = got.request.launch.ensemble
     networks = "1 network" if len(got.members) == 1 else f"{len(got.members)} networks"
     title = f"The {NEAREST} nearest images on {dataset}: {networks}, D = {ensemble.D}"
     _, ids, names = images_of(store, got, "test")
@@ -170,7 +170,7 @@ def _caption(found: Answers) -> str:
     )
 
 
-def _thumbnails(store: Store, got: Got, rows: Int64) -> dict[int, np.ndarray]:
+def _thumbnails(store: Store, got: EnsembleResult, rows: Int64) -> dict[int, np.ndarray]:
     """What the networks see of the images, uint8 [side, side, 3], by row of the split's table."""
     from PIL import Image
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muster.orchestrator.jobs.reproduce.ensembles import Got
+from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.workers.errors import MusterError
 from muster.workers.store.layout import Store, to_json
 
@@ -71,16 +71,18 @@ def as_csv(rows: Sequence[Row]) -> bytes:
     return out.getvalue().encode()
 
 
-def by_dataset(got: Mapping[str, Got]) -> dict[str, list[Got]]:
-    """What became of the asks, by data set, in their order."""
-    found: dict[str, list[Got]] = {}
+def by_dataset(got: Mapping[str, EnsembleResult]) -> dict[str, list[EnsembleResult]]:
+    """What became of the ensembles, by data set, in their order."""
+    found: dict[str, list[EnsembleResult]] = {}
     for one in got.values():
-        found.setdefault(one.ask.request.data.dataset, []).append(one)
+        found.setdefault(one.request.launch.data.dataset, []).append(one)
     return found
 
 
-def drawable(figure: str, got: Mapping[str, Got]) -> tuple[dict[str, list[Got]], list[str]]:
-    """The data sets that have members, with those of their asks that have, and a sentence for each that has none.
+def drawable(
+    figure: str, got: Mapping[str, EnsembleResult]
+) -> tuple[dict[str, list[EnsembleResult]], list[str]]:
+    """The data sets that have members, with those of their ensembles that have, and a sentence for each that has none.
 
     Raises MusterError if there is nothing to draw from at all.
     """
@@ -98,14 +100,14 @@ def drawable(figure: str, got: Mapping[str, Got]) -> tuple[dict[str, list[Got]],
     return {name: mine for name, mine in found.items() if mine}, lacking
 
 
-def note_of(mine: Sequence[Got]) -> str:
+def note_of(mine: Sequence[EnsembleResult]) -> str:
     """What must stand on a figure made of these: a rehearsal's mark, and which ensembles lack members."""
-    notes = list(dict.fromkeys(one.ask.note for one in mine if one.ask.note))
+    notes = list(dict.fromkeys(one.request.note for one in mine if one.request.note))
     for one in mine:
         if not one.members:
-            notes.append(f"Without {one.ask.name}: {one.trouble or 'no member was trained'}.")
-        elif len(one.members) < len(one.asked):
-            notes.append(f"{one.ask.name}: {len(one.members)} of {len(one.asked)} members.")
+            notes.append(f"Without {one.request.name}: {one.trouble or 'no member was trained'}.")
+        elif len(one.members) < len(one.tasks):
+            notes.append(f"{one.request.name}: {len(one.members)} of {len(one.tasks)} members.")
     return " ".join(notes)
 
 

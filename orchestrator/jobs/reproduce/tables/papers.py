@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from muster.orchestrator.jobs.reproduce.ensembles import Ask
-from muster.orchestrator.jobs.reproduce.request import ReproduceOptions, make_ask
+from muster.orchestrator.ensemble.requests import EnsembleRequest
+from muster.orchestrator.jobs.reproduce.request import ReproduceOptions, ensemble_request
 from muster.workers.datasets.vehicleid import TEST_LISTS
 from muster.workers.errors import UsageError
 
@@ -54,14 +54,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Want:
-    """One ensemble of a row: a data set and a seed. Without an ask `refusal` says why it can't be trained."""
+    """One ensemble of a row: a data set and a seed. Without a `request`, `refusal` says why it can't be trained."""
 
     row: Row
     place: Place
     seed: int
     name: str
-    "The ask's."
-    ask: Ask | None
+    "The request's."
+    request: EnsembleRequest | None
     refusal: str = ""
 
 
@@ -100,9 +100,9 @@ class Table:
             if row.method and (flags := row.flags(options, place)) is not None
         ]
 
-    def asks(self, options: ReproduceOptions) -> list[Ask]:
+    def requests(self, options: ReproduceOptions) -> list[EnsembleRequest]:
         """The ensembles that the rows are made of; those that can't be asked for are left out."""
-        return [want.ask for want in self.wants(options) if want.ask is not None]
+        return [want.request for want in self.wants(options) if want.request is not None]
 
     def _want(self, options: ReproduceOptions, row: Row, place: Place, flags: Flags, seed: int) -> Want:
         name = f"{self.name}: {place.name} {row.label} seed {seed}"
@@ -110,10 +110,10 @@ class Table:
         if place.test_list:
             shared["data.test_list"] = place.test_list
         try:
-            ask = make_ask(options, name, place.dataset, row.method, {**flags, **shared}, seed)
+            request = ensemble_request(options, name, place.dataset, row.method, {**flags, **shared}, seed)
         except UsageError as error:
             return Want(row, place, seed, name, None, " ".join(error.problems))
-        return Want(row, place, seed, name, ask)
+        return Want(row, place, seed, name, request)
 
 
 def places(names: tuple[str, ...]) -> list[Place]:

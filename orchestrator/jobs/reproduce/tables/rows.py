@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.fleet.device_time import taken
-from muster.orchestrator.jobs.reproduce.ensembles import Got
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import published
 from muster.orchestrator.jobs.reproduce.tables.papers import Place, Row, Table, Want, places
@@ -25,7 +25,7 @@ Answer = dict[str, Any]
 
 
 def table_answer(
-    options: ReproduceOptions, table: Table, got: Mapping[str, Got], store: Store
+    options: ReproduceOptions, table: Table, got: Mapping[str, EnsembleResult], store: Store
 ) -> dict[str, Any]:
     """The whole table: `rows`, one for each row and data set (`place`), and the notes."""
     wants = table.wants(options)
@@ -53,7 +53,12 @@ def _state(rows: Sequence[Answer]) -> str:
 
 
 def _row(
-    table: Table, row: Row, place: Place, wants: Sequence[Want], got: Mapping[str, Got], store: Store
+    table: Table,
+    row: Row,
+    place: Place,
+    wants: Sequence[Want],
+    got: Mapping[str, EnsembleResult],
+    store: Store,
 ) -> Answer:
     found = [got[want.name] for want in wants if want.name in got]
     measured = [one for one in found if one.metrics is not None]
@@ -76,16 +81,16 @@ def _row(
     }
 
 
-def _members(found: Sequence[Got]) -> tuple[list[Any], list[Any]]:
-    return [one.asked for one in found], [one.members for one in found]
+def _members(found: Sequence[EnsembleResult]) -> tuple[list[Any], list[Any]]:
+    return [one.tasks for one in found], [one.members for one in found]
 
 
-def _facts(measured: Sequence[Got], store: Store) -> Answer:
+def _facts(measured: Sequence[EnsembleResult], store: Store) -> Answer:
     """How the row was trained, from its members' records."""
     if not measured:
         nothing = ("recipe", "precision", "device", "device_hours", "protocol", "command")
         return dict.fromkeys(nothing)
-    request = measured[0].ask.request
+    request = measured[0].request.launch
     records = {
         task.key: done.facts
         for one in measured
@@ -117,11 +122,11 @@ def recipe_in_words(request: LaunchRequest) -> str:
     return ", ".join([*start, *request.settings.in_words(request), *input_])
 
 
-def _cells(table: Table, row: Row, place: Place, measured: Sequence[Got]) -> list[Answer]:
+def _cells(table: Table, row: Row, place: Place, measured: Sequence[EnsembleResult]) -> list[Answer]:
     """A cell for each metric: published with its source, measured mean and spread, difference in points."""
     found = []
     # Another protocol than the paper's gives other numbers, not a difference.
-    comparable = not any(draws_of(one.ask.request.data) for one in measured)
+    comparable = not any(draws_of(one.request.launch.data) for one in measured)
     for metric in table.metrics(place, recall_at(place)):
         printed = published.cell(table.name, row.name, place.name, metric)
         values = [100 * value for one in measured if (value := _score(one, metric)) is not None]
@@ -140,7 +145,7 @@ def _cells(table: Table, row: Row, place: Place, measured: Sequence[Got]) -> lis
     return found
 
 
-def _score(one: Got, metric: str) -> float | None:
+def _score(one: EnsembleResult, metric: str) -> float | None:
     assert one.metrics is not None
     value = one.metrics["splits"]["test"]["curve"][-1].get(metric)
     return None if value is None else float(value)

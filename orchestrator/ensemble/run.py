@@ -1,0 +1,82 @@
+"""From ensembles that are asked for to trained members, the same for every kind of job: pack, plan, train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from muster.orchestrator.ensemble.plan import (
+    Plan,
+    PlannedEnsemble,
+    prepare_ensembles,
+    refuse_troubles,
+    store_weights,
+)
+from muster.orchestrator.ensemble.requests import EnsembleRequest
+from muster.orchestrator.fleet.capacity import (
+    check_places_for,
+    cluster_resources,
+    common_precision,
+    gpu_share,
+)
+from muster.orchestrator.fleet.client import FleetClient
+from muster.orchestrator.fleet.scheduler import FleetSettings
+from muster.orchestrator.records.events import event
+from muster.orchestrator.records.forecast import Forecast
+from muster.orchestrator.records.stages import Emit, pack_ticker, stage
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.spec import Precision
+from muster.workers.store.layout import RunFolder, Store
+
+
+def pack(
+    requests: Iterable[EnsembleRequest], store: Store, emit: Emit, *, all_needed: bool
+) -> list[PlannedEnsemble]:
+    """Packs the images of all ensembles and tells what is odd about them.
+
+    What is wrong with one's data is told too, and the others go on; with `all_needed` it is raised.
+    """
+    with stage(emit, "pack"):
+        ensembles = prepare_ensembles(requests, store, pack_ticker(emit))
+        if all_needed:
+            refuse_troubles(ensembles)
+        warnings = [text for one in ensembles if one.prepared for text in one.prepared.warnings]
+        troubles = [one.trouble for one in ensembles if one.trouble]
+        for text in dict.fromkeys([*troubles, *warnings]):
+            emit(event("message", level="warning", text=text))
+    return ensembles
+
+
+class ClusterTerms:
+    """What the cluster settles of a request. It must have a place for it: UsageError is raised, or there is one."""
+
+    def __init__(self, example: LaunchRequest, store: Store) -> None:
+        """`example` has the job's resources."""
+        self.store, self.there = store, cluster_resources()
+        self.gpus = gpu_share(example, self.there)
+        "A member's share of a GPU."
+        self.weights: dict[tuple[str, str], str] = {}
+
+    def __call__(self, request: LaunchRequest) -> tuple[str, Precision]:
+        """The digest of the initial weights, which are in the store now, and the precision."""
+        check_places_for(request, self.gpus, self.there)
+        named = (request.ensemble.backbone, request.ensemble.weights)
+        if named not in self.weights:
+            self.weights[named] = store_weights(request, self.store)
+        return self.weights[named], common_precision(request, self.gpus, self.there)
+
+
+def train(
+    plan: Plan, run: RunFolder, emit: Emit, fleet_name: str, *, parallel: int, gpus: float
+) -> FleetClient:
+    """Has a fleet of this name bring all members of the plan into the store; how they ended, and the fleet's client.
+
+    `parallel` and `gpus` are as in `FleetSettings`.
+    """
+    settings = FleetSettings(run.files.root, run.run, parallel, gpus)
+    forecast = Forecast(plan.cost.members, plan.cost.seconds_each)
+    client = FleetClient.start(settings, fleet_name, emit, forecast, plan.to_train)
+    with stage(emit, "train"):
+        client.train(
+            (one.request.name, [plan.tasks[key] for key in one.keys]) for one in plan.ensembles if one.tasks
+        )
+    return client

@@ -1,0 +1,135 @@
+"""What became of ensembles: which members are there, and their scores, computed on the cluster or kept from before."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from muster.orchestrator.ensemble.plan import PlannedEnsemble
+from muster.orchestrator.ensemble.requests import EnsembleResult
+from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.resources import parse_bytes
+from muster.orchestrator.vectors.evaluate import evaluate_on_ray
+from muster.orchestrator.vectors.protocols import draws_of, recall_at
+from muster.workers.store.layout import Store
+from muster.workers.task import Target
+
+if TYPE_CHECKING:
+    from muster.orchestrator.fleet.client import FleetClient
+    from muster.orchestrator.fleet.work import Outcome
+
+#: Ensembles that are scored at the same time; Ray shares the cores out.
+AT_ONCE = 4
+DONE = {"done", "reused"}
+#: The scores of an ensemble by split, kept by the digest of what they depend on.
+Kept = dict[str, dict[str, Any]]
+
+
+def result_of(ensemble: PlannedEnsemble, outcomes: Mapping[str, Outcome]) -> EnsembleResult:
+    """What became of an ensemble, without scores."""
+    done = tuple(task for task in ensemble.tasks if outcomes[task.key].state in DONE)
+    trouble = ensemble.trouble
+    if ensemble.tasks and not done:
+        causes = dict.fromkeys(outcomes[key].message.split("\n")[0] for key in ensemble.keys)
+        trouble = f"no member was trained: {'; '.join(causes)}"
+    return EnsembleResult(
+        request=ensemble.request,
+        prepared=ensemble.prepared,
+        tasks=ensemble.tasks,
+        members=done,
+        trouble=trouble,
+    )
+
+
+def score_all(
+    ensembles: Sequence[PlannedEnsemble], client: FleetClient, kept: Kept
+) -> dict[str, EnsembleResult]:
+    """What became of each ensemble, by name, with the scores of its test split. New ones are added to `kept`.
+
+    Raises MusterError if vectors are damaged again and again.
+    """
+
+    def scored_now(ensemble: PlannedEnsemble) -> EnsembleResult:
+        return scored(result_of(ensemble, client.outcomes), ["test"], client.store, kept)
+
+    def score(ensemble: PlannedEnsemble) -> EnsembleResult:
+        return client.repaired(functools.partial(scored_now, ensemble), ensemble.tasks)
+
+    results = [(ensemble, result_of(ensemble, client.outcomes)) for ensemble in ensembles]
+    # Two ensembles may want the very same scores.
+    different = {digest_of(_identity(one, ["test"])): ensemble for ensemble, one in results if one.members}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(score, different.values()))
+    return {ensemble.request.name: score(ensemble) for ensemble in ensembles}
+
+
+def scored(result: EnsembleResult, splits: Sequence[str], store: Store, kept: Kept) -> EnsembleResult:
+    """With its `metrics`, if it has any member. New scores are added to `kept`. Raises DamagedMember."""
+    if not result.members:
+        return result
+    identity = _identity(result, splits)
+    found = kept.get(digest_of(identity))
+    if found is None:
+        found = {split: _evaluated(result, result.target(split), store) for split in splits}
+        kept[digest_of(identity)] = found
+    done, asked = len(result.members), len(result.tasks)
+    missing = [str(task.spec.index) for task in result.tasks if task not in result.members]
+    records = [record.facts for task in result.members if (record := store.model(task.key).done())]
+    metrics = {
+        "identity": identity,
+        "ks": identity["ks"],
+        "splits": found,
+        "state": "done" if done == asked else f"partial {done} of {asked}",
+        "warnings": [f"{done} of {asked} members: without {', '.join(missing)}."] if missing else [],
+        "device_seconds": sum(taken(facts, result.request.launch.resources) for facts in records),
+    }
+    return replace(result, metrics=metrics)
+
+
+def keep(metrics: Mapping[str, Any]) -> Kept:
+    """Scores that were found before, of one ensemble."""
+    return {digest_of(metrics["identity"]): metrics["splits"]}
+
+
+def scores_identity(
+    request: LaunchRequest, targets: Sequence[Target], members: Sequence[str]
+) -> dict[str, Any]:
+    """What scores depend on: they are computed again only if this changes."""
+    digests = {target.split: target.digest for target in targets}
+    found = {
+        "members": list(members), "embeddings": digests, "ks": list(recall_at(request)),
+        "nmi": request.resources.nmi, "version": 1,
+    }  # fmt: skip
+    if draws := draws_of(request.data):
+        found["draws"] = draws
+    combination = request.settings.combination
+    return found if combination is None else {**found, "combine": combination.how}
+
+
+def _identity(result: EnsembleResult, splits: Sequence[str]) -> dict[str, Any]:
+    targets = [result.target(split) for split in splits]
+    return scores_identity(result.request.launch, targets, [task.key for task in result.members])
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """What scores are kept under."""
+    return json.dumps(identity, sort_keys=True)
+
+
+def _evaluated(result: EnsembleResult, target: Target, store: Store) -> dict[str, Any]:
+    launch = result.request.launch
+    return evaluate_on_ray(
+        store,
+        target,
+        result.members,
+        recall_at(launch),
+        memory=parse_bytes(launch.resources.eval_memory),
+        nmi=launch.resources.nmi,
+        combination=launch.settings.combination,
+        draws=draws_of(launch.data),
+    )

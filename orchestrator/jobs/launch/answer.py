@@ -1,0 +1,147 @@
+"""What a launch answers: from what its job found, or from the store alone where that has everything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any, get_args
+
+from muster.orchestrator.ensemble.cost import plan_event
+from muster.orchestrator.ensemble.plan import (
+    Plan,
+    PlannedEnsemble,
+    counted_members,
+    make_plan,
+    prepare_ensembles,
+    refuse_troubles,
+    settle_members,
+)
+from muster.orchestrator.ensemble.requests import EnsembleRequest
+from muster.orchestrator.ensemble.scores import scores_identity
+from muster.orchestrator.methods.loading import parse_request
+from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
+from muster.orchestrator.records.identity import differences, refuse_other_kind
+from muster.orchestrator.records.stages import Emit
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.vectors.protocols import protocol_text
+from muster.workers.methods.registry import method_of
+from muster.workers.spec import Precision
+from muster.workers.store.layout import Store
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan in one line."""
+    (ensemble,) = plan.ensembles
+    members = counted_members(len(ensemble.tasks), one=not method_of(ensemble.tasks[0].spec).ensemble)
+    return plan.cost.sentence(members, "it")
+
+
+def from_store(request: LaunchRequest, emit: Emit) -> bool:
+    """Answers from the store alone if it has every member, vector and score; False if anything is missing.
+
+    Reads listings, pack indexes and records; starts nothing and writes nothing.
+    """
+    started = time.monotonic()
+    store = Store(request.storage)
+    if request.ensemble.weights != "none":
+        return False  # their content must be read first
+    run = store.run(request.run)
+    saved = run.read("run.json")
+    refuse_other_kind(saved, request.run, "launch")
+    answer = run.read("answer.json", "precision", "paths")
+    metrics = run.read("metrics.json", "identity", "splits")
+    if not (saved and answer and metrics and _is_answer(answer) and _is_metrics(metrics)):
+        return False
+    if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
+        return False
+    ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None)
+    precision = answer["precision"] if request.ensemble.precision == "auto" else request.ensemble.precision
+    settle_members(ensembles, lambda _: ("none", precision))
+    refuse_troubles(ensembles)
+    plan, (ensemble,) = make_plan(ensembles, store), ensembles
+    if not ensemble.tasks or plan.to_train or plan.to_embed or not _current(ensemble, store, metrics):
+        return False
+    emit(plan_event(plan.cost, plan_text(plan)))
+    # As the store lies now: it may have been moved since.
+    paths = {
+        name: run.place(str(path).partition(f"/runs/{run.run}/")[2]) for name, path in answer["paths"].items()
+    }
+    emit(end_of(launch_answer(ensemble, set(), metrics, paths, time.monotonic() - started), []))
+    return True
+
+
+def _is_answer(answer: dict[str, Any]) -> bool:
+    paths = answer["paths"]
+    return (
+        answer["precision"] in get_args(Precision)
+        and isinstance(paths, dict)
+        and all(isinstance(path, str) for path in paths.values())
+    )
+
+
+def _is_metrics(metrics: dict[str, Any]) -> bool:
+    try:
+        return bool(metrics["identity"]["embeddings"].items() and metrics["splits"]["test"]["curve"][-1]["L"])
+    except (AttributeError, KeyError, TypeError, IndexError):
+        return False
+
+
+def _current(ensemble: PlannedEnsemble, store: Store, metrics: dict[str, Any]) -> bool:
+    """Are the run's scores and shards those of all its members, as they are now?"""
+    request, targets = ensemble.request.launch, ensemble.tasks[0].targets
+    wanted = scores_identity(request, targets, ensemble.keys)
+    scored = metrics["identity"]
+    # Splits that were gathered beside the ones asked for do no harm.
+    mine = {split: digest for split, digest in scored["embeddings"].items() if split in wanted["embeddings"]}
+    if {**scored, "embeddings": mine} != wanted:
+        return False
+    run = store.run(request.run)
+    manifests = [store.files.find(f"{run.gathered(target.split)}/manifest.json") for target in targets]
+    return all(manifests) and store.files.exists(run / "report.html")
+
+
+def launch_answer(
+    ensemble: PlannedEnsemble,
+    trained: Collection[str],
+    metrics: dict[str, Any],
+    paths: dict[str, str],
+    seconds: float,
+) -> dict[str, Any]:
+    """What `launch --json` prints."""
+    request, spec = ensemble.request.launch, ensemble.tasks[0].spec
+    done = set(metrics["identity"]["members"])
+    test = metrics["splits"]["test"]
+    curve = test["curve"]
+    return {
+        "run": request.run,
+        "state": metrics["state"],
+        "models": {
+            "asked": len(ensemble.tasks),
+            "reused": len(done.difference(trained)),
+            "trained": len(done.intersection(trained)),
+            "failed": len(ensemble.tasks) - len(done),
+        },
+        "metrics": {name: value for name, value in curve[-1].items() if name != "near_ties"},
+        "curve": curve,
+        "protocol": protocol_text(request.data),
+        **{name: test[name] for name in ("learners", "correlation") if name in test},
+        "precision": spec.precision,
+        "weights": spec.weights,
+        "paths": paths,
+        "seconds": round(seconds, 2),
+        "device_seconds": metrics["device_seconds"],
+    }
+
+
+def end_of(answer: dict[str, Any], failures: list[str]) -> Event:
+    """The `end` event of a launch with this answer; `failures` says why members were given up."""
+    models = answer["models"]
+    done = models["asked"] - models["failed"]
+    state = "done" if not models["failed"] else "partial"
+    what = "model" if "learners" in answer else "members"
+    message = f"{done} of {models['asked']} {what} ({models['trained']} trained, {models['reused']} reused)."
+    if failures:
+        message += "\n" + "\n".join(failures)
+    code = 0 if state == "done" else EXIT_PARTIAL
+    return event("end", state=state, exit_code=code, message=message, answer=answer)

@@ -1,0 +1,99 @@
+"""One launch in its job, from request to report: pack, plan, train, gather, evaluate, report."""
+
+from __future__ import annotations
+
+import time
+
+from muster.orchestrator.ensemble.cost import plan_event
+from muster.orchestrator.ensemble.plan import (
+    check_listing,
+    make_plan,
+    refuse_troubles,
+    settle_members,
+)
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
+from muster.orchestrator.ensemble.results import write_results
+from muster.orchestrator.ensemble.run import ClusterTerms, pack, train
+from muster.orchestrator.ensemble.scores import keep, result_of, scored
+from muster.orchestrator.jobs.launch.answer import end_of, launch_answer, plan_text
+from muster.orchestrator.methods.loading import parse_request
+from muster.orchestrator.records.events import event
+from muster.orchestrator.records.identity import open_run
+from muster.orchestrator.records.stages import Emit, stage
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.vectors.gather import Gathered, gather
+from muster.workers.errors import MusterError
+from muster.workers.store.layout import RunFolder, Store
+
+
+def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str, ...] = ()) -> int:
+    """Runs a request on the Ray cluster that this process is connected to; the exit code.
+
+    `extra` names further splits to embed, gather and score: "train".
+
+    Raises MusterError where nothing could be trained or the input is wrong.
+    """
+    started = time.monotonic()
+    store = Store(request.storage)
+    check_listing(request)
+    run = open_run(request, store, "launch", parse_request)
+    ensembles = pack([EnsembleRequest(launch=request, splits=extra)], store, emit, all_needed=True)
+    (ensemble,) = ensembles
+    assert ensemble.prepared is not None  # what was missing has been built
+    with stage(emit, "plan"):
+        terms = ClusterTerms(request, store)
+        settle_members(ensembles, terms)
+        refuse_troubles(ensembles)
+        plan = make_plan(ensembles, store)
+        text = plan_text(plan)
+        run.write("plan.json", {"text": text, "members": ensemble.keys, **ensemble.prepared.facts})
+        emit(plan_event(plan.cost, text))
+    client = train(plan, run, emit, fleet_name, parallel=request.resources.parallel, gpus=terms.gpus)
+
+    def gathered_and_scored() -> tuple[EnsembleResult, dict[str, Gathered]]:
+        result = result_of(ensemble, client.outcomes)
+        if not result.members:
+            causes = "\n".join(sorted({outcome.message for outcome in client.outcomes.values()}))
+            raise MusterError(f"No member was trained, so there is nothing to gather.\n{causes}")
+        with stage(emit, "gather"):
+            gathered = _gathered(result, run, store)
+        with stage(emit, "evaluate"):
+            return _scored(result, run, store, emit), gathered
+
+    result, gathered = client.repaired(gathered_and_scored, ensemble.tasks)
+    with stage(emit, "report"):
+        outcomes = [client.outcomes[key] for key in ensemble.keys]
+        paths = write_results(store, run, result, outcomes, client.trained, gathered)
+    answer = launch_answer(ensemble, client.trained, result.metrics or {}, paths, time.monotonic() - started)
+    run.write("answer.json", answer)
+    end = end_of(answer, [outcome.message for outcome in outcomes if outcome.state == "failed"])
+    emit(end)
+    return int(end["exit_code"])
+
+
+def _gathered(result: EnsembleResult, run: RunFolder, store: Store) -> dict[str, Gathered]:
+    """The shards of the finished members, for each split wanted. Raises DamagedMember."""
+    launch = result.request.launch
+    facts = {
+        "run": run.run,
+        "dataset": launch.data.dataset,
+        "method": launch.method,
+        "D": launch.ensemble.D,
+        "asked": len(result.tasks),
+        "seed": launch.ensemble.seed,
+    }
+    dtype, combination = launch.resources.embedding_type, launch.settings.combination
+    return {
+        target.split: gather(store, run.run, target, list(result.members), facts, dtype, combination)
+        for target in result.tasks[0].targets
+    }
+
+
+def _scored(result: EnsembleResult, run: RunFolder, store: Store, emit: Emit) -> EnsembleResult:
+    """With the scores of every split, from the run folder if they are those of these members."""
+    before = run.read("metrics.json", "identity")
+    splits = [target.split for target in result.tasks[0].targets]
+    found = scored(result, splits, store, {} if before is None else keep(before))
+    assert found.metrics is not None  # there are members
+    emit(event("curve", rows=found.metrics["splits"]["test"]["curve"]))
+    return found
