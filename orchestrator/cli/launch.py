@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from muster.orchestrator.cli.launch_options import command_of
 from muster.orchestrator.cli.options import guarded
-from muster.orchestrator.client.session import placed, run_launch, show_preview
+from muster.orchestrator.client.session import go
 from muster.orchestrator.methods.flags import flags_of
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.methods.registry import FRONTENDS
@@ -41,11 +41,8 @@ def _command(method: str) -> Any:
         dry_run: bool,
         as_json: bool,
     ) -> None:
-        request = placed(load(config, {**settings, "method": method}, set_ or []), address)
-        if dry_run:
-            show_preview(request, address, as_json)
-        else:
-            run_launch(request, address, detach, as_json)
+        request = load(config, {**settings, "method": method}, set_ or [])
+        go(request, address, detach, dry_run, as_json)
 
     app = typer.Typer(add_completion=False)
     app.command(method, help=frontend.help)(guarded(command_of(flags_of(frontend), run, frontend)))

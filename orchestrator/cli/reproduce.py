@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from muster.orchestrator.cli.options import Address, AsJson, Detach, guarded
-from muster.orchestrator.client.session import placed_options, refuse_dry_run_at, run_reproduce
-from muster.orchestrator.console.tables import show_document, show_rows
+from muster.orchestrator.client.session import go
 from muster.orchestrator.jobs.reproduce.targets import ALL, TARGETS, load_options
 
 
@@ -63,12 +62,4 @@ def reproduce(
         vehicleid_protocol=vehicleid_protocol,
         data_root=data_root, weights=tuple(weights or ()), allow_counts=allow_counts, name=name, storage=storage,
     )  # fmt: skip
-    options = placed_options(options, address)
-    if not dry_run:
-        run_reproduce(options, address, detach, as_json)
-        return
-    from muster.orchestrator.jobs.reproduce.preview import preview
-
-    refuse_dry_run_at(address)
-    found = preview(options)
-    show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])
+    go(options, address, detach, dry_run, as_json)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any
 
 import typer
 
 from muster.cluster.text import printable
 from muster.orchestrator.cli.options import Address, AsJson, Detach, Run, Storage, guarded
-from muster.orchestrator.client.session import run_launch, run_reproduce, run_search, saved_request, saved_run
+from muster.orchestrator.client import session
+from muster.orchestrator.client.session import saved_request
 from muster.orchestrator.console.say import say, tell
 from muster.orchestrator.console.tables import answer_table, show_document, show_paths, show_rows
-from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.settings.checks import whole_path
-from muster.orchestrator.settings.parse import replaced
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store, check_run_name
 
@@ -103,18 +100,9 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Goes on with a run: finished members are found in the store, others go on from their last epoch."""
-    saved = saved_run(run, storage)
-    request: Any = saved.base if isinstance(saved, SearchRequest) else saved
     changes: dict[str, Any] = {"parallel": parallel, "gpus_per_member": gpus_per_member}
     given = {name: value for name, value in changes.items() if value is not None}
-    resources = replaced(request.resources, given, "resources.")
-    request = dataclasses.replace(request, resources=resources)
-    if isinstance(saved, SearchRequest):
-        run_search(dataclasses.replace(saved, base=request), address, detach, as_json)
-    elif isinstance(saved, ReproduceOptions):
-        run_reproduce(request, address, detach, as_json)
-    else:
-        run_launch(request, address, detach, as_json)
+    session.run(session.saved_run(run, storage, **given), address, detach, as_json)
 
 
 @guarded
@@ -136,7 +124,7 @@ def gather(
                 else "test and train; a val split needs --val-classes at launch."
             )
         )
-    run_launch(request, address, False, as_json, *([split] if split == "train" else []))
+    session.run(request, address, False, as_json, *([split] if split == "train" else []))
 
 
 @guarded

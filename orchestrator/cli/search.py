@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from muster.orchestrator.cli.options import Address, AsJson, Detach, guarded
-from muster.orchestrator.client.session import placed, refuse_dry_run_at, run_search
-from muster.orchestrator.console.tables import show_document, show_rows
-from muster.orchestrator.jobs.search.request import SearchRequest, load_search
+from muster.orchestrator.client.session import go
+from muster.orchestrator.jobs.search.request import load_search
 
 
 @guarded
@@ -99,16 +97,4 @@ def search(
         "budget_members": budget_members, "budget_gpu_hours": budget_gpu_hours,
     }  # fmt: skip
     request = load_search(config, flags, set_ or [], D, search_ or [], steering)
-    request = dataclasses.replace(request, base=placed(request.base, address))
-    if dry_run:
-        _preview(request, address, as_json)
-    else:
-        run_search(request, address, detach, as_json)
-
-
-def _preview(request: SearchRequest, address: str | None, as_json: bool) -> None:
-    from muster.orchestrator.jobs.search.plan import preview_search
-
-    refuse_dry_run_at(address)
-    found: dict[str, Any] = preview_search(request)
-    show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])
+    go(request, address, detach, dry_run, as_json)

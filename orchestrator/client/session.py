@@ -1,53 +1,60 @@
-"""A launch as the terminal sees it: answer from the store or submit, follow, print the answer, or detach."""
+"""A request as the terminal sees it: answer from the store or submit, follow, print the answer, or detach.
+
+Every kind of job goes this way; what is its own, its `Job` does.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from muster.cluster.errors import ClusterError
-from muster.orchestrator.client.kinds import AnyRequest
 from muster.orchestrator.console.say import tell
 from muster.orchestrator.console.screen import err
-from muster.orchestrator.console.tables import answer_table, show_document, show_rows
-from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
-from muster.orchestrator.methods.loading import parse_request
+from muster.orchestrator.console.tables import show_document, show_rows
+from muster.orchestrator.jobs.base import Job, check_here, end_of
+from muster.orchestrator.jobs.registry import job_of
+from muster.orchestrator.machine.places import check_places, refuse_no_store
+from muster.orchestrator.records.events import Event
 from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED, Detached
+from muster.orchestrator.records.identity import Request
 from muster.orchestrator.settings.checks import whole_path
+from muster.orchestrator.settings.parse import replaced
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
 
 
-def placed(request: LaunchRequest, address: str | None) -> LaunchRequest:
-    """With a local head, paths are this shell's; with --address they are the cluster's, and must be whole."""
-    data, ensemble = request.data, request.ensemble
-    if address is not None and address != "auto":
-        problems = _address_problems(address)
-        places = {"--storage": request.storage, "--data-root": data.root, "--weights": ensemble.weights}
-        problems += [
-            f"{flag} {place}: with --address, give an absolute path or a URI that every node can reach."
-            for flag, place in places.items()
-            if place
-            and place not in {"none", "imagenet"}
-            and "://" not in place
-            and not Path(place).is_absolute()
-        ]
-        if problems:
-            raise UsageError(problems)
-        return request
+def go(request: Request, address: str | None, detach: bool, dry_run: bool, as_json: bool) -> None:
+    """From a new request to what the command line shows of it."""
+    placed = with_places(request, address)
+    if dry_run:
+        show_preview(placed, address, as_json)
+    else:
+        run(placed, address, detach, as_json)
 
-    if data.root is not None:
-        data = dataclasses.replace(data, root=whole_path(data.root))
-    if ensemble.weights not in {"none", "imagenet"}:
-        ensemble = dataclasses.replace(ensemble, weights=whole_path(ensemble.weights))
-    return dataclasses.replace(request, data=data, ensemble=ensemble, storage=whole_path(request.storage))
+
+def with_places(request: Request, address: str | None) -> Request:
+    """With a local head, paths are this shell's; with --address they are the cluster's, and must be whole."""
+    job = job_of(request.kind)
+    if address is None or address == "auto":
+        placed: Request = job.with_paths(request, lambda flag, path: whole_path(path))
+        return placed
+    problems = _address_problems(address)
+
+    def whole(flag: str, path: str) -> str:
+        if "://" not in path and not Path(path).is_absolute():
+            problems.append(
+                f"{flag} {path}: with --address, give an absolute path or a URI that every node can reach."
+            )
+        return path
+
+    job.with_paths(request, whole)
+    if problems:
+        raise UsageError(problems)
+    return request
 
 
 def _address_problems(address: str) -> list[str]:
@@ -60,103 +67,43 @@ def _address_problems(address: str) -> list[str]:
     return []
 
 
-def refuse_dry_run_at(address: str | None) -> None:
-    """Raises UsageError for a dry run with a cluster's address, whose paths are not this machine's."""
+def show_preview(request: Request, address: str | None, as_json: bool) -> None:
+    """What a request would train and cost, as far as it can be told from here."""
     if address is not None:
         raise UsageError(
             "--dry-run reads the data and the store from here: run it on a machine that sees them, without --address."
         )
-
-
-def placed_options(options: ReproduceOptions, address: str | None) -> ReproduceOptions:
-    """A reproduction's request with its paths as `placed` makes them."""
-    from muster.orchestrator.methods.loading import load
-
-    launch = load(None, {"storage": options.storage}, [])
-
-    def there(root: str | None, weights: str) -> LaunchRequest:
-        data = dataclasses.replace(launch.data, root=root)
-        ensemble = dataclasses.replace(launch.ensemble, weights=weights)
-        return placed(dataclasses.replace(launch, data=data, ensemble=ensemble), address)
-
-    weights = []
-    for entry in options.weights:
-        backbone, equals, file = entry.rpartition("=")
-        weights.append(f"{backbone}{equals}{there(None, file).ensemble.weights}")
-    found = there(options.data_root, "none")
-    return dataclasses.replace(
-        options, data_root=found.data.root, weights=tuple(weights), storage=found.storage
-    )
-
-
-def show_preview(request: LaunchRequest, address: str | None, as_json: bool) -> None:
-    from muster.orchestrator.ensemble.preview import preview
-
-    refuse_dry_run_at(address)
-    found = preview(request)
+    job, store = job_of(request.kind), Store(request.storage)
+    refuse_no_store(store)
+    found = job.preview(request, store, check_here(job, request, store))
     show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])
 
 
-def run_launch(
-    request: LaunchRequest, address: str | None, detach: bool, as_json: bool, *splits: str
-) -> None:
-    """Answers from the store if it can; else submits a job and follows it to its end."""
-    from muster.orchestrator.ensemble.checks import check_here
-    from muster.orchestrator.jobs.launch.answer import from_store
+def run(request: Request, address: str | None, detach: bool, as_json: bool, *splits: str) -> None:
+    """Answers from the store if it can; else submits a job and follows it to its end.
 
+    `splits`: further ones whose vectors are wanted.
+    """
+    job = job_of(request.kind)
     if address is None:
-        check_here(request, Store(request.storage))
-        ends: list[dict[str, Any]] = []
-        if not splits and from_store(request, ends.append):
-            _finish([item for item in ends if item["event"] == "plan"], ends[-1], as_json)
-    end = _submitted(request, address, detach, as_json, "launch", *splits)
+        store = Store(request.storage)
+        checked = check_here(job, request, store)
+        found = None if splits else job.from_store(request, store, checked)
+        if found is not None:
+            plan, answer = found
+            if plan:
+                tell(plan)
+            _finish(job, end_of(job, answer), as_json)
+    end = _submitted(request, address, detach, as_json, *splits)
     if end is not None:
-        _finish([], end, as_json)
-
-
-def run_search(request: SearchRequest, address: str | None, detach: bool, as_json: bool) -> None:
-    """Submits a search's job and follows it to its end."""
-    from muster.orchestrator.console.tables import search_table
-    from muster.orchestrator.jobs.search.plan import check_here
-
-    if address is None:
-        check_here(request, Store(request.storage))
-    end = _submitted(request, address, detach, as_json, "search")
-    if end is not None:
-        _finish([], end, as_json, search_table)
-
-
-def run_reproduce(options: ReproduceOptions, address: str | None, detach: bool, as_json: bool) -> None:
-    """Answers from the store if it can; else submits a reproduction's job and follows it to its end."""
-    from muster.orchestrator.console.tables import reproduce_table
-    from muster.orchestrator.jobs.reproduce.answer import answer_from_store, end_of
-    from muster.orchestrator.jobs.reproduce.plan import check_here, draft
-    from muster.orchestrator.jobs.reproduce.tables.files import paper_table
-
-    table = functools.partial(reproduce_table, layout=paper_table)
-
-    if address is None:
-        found = draft(options)
-        check_here(options, found, Store(options.storage))
-        answer = answer_from_store(options, found)
-        if answer is not None:
-            _finish([], end_of(answer, []), as_json, table)
-    end = _submitted(options, address, detach, as_json, "reproduce")
-    if end is not None:
-        _finish([], end, as_json, table)
+        _finish(job, end, as_json)
 
 
 def _submitted(
-    request: AnyRequest,
-    address: str | None,
-    detach: bool,
-    as_json: bool,
-    verb: str,
-    *splits: str,
-) -> dict[str, Any] | None:
+    request: Request, address: str | None, detach: bool, as_json: bool, *splits: str
+) -> Event | None:
     """The job's `end` event; None if it was left to itself."""
     from muster.orchestrator.client import submit
-    from muster.orchestrator.machine.places import check_places
 
     if address is None:
         check_places(Store(request.storage))
@@ -168,7 +115,7 @@ def _submitted(
                     f"{request.run} is running as {other}. Watch it: muster status {request.run}; stop it: muster "
                     f"stop {request.run}."
                 )
-            submission = submit.submit(cluster, request, *splits, verb=verb)
+            submission = submit.submit(cluster, request, *splits)
             if not detach:
                 return submit.follow(cluster, submission, err)
     except KeyboardInterrupt:
@@ -182,15 +129,8 @@ def _submitted(
     return None
 
 
-def _finish(
-    before: list[dict[str, Any]],
-    end: dict[str, Any],
-    as_json: bool,
-    table: Callable[[dict[str, Any], str], None] = answer_table,
-) -> None:
+def _finish(job: Job, end: Event, as_json: bool) -> None:
     """Prints the answer and exits as the job did."""
-    for item in before:
-        tell(item["text"])
     answer, code = end["answer"], int(end["exit_code"])
     if answer is None:
         for line in end["message"].splitlines():
@@ -203,7 +143,7 @@ def _finish(
             tell(end["message"])
         show_document(answer)
     else:
-        table(answer, end["message"])
+        job.show(answer, end["message"])
     raise _end(code)
 
 
@@ -212,7 +152,7 @@ def _end(code: int) -> Exception:
     return Detached() if code == EXIT_INTERRUPTED else typer.Exit(code)
 
 
-def _how_to_go_on(request: AnyRequest, address: str | None, what: str) -> str:
+def _how_to_go_on(request: Request, address: str | None, what: str) -> str:
     where = f" --storage {request.storage}" + (f" --address {address}" if address else "")
     lines = [f"{what} {request.run}; it goes on without this terminal."]
     for verb, does in (("status", "watch"), ("stop", "stop"), ("resume", "resume")):
@@ -226,30 +166,24 @@ def _how_to_go_on(request: AnyRequest, address: str | None, what: str) -> str:
 def saved_request(run: str, storage: str) -> LaunchRequest:
     """A launch's request from the store. Raises UsageError if there is no such run, or if it is no launch."""
     found = saved_run(run, storage)
-    if isinstance(found, ReproduceOptions):
-        raise UsageError(f"{run} is a reproduction of several ensembles: see muster status {run}.")
-    if isinstance(found, SearchRequest):
-        raise UsageError(
-            f"{run} is a search: see muster status {run}, or launch the ensemble that it recommends."
-        )
+    if not isinstance(found, LaunchRequest):
+        raise UsageError(job_of(found.kind).not_a_launch.format(run=run))
     return found
 
 
-def saved_run(run: str, storage: str) -> AnyRequest:
-    """A run's request from the store, of whichever kind. Raises UsageError if there is no such run."""
+def saved_run(run: str, storage: str, **changes: Any) -> Request:
+    """A run's request from the store, of whichever kind, with these `Resources` changed.
+
+    Raises UsageError if there is no such run.
+    """
     from muster.orchestrator.runs.status import run_status
 
     store = Store(whole_path(storage))
     run_status(store, run)  # says which runs there are
     folder = store.run(run)
-    saved, where = folder.read("run.json"), folder.place("run.json")
-    if saved.get("kind") == "reproduce":
-        from muster.orchestrator.jobs.reproduce.targets import parse_options
-
-        return dataclasses.replace(parse_options(saved, where), name=run, storage=store.root)
-    if saved.get("kind") == "search":
-        search = parse_search(saved, where)
-        return dataclasses.replace(
-            search, base=dataclasses.replace(search.base, name=run, storage=store.root)
-        )
-    return dataclasses.replace(parse_request(saved, where), name=run, storage=store.root)
+    saved = folder.read("run.json")
+    job = job_of(saved.get("kind", "launch"))
+    found: Request = job.parse(saved, folder.place("run.json"))
+    resources = replaced(found.resources, changes, "resources.")
+    there: Request = job.changed(found, name=run, storage=store.root, resources=resources)
+    return there

@@ -19,6 +19,7 @@ import muster
 from muster.cluster.text import without_colours
 from muster.orchestrator.jobs.entry import ATTEMPT, REQUEST
 from muster.orchestrator.records.events import Event, from_line
+from muster.orchestrator.records.identity import Request
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.store.layout import new_attempt_id
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from muster.cluster.jobs import Jobs
-    from muster.orchestrator.client.kinds import AnyRequest
 
 OUTPUT_SHOWN = 20
 ENDING_SECONDS = 60.0
@@ -75,7 +75,7 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
         yield Cluster(connect("auto"), head.python, local=True)
 
 
-def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "launch") -> str:
+def submit(cluster: Cluster, request: Request, *splits: str) -> str:
     """Submits a request and returns the submission id, `<run>-<attempt>`."""
     attempt = f"{request.run}-{new_attempt_id()}"
     environment = {
@@ -84,7 +84,7 @@ def submit(cluster: Cluster, request: AnyRequest, *splits: str, verb: str = "lau
         REQUEST: json.dumps(request.document()),
         ATTEMPT: attempt,
     }
-    command = _command(cluster, verb, *splits)
+    command = _command(cluster, request.kind, *splits)
     return cluster.jobs.submit(command, attempt, environment, cluster.modules(), {"run": request.run})
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from muster.orchestrator.ensemble.plan import check_listing, known_weights
 from muster.orchestrator.fleet.capacity import check_machine
-from muster.orchestrator.methods.loading import parse_request
-from muster.orchestrator.records.identity import check_run
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
-from muster.workers.store.layout import Store
 
 
-def check_here(request: LaunchRequest, store: Store) -> tuple[dict[str, Split], str | None]:
-    """All that a launch would refuse and that can be told before a cluster is asked; only reads.
+def check_ensemble(request: LaunchRequest) -> tuple[dict[str, Split], str | None]:
+    """All that would be refused of an ensemble and that can be told before a cluster is asked; only reads.
 
     The data's splits, and the digest of the initial weights, None if it is not known. Raises UsageError and
     StoreError.
     """
     _, splits = check_listing(request)
     check_machine([request])
-    weights = known_weights(request)
-    check_run(request, store, "launch", parse_request)
-    return splits, weights
+    return splits, known_weights(request)

@@ -67,9 +67,14 @@ Settle = Callable[[LaunchRequest], tuple[str, Precision]]
 
 
 def prepare_ensembles(
-    requests: Iterable[EnsembleRequest], store: Store, progress: PackProgress | None
+    requests: Iterable[EnsembleRequest],
+    store: Store,
+    progress: PackProgress | None,
+    *,
+    all_needed: bool = False,
 ) -> list[PlannedEnsemble]:
-    """Finds or builds the packs of each request. What is wrong with one's data becomes its `error`.
+    """Finds or builds the packs of each request. What is wrong with one's data becomes its `error`, or is raised where
+    all ensembles are needed.
 
     With no `progress` nothing is built; a request whose packs are missing is left without `prepared`.
     """
@@ -89,12 +94,14 @@ def prepare_ensembles(
                 raise UsageError(wrong)
             ensemble.prepared = prepared
         except MusterError as error:
+            if all_needed:
+                raise
             ensemble.error = error
     return ensembles
 
 
-def settle_members(ensembles: Iterable[PlannedEnsemble], settle: Settle) -> None:
-    """Gives the ensembles that have images their members. What `settle` raises becomes their `error`."""
+def settle_members(ensembles: Iterable[PlannedEnsemble], settle: Settle, *, all_needed: bool = False) -> None:
+    """Gives the ensembles that have images their members. What `settle` raises becomes their `error`, or is raised."""
     for ensemble in ensembles:
         if ensemble.prepared is None:
             continue
@@ -102,14 +109,9 @@ def settle_members(ensembles: Iterable[PlannedEnsemble], settle: Settle) -> None
         try:
             ensemble.tasks = member_tasks(launch, ensemble.prepared, *settle(launch))
         except MusterError as error:
+            if all_needed:
+                raise
             ensemble.error = error
-
-
-def refuse_troubles(ensembles: Iterable[PlannedEnsemble]) -> None:
-    """Raises the first error, for a job that needs all of its ensembles."""
-    for ensemble in ensembles:
-        if ensemble.error is not None:
-            raise ensemble.error
 
 
 def make_plan(ensembles: Sequence[PlannedEnsemble], store: Store) -> Plan:

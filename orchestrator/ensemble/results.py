@@ -87,7 +87,7 @@ def member_rows(
     for task, outcome in zip(result.tasks, outcomes, strict=True):
         row: dict[str, Any] = {"index": task.spec.index, "key": task.key}
         row["state"] = outcome.state
-        if outcome.state in {"done", "reused"}:
+        if outcome.in_store:
             row["state"] = "trained" if task.key in trained else "reused"
         done = store.model(task.key).done()
         if done is not None:

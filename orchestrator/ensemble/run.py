@@ -8,7 +8,6 @@ from muster.orchestrator.ensemble.plan import (
     Plan,
     PlannedEnsemble,
     prepare_ensembles,
-    refuse_troubles,
     store_weights,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest
@@ -36,9 +35,7 @@ def pack(
     What is wrong with one's data is told too, and the others go on; with `all_needed` it is raised.
     """
     with stage(emit, "pack"):
-        ensembles = prepare_ensembles(requests, store, pack_ticker(emit))
-        if all_needed:
-            refuse_troubles(ensembles)
+        ensembles = prepare_ensembles(requests, store, pack_ticker(emit), all_needed=all_needed)
         warnings = [text for one in ensembles if one.prepared for text in one.prepared.warnings]
         troubles = [one.trouble for one in ensembles if one.trouble]
         for text in dict.fromkeys([*troubles, *warnings]):

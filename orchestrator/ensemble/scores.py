@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 #: Ensembles that are scored at the same time; Ray shares the cores out.
 AT_ONCE = 4
-DONE = {"done", "reused"}
 #: The scores of an ensemble by split, kept by the digest of what they depend on.
 Kept = dict[str, dict[str, Any]]
 
 
 def result_of(ensemble: PlannedEnsemble, outcomes: Mapping[str, Outcome]) -> EnsembleResult:
-    """What became of an ensemble, without scores."""
-    done = tuple(task for task in ensemble.tasks if outcomes[task.key].state in DONE)
+    """What became of an ensemble, without scores. Members of which nothing was heard are there."""
+    lost = {key for key, outcome in outcomes.items() if not outcome.in_store}
+    done = tuple(task for task in ensemble.tasks if task.key not in lost)
     trouble = ensemble.trouble
     if ensemble.tasks and not done:
         causes = dict.fromkeys(outcomes[key].message.split("\n")[0] for key in ensemble.keys)

@@ -133,7 +133,7 @@ class Fleet:
         if work is not None and not work.finished.done():
             work.askers.add(asker)
             outcome = await work.finished
-            if outcome.state in {"done", "reused"} and any(await self._missing(task)):
+            if outcome.in_store and any(await self._missing(task)):
                 return await self._ask(task, asker, rank)  # the one before wanted other vectors
             return outcome
         order = (rank, len(self.works))

@@ -20,6 +20,11 @@ class Outcome:
     attempts: int = 0
     message: str = ""
 
+    @property
+    def in_store(self) -> bool:
+        """Whether it is there, with all that was wanted of it."""
+        return self.state in {"done", "reused"}
+
 
 @dataclass(eq=False)
 class Work:

@@ -21,9 +21,10 @@ from collections.abc import Callable
 from typing import Any
 
 from muster.cluster.text import without_colours
+from muster.orchestrator.jobs.base import run_job
+from muster.orchestrator.jobs.registry import job_of
 from muster.orchestrator.records.events import event, to_line
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
-from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.log import EventLog
 from muster.workers.errors import MusterError
 
@@ -37,36 +38,14 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the driver computes nothing
     if verb == "stop":
         sys.exit(_stop(sys.argv[2]))
-    sys.exit(_guarded(functools.partial(_work, verb, tuple(sys.argv[2:]))))
+    sys.exit(_guarded(functools.partial(_run, verb, tuple(sys.argv[2:]))))
 
 
-def _work(kind: str, extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
-    from muster.workers.store.layout import Store
-
-    parse, run = _kind(kind)
-    request = parse(json.loads(os.environ[REQUEST]), "The request")
+def _run(kind: str, extra: tuple[str, ...], log: EventLog, attempt: str) -> int:
+    job = job_of(kind)
+    request = job.parse(json.loads(os.environ[REQUEST]), "The request")
     _connect()
-    log.keep_in(open_run(request, Store(request.storage), kind, parse))
-    more = {"extra": extra} if extra else {}
-    return int(run(request, log, fleet_name(attempt), **more))
-
-
-def _kind(kind: str) -> tuple[Callable[[Any, str], Any], Callable[..., int]]:
-    """How a kind's request is parsed, and what runs it; only what is wanted is loaded."""
-    if kind == "search":
-        from muster.orchestrator.jobs.search.request import parse_search
-        from muster.orchestrator.jobs.search.run import search
-
-        return parse_search, search
-    if kind == "reproduce":
-        from muster.orchestrator.jobs.reproduce.run import reproduce
-        from muster.orchestrator.jobs.reproduce.targets import parse_options
-
-        return parse_options, reproduce
-    from muster.orchestrator.jobs.launch.run import launch
-    from muster.orchestrator.methods.loading import parse_request
-
-    return parse_request, launch
+    return run_job(job, request, log, fleet_name(attempt), extra)
 
 
 def _guarded(work: Callable[[EventLog, str], int]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,6 +86,11 @@ PLAIN = {
 def _plain(kind: str, message: str) -> str:
     text = message.partition(", unable to ")[0]
     return PLAIN.get(kind) or f"{text[0].lower()}{text[1:]}".replace("input should be", "must be")
+
+
+def short_digest(identity: Settings) -> str:
+    """Part of the name of a run that was given none, so that the same request finds its run again."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def replaced(settings: Any, changes: Mapping[str, Any], section: str = "") -> Any:

@@ -6,14 +6,12 @@ adds what does not: where the data are, which resources, which store.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from muster.orchestrator.settings import compat
-from muster.orchestrator.settings.parse import Settings
+from muster.orchestrator.settings.parse import Settings, short_digest
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.flags import flag
@@ -172,6 +170,7 @@ class LaunchRequest:
     """All of a launch."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+    kind: ClassVar[str] = "launch"
 
     method: str
     data: DataRequest
@@ -201,7 +200,7 @@ class LaunchRequest:
         """The run's name: as given, or made from the request, so that the same request finds its run again."""
         if self.name:
             return self.name
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:6]
+        digest = short_digest(self.identity())
         prefix = self.settings.prefix or self.method
         return f"{prefix}-{self.data.dataset}-{self.settings.shape(self.ensemble)}-{digest}"
 

@@ -21,6 +21,8 @@ from ray.cluster_utils import Cluster
 from muster.orchestrator.ensemble.plan import make_plan, prepare_ensembles, settle_members
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.run import train
+from muster.orchestrator.jobs.base import end_of, open_run
+from muster.orchestrator.jobs.search.job import JOB
 from muster.orchestrator.jobs.search.request import load_search
 from muster.orchestrator.jobs.search.run import search
 from muster.orchestrator.methods.loading import load
@@ -91,8 +93,9 @@ class SearchDrill:
     def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
         """Searches; `strike` gets the node of the member that was reported last."""
         self.strike: Callable[[str], None] | None = strike
-        code = search(self.request, self.watch, f"fleet-{self.request.run}")
-        return {"code": code, "answer": self.events[-1]["answer"]}
+        run = open_run(JOB, self.request, Store(self.request.storage))
+        answer = search(self.request, run, self.watch, f"fleet-{self.request.run}")
+        return {"code": end_of(JOB, answer)["exit_code"], "answer": answer}
 
     def watch(self, item: Event) -> None:
         self.events.append(item)

@@ -13,7 +13,10 @@ LIGHT = {
     "command line": [
         "muster.orchestrator.cli.app",
         "muster.orchestrator.client.session",
-        "muster.orchestrator.ensemble.preview",
+        "muster.orchestrator.jobs.launch.preview",
+        "muster.orchestrator.jobs.launch.job",
+        "muster.orchestrator.jobs.search.job",
+        "muster.orchestrator.jobs.reproduce.job",
         "muster.orchestrator.ensemble.results",
     ],
     "driver of a launch": [

@@ -6,23 +6,18 @@ import time
 from collections.abc import Collection
 from typing import Any, get_args
 
-from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.plan import (
     Plan,
     PlannedEnsemble,
     counted_members,
     make_plan,
     prepare_ensembles,
-    refuse_troubles,
     settle_members,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.scores import scores_identity
 from muster.orchestrator.methods.loading import parse_request
-from muster.orchestrator.records.events import Event, event
-from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
-from muster.orchestrator.records.identity import differences, refuse_other_kind
-from muster.orchestrator.records.stages import Emit
+from muster.orchestrator.records.identity import differences
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.workers.methods.registry import method_of
@@ -37,38 +32,33 @@ def plan_text(plan: Plan) -> str:
     return plan.cost.sentence(members, "it")
 
 
-def from_store(request: LaunchRequest, emit: Emit) -> bool:
-    """Answers from the store alone if it has every member, vector and score; False if anything is missing.
+def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[str, dict[str, Any]] | None:
+    """The plan in words and the answer, if the store has every member, vector and score.
 
     Reads listings, pack indexes and records; starts nothing and writes nothing.
     """
     started = time.monotonic()
-    store = Store(request.storage)
     if request.ensemble.weights != "none":
-        return False  # their content must be read first
+        return None  # their content must be read first
     run = store.run(request.run)
     saved = run.read("run.json")
-    refuse_other_kind(saved, request.run, "launch")
     answer = run.read("answer.json", "precision", "paths")
     metrics = run.read("metrics.json", "identity", "splits")
     if not (saved and answer and metrics and _is_answer(answer) and _is_metrics(metrics)):
-        return False
+        return None
     if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
-        return False
-    ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None)
+        return None
+    ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None, all_needed=True)
     precision = answer["precision"] if request.ensemble.precision == "auto" else request.ensemble.precision
-    settle_members(ensembles, lambda _: ("none", precision))
-    refuse_troubles(ensembles)
+    settle_members(ensembles, lambda _: ("none", precision), all_needed=True)
     plan, (ensemble,) = make_plan(ensembles, store), ensembles
     if not ensemble.tasks or plan.to_train or plan.to_embed or not _current(ensemble, store, metrics):
-        return False
-    emit(plan_event(plan.cost, plan_text(plan)))
+        return None
     # As the store lies now: it may have been moved since.
     paths = {
         name: run.place(str(path).partition(f"/runs/{run.run}/")[2]) for name, path in answer["paths"].items()
     }
-    emit(end_of(launch_answer(ensemble, set(), metrics, paths, time.monotonic() - started), []))
-    return True
+    return plan_text(plan), launch_answer(ensemble, set(), metrics, paths, time.monotonic() - started)
 
 
 def _is_answer(answer: dict[str, Any]) -> bool:
@@ -132,16 +122,3 @@ def launch_answer(
         "seconds": round(seconds, 2),
         "device_seconds": metrics["device_seconds"],
     }
-
-
-def end_of(answer: dict[str, Any], failures: list[str]) -> Event:
-    """The `end` event of a launch with this answer; `failures` says why members were given up."""
-    models = answer["models"]
-    done = models["asked"] - models["failed"]
-    state = "done" if not models["failed"] else "partial"
-    what = "model" if "learners" in answer else "members"
-    message = f"{done} of {models['asked']} {what} ({models['trained']} trained, {models['reused']} reused)."
-    if failures:
-        message += "\n" + "\n".join(failures)
-    code = 0 if state == "done" else EXIT_PARTIAL
-    return event("end", state=state, exit_code=code, message=message, answer=answer)

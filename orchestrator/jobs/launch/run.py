@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.plan import (
     check_listing,
     make_plan,
-    refuse_troubles,
     settle_members,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.ensemble.results import write_results
 from muster.orchestrator.ensemble.run import ClusterTerms, pack, train
 from muster.orchestrator.ensemble.scores import keep, result_of, scored
-from muster.orchestrator.jobs.launch.answer import end_of, launch_answer, plan_text
-from muster.orchestrator.methods.loading import parse_request
+from muster.orchestrator.jobs.launch.answer import launch_answer, plan_text
 from muster.orchestrator.records.events import event
-from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.gather import Gathered, gather
@@ -26,24 +24,22 @@ from muster.workers.errors import MusterError
 from muster.workers.store.layout import RunFolder, Store
 
 
-def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str, ...] = ()) -> int:
-    """Runs a request on the Ray cluster that this process is connected to; the exit code.
-
-    `extra` names further splits to embed, gather and score: "train".
+def launch(
+    request: LaunchRequest, run: RunFolder, emit: Emit, fleet_name: str, extra: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """The answer, and why members were given up. `extra` names further splits to embed, gather and score: "train".
 
     Raises MusterError where nothing could be trained or the input is wrong.
     """
     started = time.monotonic()
     store = Store(request.storage)
     check_listing(request)
-    run = open_run(request, store, "launch", parse_request)
     ensembles = pack([EnsembleRequest(launch=request, splits=extra)], store, emit, all_needed=True)
     (ensemble,) = ensembles
     assert ensemble.prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
         terms = ClusterTerms(request, store)
-        settle_members(ensembles, terms)
-        refuse_troubles(ensembles)
+        settle_members(ensembles, terms, all_needed=True)
         plan = make_plan(ensembles, store)
         text = plan_text(plan)
         run.write("plan.json", {"text": text, "members": ensemble.keys, **ensemble.prepared.facts})
@@ -66,9 +62,7 @@ def launch(request: LaunchRequest, emit: Emit, fleet_name: str, extra: tuple[str
         paths = write_results(store, run, result, outcomes, client.trained, gathered)
     answer = launch_answer(ensemble, client.trained, result.metrics or {}, paths, time.monotonic() - started)
     run.write("answer.json", answer)
-    end = end_of(answer, [outcome.message for outcome in outcomes if outcome.state == "failed"])
-    emit(end)
-    return int(end["exit_code"])
+    return answer, [outcome.message for outcome in outcomes if outcome.state == "failed"]
 
 
 def _gathered(result: EnsembleResult, run: RunFolder, store: Store) -> dict[str, Gathered]:

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.ensemble.plan import make_plan, prepare_ensembles, settle_members
 from muster.orchestrator.ensemble.requests import EnsembleResult
-from muster.orchestrator.ensemble.scores import DONE
 from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.jobs.base import counts_text
 from muster.orchestrator.jobs.reproduce.figures.sheet import captions
 from muster.orchestrator.jobs.reproduce.plan import Draft
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import files as table_files
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
-from muster.orchestrator.records.events import Event, event
-from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
@@ -63,7 +61,7 @@ def answer_of(
             }
         )
     outcomes, trained = client.outcomes, client.trained
-    done = {key for key, outcome in outcomes.items() if outcome.state in DONE}
+    done = {key for key, outcome in outcomes.items() if outcome.in_store}
     prepared = [one.prepared for one in got.values() if one.prepared is not None]
     records = [record.facts for key in done if (record := store.model(key).done())]
     return {
@@ -129,23 +127,17 @@ def write_answer(run: RunFolder, answer: dict[str, Any]) -> dict[str, str]:
     return paths
 
 
-def end_of(answer: dict[str, Any], failures: Sequence[str]) -> Event:
-    """The `end` event of a reproduction with this answer; `failures` says why members were given up."""
-    models = answer["models"]
-    done = models["asked"] - models["failed"]
-    message = f"{done} of {models['asked']} members ({models['trained']} trained, {models['reused']} reused)."
-    state = "done" if answer["state"] == "done" else "partial"
-    code = 0 if state == "done" else EXIT_PARTIAL
-    text = "\n".join(part for part in [message, _incomplete(answer), *failures] if part)
-    return event("end", state=state, exit_code=code, message=text, answer=answer)
+def message(answer: Mapping[str, Any], failures: Sequence[str]) -> str:
+    """What people are told at the end; `failures` says why members were given up."""
+    counts = counts_text(answer["models"], "members")
+    return "\n".join(part for part in [counts, _incomplete(answer), *failures] if part)
 
 
-def answer_from_store(options: ReproduceOptions, found: Draft) -> dict[str, Any] | None:
-    """The answer of an earlier run of the same request, if the store still has all of it; else None.
+def from_store(options: ReproduceOptions, store: Store, found: Draft) -> tuple[str, dict[str, Any]] | None:
+    """The answer of an earlier run of the same request, without a plan in words, if the store still has all of it.
 
     Reads listings, pack indexes and records; starts nothing and writes nothing.
     """
-    store = Store(options.storage)
     run = store.run(options.run)
     answer, plan = run.read("answer.json", "written", "models"), run.read("plan.json", "asks")
     if answer is None or plan is None or set(plan["asks"]) != {one.name for one in found.requests}:
@@ -172,4 +164,4 @@ def answer_from_store(options: ReproduceOptions, found: Draft) -> dict[str, Any]
         return None
     models = answer["models"]
     models |= {"trained": 0, "reused": models["asked"] - models["failed"]}
-    return dict(answer)
+    return "", dict(answer)

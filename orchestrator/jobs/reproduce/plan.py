@@ -10,10 +10,8 @@ from muster.orchestrator.ensemble.plan import Plan, known_weights, no_data
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.fleet.capacity import check_machine
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.jobs.reproduce.targets import Figure, Target, each_target, parse_options
-from muster.orchestrator.records.identity import check_run
+from muster.orchestrator.jobs.reproduce.targets import Figure, Target, each_target
 from muster.workers.errors import MusterError, UsageError
-from muster.workers.store.layout import Store
 
 
 @dataclass
@@ -37,17 +35,16 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def check_here(options: ReproduceOptions, found: Draft, store: Store) -> None:
-    """All that a reproduction would refuse and that can be told before a cluster is asked; only reads.
-
-    Raises UsageError and StoreError.
-    """
+def checked_draft(options: ReproduceOptions) -> Draft:
+    """The ensembles of all targets. Raises UsageError for all that a reproduction would refuse and that can be told
+    before a cluster is asked; only reads."""
+    found = draft(options)
     check_data(found.requests)
     problems = [*_file_problems(options, found.requests), *_rank_problems(found.requests)]
     if problems:
         raise UsageError(problems)
     check_machine(one.launch for one in found.requests)
-    check_run(options, store, "reproduce", parse_options)
+    return found
 
 
 def _file_problems(options: ReproduceOptions, wanted: Sequence[EnsembleRequest]) -> list[str]:

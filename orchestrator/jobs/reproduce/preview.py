@@ -13,11 +13,10 @@ from muster.orchestrator.ensemble.plan import (
     prepare_ensembles,
     settle_members,
 )
-from muster.orchestrator.jobs.reproduce.plan import Draft, check_here, counted, draft, plan_text
+from muster.orchestrator.jobs.reproduce.plan import Draft, counted, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.targets import ALL
-from muster.orchestrator.machine.places import refuse_no_store
 from muster.orchestrator.records.scores import duration
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.spec import Precision
@@ -27,12 +26,8 @@ from muster.workers.task import MemberTask, missing
 Row = dict[str, Any]
 
 
-def preview(options: ReproduceOptions) -> dict[str, Any]:
-    """`sentence` for people, and a row for each ensemble. Raises UsageError where there is no data at all."""
-    store = Store(options.storage)
-    refuse_no_store(store)
-    found = draft(options)
-    check_here(options, found, store)
+def preview(options: ReproduceOptions, store: Store, found: Draft) -> dict[str, Any]:
+    """`sentence` for people, and a row for each ensemble."""
     ensembles = prepare_ensembles(found.requests, store, None)
     for ensemble in ensembles:
         _settle(ensemble, store)

@@ -18,12 +18,11 @@ from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.ensemble.run import ClusterTerms, pack, train
 from muster.orchestrator.ensemble.scores import digest_of, score_all
 from muster.orchestrator.fleet.client import FleetClient
-from muster.orchestrator.jobs.reproduce.answer import answer_of, end_of, write_answer
+from muster.orchestrator.jobs.reproduce.answer import answer_of, write_answer
 from muster.orchestrator.jobs.reproduce.plan import Draft, check_data, draft, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
-from muster.orchestrator.jobs.reproduce.targets import Figure, parse_options
+from muster.orchestrator.jobs.reproduce.targets import Figure
 from muster.orchestrator.records.events import event
-from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import MusterError
@@ -31,8 +30,10 @@ from muster.workers.methods.registry import METHODS
 from muster.workers.store.layout import RunFolder, Store
 
 
-def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
-    """Runs a reproduction on the Ray cluster that this process is connected to; the exit code.
+def reproduce(
+    options: ReproduceOptions, run: RunFolder, emit: Emit, fleet_name: str, extra: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """The answer of a reproduction, and why members were given up.
 
     Raises MusterError where there is no data for any ensemble, or not one could be trained.
     """
@@ -40,7 +41,6 @@ def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
     store = Store(options.storage)
     found = draft(options)
     check_data(found.requests)
-    run = open_run(options, store, "reproduce", parse_options)
     if options.rehearsal:
         emit(event("message", level="warning", text=options.rehearsal))
     ensembles = pack(found.requests, store, emit, all_needed=False)
@@ -61,9 +61,7 @@ def reproduce(options: ReproduceOptions, emit: Emit, fleet_name: str) -> int:
         answer["seconds"] = round(time.monotonic() - started, 2)
         answer["paths"] = write_answer(run, answer)
     failures = dict.fromkeys(one.message for one in client.outcomes.values() if one.state == "failed")
-    end = end_of(answer, list(failures))
-    emit(end)
-    return int(end["exit_code"])
+    return answer, list(failures)
 
 
 def _any_launch(options: ReproduceOptions, found: Draft) -> LaunchRequest:

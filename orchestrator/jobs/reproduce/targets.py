@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import importlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +19,7 @@ from muster.orchestrator.jobs.reproduce.tables.papers import TABLES, Table, for_
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.checks import backbone_problems
-from muster.orchestrator.settings.parse import parse_saved
+from muster.orchestrator.settings.parse import parse_saved, short_digest
 from muster.workers import datasets
 from muster.workers.datasets import PUBLISHED
 from muster.workers.errors import MusterError, UsageError
@@ -145,10 +143,8 @@ def named(options: ReproduceOptions) -> ReproduceOptions:
     """With a name made from the request if it has none, so that the same request finds its run again."""
     if options.name:
         return options
-    text = json.dumps(options.identity(), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
     scale = "" if options.scale == 1 else f"-scale{options.scale:g}"
-    return dataclasses.replace(options, name=f"{options.target}{scale}-{digest}")
+    return dataclasses.replace(options, name=f"{options.target}{scale}-{short_digest(options.identity())}")
 
 
 def each_target(options: ReproduceOptions) -> list[tuple[Target, ReproduceOptions]]:

@@ -6,24 +6,19 @@ Nothing here trains, and no cluster is asked: `--dry-run` and the job's own plan
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muster.orchestrator.ensemble.cost import Cost, cost_of, cost_text
 from muster.orchestrator.ensemble.plan import (
     PlannedEnsemble,
-    check_listing,
-    known_weights,
     member_tasks,
     prepare_ensembles,
-    refuse_troubles,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
-from muster.orchestrator.fleet.capacity import check_machine
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
-from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
-from muster.orchestrator.machine.places import refuse_no_store
-from muster.orchestrator.records.identity import check_run
+from muster.orchestrator.jobs.search.request import SearchRequest
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask, Target, missing
@@ -44,6 +39,13 @@ class SearchPlan:
         """The members of a trial up to max L, in index order."""
         launch = self.request.launch_of(settings)
         return member_tasks(launch, self.prepared[launch.recipe.resize], self.weights, self.precision)
+
+    def ensemble(self, number: int, settings: Mapping[str, Any], L: int) -> PlannedEnsemble:
+        """The first L members of a trial, to be scored at every size without NMI: no trial is steered by it."""
+        launch = self.request.launch_of(settings, L)
+        launch = replace(launch, resources=replace(launch.resources, nmi=False))
+        request = EnsembleRequest(launch=launch, name=f"trial {number}")
+        return PlannedEnsemble(request, self.prepared[launch.recipe.resize], self.tasks(settings)[:L])
 
     def target(self, split: str) -> Target:
         """The vectors that the metric of this split needs: the same for all trials."""
@@ -90,25 +92,10 @@ class SearchCost:
         return f"{text}; {cost_text(self.device_seconds, self.grid.basis, 'it')}."
 
 
-def check_search(request: SearchRequest) -> None:
-    """Checks the request against the data set's lists, before anything is decoded or started.
-
-    Raises UsageError with all that is wrong.
-    """
+def largest(request: SearchRequest) -> LaunchRequest:
+    """The launch of the largest D: where it fits, all trials do."""
     axis = next(axis for axis in request.search.axes if axis.key == "D")
-    check_listing(request.launch_of({"D": int(axis.largest)}))
-
-
-def check_here(request: SearchRequest, store: Store) -> str | None:
-    """All that a search would refuse and that can be told before a cluster is asked; only reads.
-
-    The digest of the initial weights, None if it is not known. Raises UsageError and StoreError.
-    """
-    check_search(request)
-    check_machine([request.base])
-    weights = known_weights(request.base)
-    check_run(request, store, "search", parse_search)
-    return weights
+    return request.launch_of({"D": int(axis.largest)})
 
 
 def ensembles_of(request: SearchRequest) -> list[EnsembleRequest]:
@@ -167,14 +154,11 @@ def _hint(schedule: Schedule, reduction: int | None) -> str:
     return f"{share}; --first-rung {better.rungs[0]} would train {better.members}"
 
 
-def preview_search(request: SearchRequest) -> dict[str, Any]:
-    """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing."""
-    store = Store(request.storage)
-    refuse_no_store(store)
-    weights = check_here(request, store)
-    ensembles = prepare_ensembles(ensembles_of(request), store, None)
-    refuse_troubles(ensembles)
-    prepared = prepared_by_rule(ensembles)
+def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None]) -> dict[str, Any]:
+    """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing. `checked` is what `check_ensemble`
+    found."""
+    _, weights = checked
+    prepared = prepared_by_rule(prepare_ensembles(ensembles_of(request), store, None, all_needed=True))
     trials = request.trials()
     rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
     max_L = request.base.ensemble.L

@@ -100,7 +100,7 @@ class Prefixes:
         """The row of the first L members, or why there is none. Raises DamagedMember."""
         for index in range(1, L + 1):
             outcome = trial.outcome(index)
-            if outcome.state not in {"done", "reused"}:
+            if not outcome.in_store:
                 return _ended(L, outcome)
         with self.scoring:
             return self.scores.reach(trial.running, L)

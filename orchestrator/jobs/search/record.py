@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import ray
-
+from muster.orchestrator.ensemble.scores import score_all
 from muster.orchestrator.jobs.search.halving import Verdict
 from muster.orchestrator.jobs.search.plan import SearchPlan
 from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.scores import percent
 from muster.orchestrator.records.stages import Emit
-from muster.orchestrator.settings.resources import parse_bytes
-from muster.orchestrator.vectors.evaluate import prefix_scores
+from muster.workers.errors import MusterError
 
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.client import FleetClient
@@ -130,22 +127,13 @@ def evaluate_tests(plan: SearchPlan, record: Record, client: FleetClient) -> dic
     """
     if plan.request.search.select_on == "test":
         return {n: [t.rows[L] for L in sorted(t.rows)] for n, t in record.trials.items()}
-    target = plan.target("test")
-    memory = parse_bytes(plan.request.base.resources.eval_memory)
-    score = ray.remote(num_cpus=1, max_retries=3)(prefix_scores)
-    members = {n: plan.tasks(t.settings)[: t.reached] for n, t in record.trials.items() if t.rows}
-
-    def submitted(number: int) -> Any:
-        keys = [task.key for task in members[number]]
-        return score.remote(client.store.root, target, keys, list(plan.ks), memory, 1)
-
-    waiting = {number: submitted(number) for number in members}
-
-    def curve(number: int) -> list[Row]:
-        scored = waiting.pop(number, None) or submitted(number)
-        rows: list[Row] = ray.get(scored)["curve"]
-        return rows
-
-    return {
-        number: client.repaired(functools.partial(curve, number), tasks) for number, tasks in members.items()
-    }
+    trials = [trial for trial in record.trials.values() if trial.rows]
+    ensembles = [plan.ensemble(trial.number, trial.settings, trial.reached) for trial in trials]
+    results = score_all(ensembles, client, {})
+    found = {}
+    for trial, ensemble in zip(trials, ensembles, strict=True):
+        curve = (results[ensemble.request.name].metrics or {})["splits"]["test"]["curve"]
+        if len(curve) < trial.reached:
+            raise MusterError(f"Damaged vectors of trial {trial.number} can't be made again: check the disk.")
+        found[trial.number] = [{name: row[name] for name in row if name != "nmi"} for row in curve]
+    return found

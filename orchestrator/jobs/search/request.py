@@ -8,9 +8,7 @@ All mistakes are told at once.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.util
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -23,8 +21,9 @@ from muster.orchestrator.jobs.search.space import MOST_TRIALS, Axis, Value, draw
 from muster.orchestrator.methods.loading import load, parse_request
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.checks import backbone_problems, resize_problems
-from muster.orchestrator.settings.parse import parse_saved, replaced
+from muster.orchestrator.settings.parse import parse_saved, replaced, short_digest
 from muster.orchestrator.settings.request import STRICT, LaunchRequest
+from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.errors import UsageError
 from muster.workers.forms import APART, form, keyed
@@ -90,6 +89,10 @@ class SearchRequest:
     @property
     def storage(self) -> str:
         return self.base.storage
+
+    @property
+    def resources(self) -> Resources:
+        return self.base.resources
 
     def identity(self) -> dict[str, Any]:
         """What makes two searches the same one: budgets and windows may change when it is resumed."""
@@ -186,8 +189,7 @@ def named(request: SearchRequest) -> SearchRequest:
     """With a name made from the request if it has none, so that the same request finds its run again."""
     if request.base.name:
         return request
-    text = json.dumps(request.identity(), sort_keys=True)
-    name = f"search-{request.base.data.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    name = f"search-{request.base.data.dataset}-{short_digest(request.identity())}"
     return dataclasses.replace(request, base=dataclasses.replace(request.base, name=name))
 
 

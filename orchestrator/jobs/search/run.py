@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from muster.orchestrator.ensemble.cost import plan_event
+from muster.orchestrator.ensemble.plan import check_listing
 from muster.orchestrator.ensemble.run import ClusterTerms, pack
 from muster.orchestrator.fleet.budget import Budget, trained_seconds
 from muster.orchestrator.fleet.client import FleetClient
@@ -24,20 +25,17 @@ from muster.orchestrator.jobs.search.answer import build_answer, write_answer
 from muster.orchestrator.jobs.search.plan import (
     SearchCost,
     SearchPlan,
-    check_search,
     ensembles_of,
+    largest,
     prepared_by_rule,
     schedule_of,
     search_cost,
 )
 from muster.orchestrator.jobs.search.prefix_actor import CALLS_AT_ONCE, Prefixes
 from muster.orchestrator.jobs.search.record import Record, evaluate_tests
-from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
+from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.jobs.search.tune.run import tune_trials
-from muster.orchestrator.records.events import event
-from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.forecast import Forecast
-from muster.orchestrator.records.identity import open_run
 from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.protocols import recall_at
@@ -45,15 +43,16 @@ from muster.workers.errors import MusterError
 from muster.workers.store.layout import RunFolder, Store
 
 
-def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
-    """Runs a search on the Ray cluster that this process is connected to; the exit code.
+def search(
+    request: SearchRequest, run: RunFolder, emit: Emit, fleet_name: str, extra: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The answer of a search.
 
     Raises MusterError where no trial had a single member or the input is wrong.
     """
     started = time.monotonic()
     store = Store(request.storage)
-    check_search(request)
-    run = open_run(request, store, "search", parse_search)
+    check_listing(largest(request))
     plan, cost, gpus = _planned(request, store, run, emit)
     budget = _budget(request, cost, gpus)
     settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
@@ -71,7 +70,7 @@ def search(request: SearchRequest, emit: Emit, fleet_name: str) -> int:
         answer = build_answer(plan, store, record, tests, cost, trained_seconds(store, request.run), budget)
         answer["seconds"] = round(time.monotonic() - started, 2)
         answer["paths"] = write_answer(run, answer)
-    return _end(emit, answer)
+    return answer
 
 
 def _planned(
@@ -122,14 +121,3 @@ def run_trials(plan: SearchPlan, record: Record, fleet: Any, actor_name: str) ->
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _end(emit: Emit, answer: dict[str, Any]) -> int:
-    failures = [
-        f"trial {row['trial']}: {row['message']}" for row in answer["trials"] if row["ended"] == "failed"
-    ]
-    state = "partial" if answer["state"].startswith("partial") else "done"
-    message = "\n".join([answer["recommended"]["sentence"], answer["cost"]["sentence"], *failures])
-    code = EXIT_PARTIAL if state == "partial" else 0
-    emit(event("end", state=state, exit_code=code, message=message, answer=answer))
-    return code
