@@ -63,7 +63,7 @@ class Plan:
 
 
 #: What a request leaves open: the digest of its initial weights and its precision.
-Settle = Callable[[LaunchRequest], tuple[str, Precision]]
+Settle = Callable[[EnsembleRequest], tuple[str, Precision]]
 
 
 def prepare_ensembles(
@@ -105,9 +105,9 @@ def settle_members(ensembles: Iterable[PlannedEnsemble], settle: Settle, *, all_
     for ensemble in ensembles:
         if ensemble.prepared is None:
             continue
-        launch = ensemble.request.launch
+        request = ensemble.request
         try:
-            ensemble.tasks = member_tasks(launch, ensemble.prepared, *settle(launch))
+            ensemble.tasks = member_tasks(request.launch, ensemble.prepared, *settle(request))
         except MusterError as error:
             if all_needed:
                 raise

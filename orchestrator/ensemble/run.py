@@ -53,13 +53,14 @@ class ClusterTerms:
         "A member's share of a GPU."
         self.weights: dict[tuple[str, str], str] = {}
 
-    def __call__(self, request: LaunchRequest) -> tuple[str, Precision]:
+    def __call__(self, request: EnsembleRequest) -> tuple[str, Precision]:
         """The digest of the initial weights, which are in the store now, and the precision."""
-        check_places_for(request, self.gpus, self.there)
-        named = (request.ensemble.backbone, request.ensemble.weights)
+        launch = request.launch
+        check_places_for(launch, self.gpus, self.there)
+        named = (launch.ensemble.backbone, launch.ensemble.weights)
         if named not in self.weights:
-            self.weights[named] = store_weights(request, self.store)
-        return self.weights[named], common_precision(request, self.gpus, self.there)
+            self.weights[named] = store_weights(launch, self.store)
+        return self.weights[named], common_precision(launch, self.gpus, self.there)
 
 
 def train(
@@ -71,7 +72,7 @@ def train(
     """
     settings = FleetSettings(run.files.root, run.run, parallel, gpus)
     forecast = Forecast(plan.cost.members, plan.cost.seconds_each)
-    client = FleetClient.start(settings, fleet_name, emit, forecast, plan.to_train)
+    client = FleetClient(settings, fleet_name, emit, forecast, plan.to_train)
     with stage(emit, "train"):
         client.train(
             (one.request.name, [plan.tasks[key] for key in one.keys]) for one in plan.ensembles if one.tasks

@@ -29,10 +29,15 @@ class FleetClient:
     """What any kind of job asks of its fleet, and what it has heard so far."""
 
     def __init__(
-        self, fleet: Any, store: Store, emit: Emit, forecast: Forecast, to_train: Collection[str] = ()
+        self,
+        settings: FleetSettings,
+        name: str,
+        emit: Emit,
+        forecast: Forecast,
+        to_train: Collection[str] = (),
     ) -> None:
-        """`to_train`: the keys whose weights the store lacked before."""
-        self.fleet, self.store, self.emit = fleet, store, emit
+        """Starts the job's fleet, an actor of this name. `to_train`: the keys whose weights the store lacks."""
+        self.fleet, self.store, self.emit = start_fleet(settings, name), Store(settings.store), emit
         self.forecast, self.to_train = forecast, to_train
         self.outcomes: dict[str, Outcome] = {}
         "How each member ended that was asked for here; the newest, where it was asked for again."
@@ -42,18 +47,6 @@ class FleetClient:
         self._seen: tuple[str, int] = ("", 0)
         self._forecast_at = 0.0
         self._retraining = threading.Lock()
-
-    @classmethod
-    def start(
-        cls,
-        settings: FleetSettings,
-        name: str,
-        emit: Emit,
-        forecast: Forecast,
-        to_train: Collection[str] = (),
-    ) -> FleetClient:
-        """Starts the job's fleet, an actor of this name."""
-        return cls(start_fleet(settings, name), Store(settings.store), emit, forecast, to_train)
 
     def train(self, ensembles: Iterable[tuple[str, Sequence[MemberTask]]]) -> None:
         """Asks for the members of all ensembles, each with its name, and waits until every one is done or given up.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,16 @@ def end_of(job: Job, answer: Answer, failures: Sequence[str] = ()) -> Event:
     state, code = ("done", 0) if answer["state"] == "done" else ("partial", EXIT_PARTIAL)
     message = job.message(answer, failures)
     return event("end", state=state, exit_code=code, message=message, answer=answer)
+
+
+def model_counts(asked: Collection[str], done: set[str], trained: Collection[str]) -> dict[str, int]:
+    """Of the keys that were asked for, how many are there and where they are from, for an answer."""
+    return {
+        "asked": len(asked),
+        "reused": len(done.difference(trained)),
+        "trained": len(done.intersection(trained)),
+        "failed": len(asked) - len(done),
+    }
 
 
 def counts_text(models: Mapping[str, int], what: str) -> str:

@@ -18,14 +18,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 from muster.cluster.text import without_colours
 from muster.orchestrator.jobs.base import run_job
 from muster.orchestrator.jobs.registry import job_of
-from muster.orchestrator.records.events import event, to_line
+from muster.orchestrator.records.events import Event, event, to_line
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from muster.orchestrator.records.log import EventLog
+from muster.orchestrator.records.stages import Emit
 from muster.workers.errors import MusterError
 
 REQUEST = "MUSTER_REQUEST"
@@ -56,18 +56,20 @@ def _guarded(work: Callable[[EventLog, str], int]) -> int:
     try:
         return work(log, attempt)
     except MusterError as error:
-        log(event("end", state="failed", exit_code=error.exit_code, message=str(error), answer=None))
-        return error.exit_code
+        return _ended(log, "failed", error.exit_code, str(error))
     except (
         SystemExit
     ):  # Ray's handler of SIGTERM raises it in a driver: `muster stop --now`, or a node that shuts down
-        text = "The job was ended; finished epochs are kept."
-        log(event("end", state="stopped", exit_code=EXIT_INTERRUPTED, message=text, answer=None))
-        return EXIT_INTERRUPTED
+        return _ended(log, "stopped", EXIT_INTERRUPTED, "The job was ended; finished epochs are kept.")
     except Exception:
         text = f"muster itself failed; please report this:\n{without_colours(traceback.format_exc())}"
-        log(event("end", state="failed", exit_code=EXIT_FAILED, message=text, answer=None))
-        return EXIT_FAILED
+        return _ended(log, "failed", EXIT_FAILED, text)
+
+
+def _ended(emit: Emit, state: str, code: int, message: str) -> int:
+    """Tells an end without an answer; its exit code."""
+    emit(event("end", state=state, exit_code=code, message=message, answer=None))
+    return code
 
 
 def _connect() -> None:
@@ -92,14 +94,12 @@ def _stop(attempt: str) -> int:
     try:
         fleet = ray.get_actor(fleet_name(attempt), namespace=NAMESPACE)
     except ValueError:
-        print(
-            to_line(event("end", state="failed", exit_code=1, message="no fleet runs", answer=None)),
-            flush=True,
-        )
-        return EXIT_FAILED
-    running: Any = ray.get(fleet.stop.remote())
-    print(to_line(event("end", state="done", exit_code=0, message=str(running), answer=None)), flush=True)
-    return 0
+        return _ended(_print, "failed", EXIT_FAILED, "no fleet runs")
+    return _ended(_print, "done", 0, str(ray.get(fleet.stop.remote())))
+
+
+def _print(item: Event) -> None:
+    print(to_line(item), flush=True)
 
 
 if __name__ == "__main__":

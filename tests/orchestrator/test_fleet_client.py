@@ -11,6 +11,7 @@ import pytest
 from muster.orchestrator.fleet import client as module
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.repair import MAX_REPAIRS, RepairError
+from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Forecast
@@ -63,7 +64,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 def client_of(fleet: FakeFleet, tmp_path: Path, told: list[Event], *to_train: str) -> FleetClient:
-    return FleetClient(fleet, Store(str(tmp_path / "store")), told.append, Forecast(1, None), to_train)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "start_fleet", lambda settings, name: fleet)
+        settings = FleetSettings(str(tmp_path / "store"), "run", 0, 0.0)
+        return FleetClient(settings, "fleet", told.append, Forecast(1, None), to_train)
 
 
 def test_events_name_the_first_ensemble_that_wants_a_member(

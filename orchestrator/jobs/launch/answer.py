@@ -16,6 +16,7 @@ from muster.orchestrator.ensemble.plan import (
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.scores import scores_identity
+from muster.orchestrator.jobs.base import model_counts
 from muster.orchestrator.methods.loading import parse_request
 from muster.orchestrator.records.identity import differences
 from muster.orchestrator.settings.request import LaunchRequest
@@ -100,18 +101,12 @@ def launch_answer(
 ) -> dict[str, Any]:
     """What `launch --json` prints."""
     request, spec = ensemble.request.launch, ensemble.tasks[0].spec
-    done = set(metrics["identity"]["members"])
     test = metrics["splits"]["test"]
     curve = test["curve"]
     return {
         "run": request.run,
         "state": metrics["state"],
-        "models": {
-            "asked": len(ensemble.tasks),
-            "reused": len(done.difference(trained)),
-            "trained": len(done.intersection(trained)),
-            "failed": len(ensemble.tasks) - len(done),
-        },
+        "models": model_counts(ensemble.keys, set(metrics["identity"]["members"]), trained),
         "metrics": {name: value for name, value in curve[-1].items() if name != "near_ties"},
         "curve": curve,
         "protocol": protocol_text(request.data),

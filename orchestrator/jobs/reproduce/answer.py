@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.ensemble.plan import make_plan, prepare_ensembles, settle_members
-from muster.orchestrator.ensemble.requests import EnsembleResult
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.fleet.device_time import taken
-from muster.orchestrator.jobs.base import counts_text
+from muster.orchestrator.jobs.base import counts_text, model_counts
 from muster.orchestrator.jobs.reproduce.figures.sheet import captions
 from muster.orchestrator.jobs.reproduce.plan import Draft
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import files as table_files
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
-from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store
@@ -74,12 +73,7 @@ def answer_of(
         "unit": "per cent",
         "warnings": list(dict.fromkeys(text for one in prepared for text in one.warnings)),
         "targets": targets,
-        "models": {
-            "asked": len(outcomes),
-            "reused": len(done - trained),
-            "trained": len(done & trained),
-            "failed": len(outcomes) - len(done),
-        },
+        "models": model_counts(outcomes, done, trained),
         "device_hours": sum(taken(facts, options.resources) for facts in records) / 3600,
         "resume": f"muster resume {options.run} --storage {options.storage}",
     }
@@ -140,25 +134,24 @@ def from_store(options: ReproduceOptions, store: Store, found: Draft) -> tuple[s
     """
     run = store.run(options.run)
     answer, plan = run.read("answer.json", "written", "models"), run.read("plan.json", "asks")
-    if answer is None or plan is None or set(plan["asks"]) != {one.name for one in found.requests}:
+    saved = {} if plan is None else plan["asks"]
+    if answer is None or set(saved) != {one.name for one in found.requests}:
         return None
     if found.troubles or not all(map(store.files.exists, answer["written"])):
         return None
+
+    def settle(request: EnsembleRequest) -> tuple[str, Precision]:
+        settings, then = request.launch.ensemble, saved[request.name]
+        if settings.weights not in {"none", "imagenet"}:
+            raise UsageError("the file's content may have changed")
+        precision = then["precision"] if settings.precision == "auto" else settings.precision
+        return then["weights"], precision
+
     ensembles = prepare_ensembles(found.requests, store, None)
-    for ensemble in ensembles:
-        saved = plan["asks"][ensemble.request.name]
-        if ensemble.trouble != saved["trouble"] or bool(ensemble.prepared) != bool(saved["members"]):
-            return None
-
-        def settle(request: LaunchRequest, saved: Mapping[str, Any] = saved) -> tuple[str, Precision]:
-            if request.ensemble.weights not in {"none", "imagenet"}:
-                raise UsageError("the file's content may have changed")
-            asked = request.ensemble.precision
-            return saved["weights"], saved["precision"] if asked == "auto" else asked
-
-        settle_members([ensemble], settle)
-        if ensemble.keys != saved["members"]:
-            return None
+    settle_members(ensembles, settle)
+    now = {one.request.name: (one.trouble, one.keys) for one in ensembles}
+    if now != {name: (then["trouble"], then["members"]) for name, then in saved.items()}:
+        return None
     needed = make_plan(ensembles, store)
     if needed.to_train or needed.to_embed:
         return None

@@ -17,6 +17,7 @@ import ray
 
 from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.plan import check_listing
+from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.run import ClusterTerms, pack
 from muster.orchestrator.fleet.budget import Budget, trained_seconds
 from muster.orchestrator.fleet.client import FleetClient
@@ -56,7 +57,7 @@ def search(
     plan, cost, gpus = _planned(request, store, run, emit)
     budget = _budget(request, cost, gpus)
     settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
-    client = FleetClient.start(settings, fleet_name, emit, Forecast(cost.by_schedule, cost.grid.seconds_each))
+    client = FleetClient(settings, fleet_name, emit, Forecast(cost.by_schedule, cost.grid.seconds_each))
     record = Record(request, emit)
     with stage(emit, "train"), client.forwarding():
         record.begin()
@@ -81,7 +82,7 @@ def _planned(
     assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
         terms = ClusterTerms(request.base, store)
-        weights, precision = terms(request.base)
+        weights, precision = terms(EnsembleRequest(launch=request.base))
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
         cost = search_cost(plan, store)
         run.write("plan.json", {"text": cost.sentence(), "trials": request.trials()})
