@@ -39,7 +39,7 @@ class Budget:
 
 
 @dataclass
-class Purse:
+class Spending:
     """A budget and what is left of it."""
 
     budget: Budget

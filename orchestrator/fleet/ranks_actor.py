@@ -55,13 +55,13 @@ class RanksActor:
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            raise telling(error) from error
+            raise root_cause(error) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 def train_rank(config: dict[str, Any]) -> None:
-    """One rank's life, in a process of Ray Train."""
+    """What one rank does, in a process of Ray Train."""
     import ray.train
     from ray.train.torch import get_device
 
@@ -92,7 +92,7 @@ def train_rank(config: dict[str, Any]) -> None:
         run_member(store, task, config["attempt"], get_device(), team=team, **how)
 
 
-def telling(error: Any) -> BaseException:
+def root_cause(error: Any) -> BaseException:
     """Of a Ray Train failure the part that says why: our own message, or the rank that died.
 
     When one rank fails, the others' collectives fail too; what those say explains nothing.

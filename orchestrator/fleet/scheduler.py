@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from muster.orchestrator.fleet.budget import Budget, Purse, seconds_of, trained_seconds
+from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
 from muster.orchestrator.fleet.failures import Failure, judge
 from muster.orchestrator.fleet.member_actor import MemberActor
 from muster.orchestrator.fleet.ranks_actor import RanksActor
@@ -74,11 +74,11 @@ class Fleet:
         self.running: dict[str, Work] = {}
         self.events: list[Event] = []
         self.first_event = 0
-        self.life = new_attempt_id()
+        self.generation = new_attempt_id()
         self.stopping = False
         self.strikes: Counter[str] = Counter()
         self.quarantined: dict[str, float] = {}
-        self.purse = Purse(settings.budget)
+        self.spending = Spending(settings.budget)
         self.wake, self.said = asyncio.Event(), asyncio.Event()
         self.loop: asyncio.Task[None] | None = None
 
@@ -119,14 +119,14 @@ class Fleet:
             work.node = progress.get("node_id", work.node)
             self._member(work, progress.pop("state", "training"), **progress)
 
-    async def poll(self, life: str, since: int, wait: bool = True) -> tuple[str, int, list[Event]]:
-        """Events after `since` of this `life` of the fleet; with `wait`, waits a moment if there are none."""
-        if wait and life == self.life and self.first_event + len(self.events) <= since:
+    async def poll(self, generation: str, since: int, wait: bool = True) -> tuple[str, int, list[Event]]:
+        """Events after `since` of this `generation` of the fleet; with `wait`, waits a moment if there are none."""
+        if wait and generation == self.generation and self.first_event + len(self.events) <= since:
             self.said.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.said.wait(), POLL_SECONDS)
-        start = max(0, since - self.first_event) if life == self.life else 0
-        return self.life, self.first_event + len(self.events), self.events[start:]
+        start = max(0, since - self.first_event) if generation == self.generation else 0
+        return self.generation, self.first_event + len(self.events), self.events[start:]
 
     async def _ask(self, task: MemberTask, asker: str, rank: int) -> Outcome:
         work = self.works.get(task.key)
@@ -199,9 +199,9 @@ class Fleet:
         """Why the budget allows no further member, or "". What the run spent before is read from the store."""
         if self.settings.budget.unlimited:
             return ""
-        if self.purse.spent is None:
-            self.purse.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
-        return self.purse.refusal(len(self.running))
+        if self.spending.spent is None:
+            self.spending.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
+        return self.spending.refusal(len(self.running))
 
     def _capacity(self) -> int:
         """How many members fit into the nodes that are alive; at least one, which makes an autoscaler act."""
@@ -275,23 +275,23 @@ class Fleet:
             lost = await self._node_lost(work, patience=isinstance(error, ActorUnavailableError))
             failure = judge(error, node_lost=lost, siblings=work.siblings)
         await asyncio.to_thread(_kill, actor)
-        obituary = ""
+        report = ""
         if failure is not None:
             after = await asyncio.to_thread(folder.newest_epoch)
             self._judge(work, failure, progressed=after > before)
-            obituary = await asyncio.to_thread(self._obituary, work, failure)
+            report = await asyncio.to_thread(self._failure_report, work, failure)
         cost = await asyncio.to_thread(seconds_of, folder, work.attempt)
         # The slot comes free only now, with the verdict: a member that is tried again keeps its turn. What it
         # cost is booked in the same breath, or the next one could start on a budget that is spent.
         del self.running[work.task.key]
-        if cost is not None and self.purse.spent is not None:
-            self.purse.spent[work.task.key] = cost
+        if cost is not None and self.spending.spent is not None:
+            self.spending.spent[work.task.key] = cost
         self.wake.set()
         if failure is None:
             self.strikes.pop(work.node, None)
             self._finish(work, "done", epoch=work.task.spec.epochs)
         elif failure.final or work.futile >= FUTILE_ATTEMPTS:
-            self._finish(work, "failed", message=obituary)
+            self._finish(work, "failed", message=report)
         elif self.stopping:
             self._finish(
                 work, "dropped", message=f"dropped: the run is stopping, and it failed: {failure.cause}"
@@ -318,7 +318,7 @@ class Fleet:
             work.futile += 1
             self._strike(work.node)
 
-    def _obituary(self, work: Work, failure: Failure) -> str:
+    def _failure_report(self, work: Work, failure: Failure) -> str:
         """The member, its node, its step, the cause and the log's tail, and what to do."""
         where = ""
         if "step" in work.where:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from muster.orchestrator.methods import presets
 from muster.orchestrator.settings.parse import Settings, parse
-from muster.orchestrator.settings.request import DataRequest, EnsembleRequest, MethodRequest
+from muster.orchestrator.settings.request import DataRequest, EnsembleSettings, MethodRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.workers.datasets import Traits
 from muster.workers.spec import InputRecipe, TestView
@@ -16,7 +16,7 @@ from muster.workers.spec import InputRecipe, TestView
 #: The sections that every method has.
 COMMON: Mapping[str, type] = {
     "data": DataRequest,
-    "ensemble": EnsembleRequest,
+    "ensemble": EnsembleSettings,
     "view": TestView,
     "resources": Resources,
 }
@@ -26,7 +26,7 @@ class Parts(NamedTuple):
     """What a method makes of the settings; None where a section is wrong, which is told elsewhere."""
 
     preset: str
-    ensemble: EnsembleRequest | None
+    ensemble: EnsembleSettings | None
     parts: Mapping[str, Any]
     "The fields of the method's own part of the request."
     view: Settings
@@ -69,13 +69,13 @@ class Given:
             self.problems.append(problem)
         return self.traits.picture_side if side is None or problem else int(side)
 
-    def one_model(self, dimension: int | None, causes: Mapping[str, str]) -> EnsembleRequest | None:
+    def one_model(self, dimension: int | None, causes: Mapping[str, str]) -> EnsembleSettings | None:
         """The section [ensemble] of a method of one model; `causes` says why D and L are no settings of it."""
         given = self.settings["ensemble"]
         self.problems += [f"ensemble.{key}: {cause}." for key, cause in causes.items() if key in given]
         kept = {key: value for key, value in given.items() if key not in causes}
         shape = {"D": max(2, dimension or 2), "L": 1}
-        found: EnsembleRequest | None = self.section("ensemble", EnsembleRequest, values={**kept, **shape})
+        found: EnsembleSettings | None = self.section("ensemble", EnsembleSettings, values={**kept, **shape})
         return found
 
 

@@ -16,7 +16,7 @@ from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.checks import backbone_problems, resize_problems
 from muster.orchestrator.settings.parse import Settings, assign, merge_file, parse, parse_saved, put
-from muster.orchestrator.settings.request import DataRequest, EnsembleRequest, LaunchRequest
+from muster.orchestrator.settings.request import DataRequest, EnsembleSettings, LaunchRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.datasets import Traits
@@ -127,7 +127,7 @@ def _no_method(method: object) -> str:
 
 
 def _backbone_problems(settings: Settings, crops: set[int]) -> list[str]:
-    backbone = settings["ensemble"].get("backbone", EnsembleRequest.backbone)
+    backbone = settings["ensemble"].get("backbone", EnsembleSettings.backbone)
     if not isinstance(backbone, str):
         return []
     problems = backbone_problems(backbone, crops)
@@ -162,7 +162,7 @@ def _foreign_problems(settings: Settings, mine: Frontend) -> list[str]:
         able = ", ".join(method.name for method in METHODS.values() if method.multi_rank)
         problems.append(f"resources.ranks: only {able} has it; one process trains a {mine.name} model.")
     frozen = settings["ensemble"].get("batch_norm", "batch")
-    if frozen in get_args(get_type_hints(EnsembleRequest)["batch_norm"]) and frozen not in _batch_norms(
+    if frozen in get_args(get_type_hints(EnsembleSettings)["batch_norm"]) and frozen not in _batch_norms(
         mine.name
     ):
         able = ", ".join(name for name in NAMES if frozen in _batch_norms(name))

@@ -72,7 +72,7 @@ class DataRequest:
 
 @keyed("D L seed backbone weights precision threads deterministic batch_norm")
 @dataclass(frozen=True, kw_only=True)
-class EnsembleRequest:
+class EnsembleSettings:
     """Which networks."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
@@ -135,11 +135,11 @@ class MethodRequest:
         """How its learners are combined at test time; None if its models have none."""
         return None
 
-    def shape(self, ensemble: EnsembleRequest) -> str:
+    def shape(self, ensemble: EnsembleSettings) -> str:
         """The shape of its vectors, for names of runs."""
         return f"{ensemble.D}d"
 
-    def specs(self, ensemble: EnsembleRequest, common: Mapping[str, Any]) -> list[ModelSpec]:
+    def specs(self, ensemble: EnsembleSettings, common: Mapping[str, Any]) -> list[ModelSpec]:
         """The models that are asked for, in index order; `common` are the fields that all specs have."""
         raise NotImplementedError
 
@@ -174,7 +174,7 @@ class LaunchRequest:
 
     method: str
     data: DataRequest
-    ensemble: EnsembleRequest
+    ensemble: EnsembleSettings
     preset: str
     settings: MethodRequest = field(metadata=APART)
     "Hashed beside the others, see `identity`."

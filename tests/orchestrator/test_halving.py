@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from muster.orchestrator.fleet.budget import Budget, Purse
+from muster.orchestrator.fleet.budget import Budget, Spending
 from muster.orchestrator.jobs.search.halving import (
     Halving,
     Schedule,
@@ -140,14 +140,14 @@ def test_a_plateau_is_k_members_that_added_less_than_epsilon() -> None:
 
 
 def test_a_budget_counts_running_members_at_the_mean() -> None:
-    purse = Purse(Budget(members=3), {"a": 10.0})
-    assert purse.refusal(running=1) == ""
-    assert "1 of 3 members are trained, 2 are running" in purse.refusal(running=2)
-    purse = Purse(Budget(device_seconds=60, share=0.5, expected=100.0), {})
-    assert purse.refusal(running=1) == ""
-    assert "device-hours" in purse.refusal(running=2)
-    purse = Purse(Budget(device_seconds=60, share=0.5), {"a": 50.0, "b": 50.0})
-    assert purse.refusal(running=0) == ""
-    assert "mean of 50 s" in purse.refusal(running=1)
-    assert purse.budget.overshoot({"a": 50.0, "b": 106.0}) == "0.005 device-hours"
-    assert purse.budget.overshoot({"a": 50.0}) == ""
+    spending = Spending(Budget(members=3), {"a": 10.0})
+    assert spending.refusal(running=1) == ""
+    assert "1 of 3 members are trained, 2 are running" in spending.refusal(running=2)
+    spending = Spending(Budget(device_seconds=60, share=0.5, expected=100.0), {})
+    assert spending.refusal(running=1) == ""
+    assert "device-hours" in spending.refusal(running=2)
+    spending = Spending(Budget(device_seconds=60, share=0.5), {"a": 50.0, "b": 50.0})
+    assert spending.refusal(running=0) == ""
+    assert "mean of 50 s" in spending.refusal(running=1)
+    assert spending.budget.overshoot({"a": 50.0, "b": 106.0}) == "0.005 device-hours"
+    assert spending.budget.overshoot({"a": 50.0}) == ""

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from muster.orchestrator.methods import presets as inputs
 from muster.orchestrator.methods.base import Frontend, Given, Parts
 from muster.orchestrator.methods.baseline import presets
-from muster.orchestrator.settings.request import EnsembleRequest, Flags, LaunchRequest, MethodRequest
+from muster.orchestrator.settings.request import EnsembleSettings, Flags, LaunchRequest, MethodRequest
 from muster.workers.forms import keyed
 from muster.workers.methods.baseline.settings import (
     OWN,
@@ -38,7 +38,7 @@ class BaselineRequest(MethodRequest):
     def prefix(self) -> str:
         return self.baseline.loss
 
-    def specs(self, ensemble: EnsembleRequest, common: Mapping[str, Any]) -> list[ModelSpec]:
+    def specs(self, ensemble: EnsembleSettings, common: Mapping[str, Any]) -> list[ModelSpec]:
         return [BaselineSpec(baseline=self.baseline, **common)]
 
     def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from muster.orchestrator.methods import presets
 from muster.orchestrator.methods.base import Frontend, Given, Parts
-from muster.orchestrator.settings.request import EnsembleRequest, Flags, LaunchRequest, MethodRequest
+from muster.orchestrator.settings.request import EnsembleSettings, Flags, LaunchRequest, MethodRequest
 from muster.workers.forms import keyed
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
 from muster.workers.spec import ModelSpec
@@ -28,10 +28,10 @@ class DremlRequest(MethodRequest):
     def title(self) -> str:
         return "DREML"
 
-    def shape(self, ensemble: EnsembleRequest) -> str:
+    def shape(self, ensemble: EnsembleSettings) -> str:
         return f"D{ensemble.D}-L{ensemble.L}"
 
-    def specs(self, ensemble: EnsembleRequest, common: Mapping[str, Any]) -> list[ModelSpec]:
+    def specs(self, ensemble: EnsembleSettings, common: Mapping[str, Any]) -> list[ModelSpec]:
         return [MemberSpec(D=ensemble.D, index=i, **common) for i in range(1, ensemble.L + 1)]
 
     def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:
@@ -90,7 +90,7 @@ def parse(given: Given) -> Parts:
     )
     return Parts(
         preset,
-        given.section("ensemble", EnsembleRequest),
+        given.section("ensemble", EnsembleSettings),
         {"recipe": given.section("recipe", Recipe, recipe)},
         view,
     )
