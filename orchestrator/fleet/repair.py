@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from muster.workers.errors import DamagedMember, MusterError
-from muster.workers.store.layout import Store
-from muster.workers.task import MemberTask
+
+if TYPE_CHECKING:  # a trial's process imports this module, and must stay small
+    from muster.workers.store.layout import Store
+    from muster.workers.task import MemberTask
 
 #: A disk that damages files so often in a row will go on doing so.
 MAX_REPAIRS = 3

@@ -85,7 +85,7 @@ def _gathered(result: EnsembleResult, run: RunFolder, store: Store) -> dict[str,
 
 def _scored(result: EnsembleResult, run: RunFolder, store: Store, emit: Emit) -> EnsembleResult:
     """With the scores of every split, from the run folder if they are those of these members."""
-    before = run.read("metrics.json", "identity")
+    before = run.read("metrics.json", "identity", "splits")
     splits = [target.split for target in result.tasks[0].targets]
     found = scored(result, splits, store, {} if before is None else keep(before))
     assert found.metrics is not None  # there are members
