@@ -7,9 +7,12 @@ error. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 partial, 13
 from __future__ import annotations
 
 import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+import muster
 from muster.orchestrator.cli import cluster as commands_cluster
 from muster.orchestrator.cli import data as commands_data
 from muster.orchestrator.cli import reproduce as commands_reproduce
@@ -22,12 +25,21 @@ from muster.orchestrator.machine.outlets import answering
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, Detached
 from muster.workers.errors import UsageError
 
+
+class TopGroup(TyperGroup):
+    """Lists first what most people come for; groups would stand behind all commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: name != "launch")
+
+
 app = typer.Typer(
+    cls=TopGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Train ensembles of image embeddings on a Ray cluster.",
 )
+TRAIN, LOOK, PLACES = "Train", "Look", "Data and cluster"
 launch = typer.Typer(
     cls=LaunchGroup,
     no_args_is_help=True,
@@ -42,23 +54,41 @@ data.command("list")(commands_data.data_list)
 data.command("check")(commands_data.data_check)
 data.command("pack")(commands_data.data_pack)
 
-app.add_typer(launch, name="launch")
-app.command()(commands_search.search)
-app.command()(commands_reproduce.reproduce)
-for command in (
-    commands_run.status,
-    commands_run.runs,
-    commands_run.logs,
-    commands_run.stop,
-    commands_run.resume,
-    commands_run.gather,
-    commands_run.evaluate,
-    commands_run.correlation,
-):
-    app.command()(command)
-app.add_typer(data, name="data")
-app.add_typer(cluster, name="cluster")
-app.command()(commands_cluster.doctor)
+app.add_typer(launch, name="launch", rich_help_panel=TRAIN)
+for panel, commands in {
+    TRAIN: (commands_search.search, commands_reproduce.reproduce, commands_run.resume, commands_run.stop),
+    LOOK: (
+        commands_run.status,
+        commands_run.runs,
+        commands_run.logs,
+        commands_run.gather,
+        commands_run.evaluate,
+        commands_run.correlation,
+    ),
+}.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(data, name="data", rich_help_panel=PLACES)
+app.add_typer(cluster, name="cluster", rich_help_panel=PLACES)
+app.command(rich_help_panel=PLACES)(commands_cluster.doctor)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"muster {muster.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say which muster this is, and exit.", callback=_say_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What stands before any command."""
 
 
 def main() -> None:
