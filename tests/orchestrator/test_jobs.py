@@ -17,7 +17,8 @@ from muster.orchestrator.jobs.base import end_of
 from muster.orchestrator.jobs.registry import JOBS, job_of
 from muster.orchestrator.jobs.reproduce.targets import load_options
 from muster.orchestrator.jobs.search.request import load_search
-from muster.orchestrator.settings.request import LaunchRequest, load
+from muster.orchestrator.methods.loading import load
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
 
