@@ -48,6 +48,8 @@ class MemberTask:
     "Processes that train it together; its weights do not depend on them."
     checkpoint_steps: int = 500
     "Where several train together: steps between two checkpoints."
+    inputs: tuple[MemberTask, ...] = ()
+    "The models, and the vectors of them, that it is trained from: they are made first."
 
     @property
     def key(self) -> str:

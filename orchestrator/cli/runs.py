@@ -171,6 +171,7 @@ def correlation(
         show_document(found)
         return
     show_rows(
-        found["rows"], title=f"Correlation on {found['images']} images of {split}; docs/glossary.md defines it"
+        found["rows"],
+        title=f"Correlation on {found['images']} images of {split}; docs/glossary.md defines it",
     )
     show_paths(found["paths"])

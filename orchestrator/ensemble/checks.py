@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from muster.orchestrator.ensemble.inputs import finished_run
 from muster.orchestrator.ensemble.plan import check_listing, known_weights
 from muster.orchestrator.fleet.capacity import check_machine
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
+from muster.workers.store.layout import Store
 
 
 def check_ensemble(request: LaunchRequest) -> tuple[dict[str, Split], str | None]:
@@ -15,5 +17,7 @@ def check_ensemble(request: LaunchRequest) -> tuple[dict[str, Split], str | None
     StoreError.
     """
     _, splits = check_listing(request)
+    for name in request.settings.input_runs:
+        finished_run(name, request, Store(request.storage))
     check_machine([request])
     return splits, known_weights(request)

@@ -7,14 +7,15 @@ that it makes are the ones the fleet trains.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from muster.orchestrator.ensemble.cost import Cost, cost_of
-from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
-from muster.orchestrator.settings.request import LaunchRequest, open_data
+from muster.orchestrator.ensemble.inputs import finished_run, with_settled_inputs
+from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, PreparedInput, Settled
+from muster.orchestrator.settings.request import InputRun, LaunchRequest, open_data
 from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.errors import BadImagesError, MusterError, UsageError
 from muster.workers.packs import build as packing
@@ -63,7 +64,7 @@ class Plan:
 
 
 #: What a request leaves open: the digest of its initial weights and its precision.
-Settle = Callable[[EnsembleRequest], tuple[str, Precision]]
+Settle = Callable[[EnsembleRequest], Settled]
 
 
 def prepare_ensembles(
@@ -80,15 +81,16 @@ def prepare_ensembles(
     """
     done: dict[tuple[Any, ...], Prepared | None] = {}
     ensembles = [PlannedEnsemble(request) for request in requests]
+    siblings = {ensemble.request.launch.run: ensemble.request.launch for ensemble in ensembles}
     for ensemble in ensembles:
         launch, splits = ensemble.request.launch, ensemble.request.splits
         seed = launch.ensemble.seed if launch.data.val_classes else 0  # it chooses nothing else here
-        shared = (launch.data, launch.recipe.resize, launch.view, splits, seed)
+        shared = (launch.data, launch.recipe.resize, launch.view, splits, seed, launch.settings.input_runs)
         try:
             if text := no_data(launch):
                 raise UsageError(text)
             if shared not in done:
-                done[shared] = prepare(launch, store, progress, splits)
+                done[shared] = prepare(launch, store, progress, splits, siblings)
             prepared = done[shared]
             if prepared is not None and (wrong := launch.settings.class_problems(launch, prepared.classes)):
                 raise UsageError(wrong)
@@ -102,12 +104,15 @@ def prepare_ensembles(
 
 def settle_members(ensembles: Iterable[PlannedEnsemble], settle: Settle, *, all_needed: bool = False) -> None:
     """Gives the ensembles that have images their members. What `settle` raises becomes their `error`, or is raised."""
-    for ensemble in ensembles:
+    settled: dict[str, Settled] = {}
+    for ensemble in sorted(ensembles, key=lambda one: len(one.request.launch.settings.input_runs)):
         if ensemble.prepared is None:
             continue
         request = ensemble.request
         try:
-            ensemble.tasks = member_tasks(request.launch, ensemble.prepared, *settle(request))
+            prepared = with_settled_inputs(ensemble.prepared, settled)
+            settled[request.launch.run] = settle(request)
+            ensemble.tasks = member_tasks(request.launch, prepared, *settled[request.launch.run])
         except MusterError as error:
             if all_needed:
                 raise
@@ -187,13 +192,25 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
 
 
 def prepare(
-    request: LaunchRequest, store: Store, progress: PackProgress | None, extra: tuple[str, ...] = ()
+    request: LaunchRequest,
+    store: Store,
+    progress: PackProgress | None,
+    extra: tuple[str, ...] = (),
+    siblings: Mapping[str, LaunchRequest] | None = None,
 ) -> Prepared | None:
     """Finds the packs, or builds them; with no `progress` nothing is built, and None says that one is missing.
 
-    Vectors are wanted of test, of val if there is such a split, and of the `extra` splits ("train").
+    Vectors are wanted of test, of val if there is such a split, and of the `extra` splits ("train"). The runs that it
+    is trained from are among the `siblings`, by their names, or in the store.
     Raises UsageError and BadImagesError.
     """
+    found = [
+        (sibling, None) if (sibling := (siblings or {}).get(name)) else finished_run(name, request, store)
+        for name in request.settings.input_runs
+    ]
+    ready = [prepare(launch, store, progress, ("train",)) for launch, _ in found]
+    if None in ready:
+        return None
     data, splits = check_listing(request)
     skip = request.data.skip_bad_images
 
@@ -219,7 +236,12 @@ def prepare(
     if train is None or test is None or seen is None:
         return None
     prepared = _prepared(request, store, splits, train, test, seen, extra)
-    return replace(prepared, warnings=(*data.differences, *prepared.warnings))
+    inputs = tuple(
+        PreparedInput(launch, images, settled)
+        for (launch, settled), images in zip(found, ready, strict=True)
+        if images is not None
+    )
+    return replace(prepared, warnings=(*data.differences, *prepared.warnings), inputs=inputs)
 
 
 def _prepared(
@@ -340,8 +362,30 @@ def member_tasks(
         "threads": ensemble.threads,
         "deterministic": ensemble.deterministic,
     }
-    specs = request.settings.specs(ensemble, common)
-    how = {"ranks": request.resources.ranks, "checkpoint_steps": request.resources.checkpoint_steps}
+    inputs = [input_tasks(one) for one in prepared.inputs]
+    runs = [input_run(one.launch, tasks) for one, tasks in zip(prepared.inputs, inputs, strict=True)]
+    how: dict[str, Any] = {
+        "ranks": request.resources.ranks,
+        "checkpoint_steps": request.resources.checkpoint_steps,
+        "inputs": tuple(task for tasks in inputs for task in tasks),
+    }
     return tuple(
-        MemberTask(spec=spec, train=prepared.train, targets=prepared.targets, **how) for spec in specs
+        MemberTask(spec=spec, train=prepared.train, targets=prepared.targets, **how)
+        for spec in request.settings.specs(ensemble, common, runs)
     )
+
+
+def input_tasks(found: PreparedInput) -> tuple[MemberTask, ...]:
+    """The members of a run that others are trained from, each wanted with its vectors of the training images."""
+    assert found.settled is not None  # its own members are settled before those that are trained from it
+    targets = tuple(target for target in found.prepared.targets if target.split == "train")
+    return tuple(
+        replace(task, targets=targets) for task in member_tasks(found.launch, found.prepared, *found.settled)
+    )
+
+
+def input_run(launch: LaunchRequest, tasks: Sequence[MemberTask]) -> InputRun:
+    """What a spec says of a run that its model is trained from."""
+    (target,) = tasks[0].targets
+    keys = tuple(task.key for task in tasks)
+    return InputRun(keys=keys, vectors=target.digest, combination=launch.settings.combination)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from muster.orchestrator.settings.request import LaunchRequest
 
 if TYPE_CHECKING:
+    from muster.workers.spec import Precision
     from muster.workers.task import Images, MemberTask, Target
 
 
@@ -37,6 +38,22 @@ class Prepared:
     warnings: tuple[str, ...]
     facts: dict[str, object]
     "For the report: sizes, classes, digests."
+    inputs: tuple[PreparedInput, ...] = ()
+    "The runs that its models are trained from."
+
+
+#: The digest of initial weights, and the precision: what a request leaves open.
+Settled = tuple[str, "Precision"]
+
+
+@dataclass(frozen=True)
+class PreparedInput:
+    """A run that others are trained from, with its images: among their targets are those of the training images."""
+
+    launch: LaunchRequest
+    prepared: Prepared
+    settled: Settled | None
+    "None of an ensemble of the same job, until its members are settled."
 
 
 @dataclass(frozen=True, kw_only=True)

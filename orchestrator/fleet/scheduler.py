@@ -128,16 +128,17 @@ class Fleet:
         start = max(0, since - self.first_event) if generation == self.generation else 0
         return self.generation, self.first_event + len(self.events), self.events[start:]
 
-    async def _ask(self, task: MemberTask, asker: str, rank: int) -> Outcome:
+    async def _ask(self, task: MemberTask, asker: str, rank: int, *, quiet: bool = False) -> Outcome:
         work = self.works.get(task.key)
         if work is not None and not work.finished.done():
             work.askers.add(asker)
+            work.quiet &= quiet
             outcome = await work.finished
             if outcome.in_store and any(await self._missing(task)):
-                return await self._ask(task, asker, rank)  # the one before wanted other vectors
+                return await self._ask(task, asker, rank, quiet=quiet)  # the one before wanted other vectors
             return outcome
         order = (rank, len(self.works))
-        work = Work(task, asyncio.get_running_loop().create_future(), order, {asker})
+        work = Work(task, asyncio.get_running_loop().create_future(), order, {asker}, quiet=quiet)
         self.works[task.key] = work
         self.sought.add(work)
         try:
@@ -154,8 +155,25 @@ class Fleet:
             self._finish(work, "dropped", message="dropped: the run is stopping")
         else:
             self._member(work, "queued")
-            heapq.heappush(self.queue, work)
+            work.trains = train
+            await self._enqueue(work)
         return await work.finished
+
+    async def _enqueue(self, work: Work) -> None:
+        """Puts a member into the queue, once the vectors are there that it is trained from."""
+        if work.trains:
+            asker = f"inputs of {work.task.key}"
+            outcomes = await asyncio.gather(
+                *(self._ask(task, asker, work.order[0], quiet=True) for task in work.task.inputs)
+            )
+            if lost := [outcome.message for outcome in outcomes if not outcome.in_store]:
+                self._finish(work, "failed", message=f"what it is trained from could not be made: {lost[0]}")
+                return
+            if self.stopping:
+                self._finish(work, "dropped", message="dropped: the run is stopping")
+                return
+        heapq.heappush(self.queue, work)
+        self.wake.set()
 
     async def _missing(self, task: MemberTask) -> tuple[bool, list[Any]]:
         return await asyncio.to_thread(missing, self.store, task)
@@ -358,8 +376,7 @@ class Fleet:
             self._say(event("message", level="warning", text=text))
 
     def _requeue(self, work: Work) -> None:
-        heapq.heappush(self.queue, work)
-        self.wake.set()
+        asyncio.create_task(self._enqueue(work))  # noqa: RUF006  (held by whoever waits for the member)
 
     def _finish(self, work: Work, state: str, **fields: Any) -> None:
         spec = work.task.spec
@@ -369,6 +386,8 @@ class Fleet:
         )
 
     def _member(self, work: Work, state: str, **fields: Any) -> None:
+        if work.quiet and state not in {"failed", "embedding", "retrying"}:
+            return
         spec = work.task.spec
         known = {"index": spec.index, "key": spec.key, "D": spec.dimension, "epochs": spec.epochs}
         attempt = {"attempt": work.attempt} if work.attempt else {}

@@ -94,8 +94,8 @@ class Frontend:
     "Its own sections."
     top: tuple[str, ...] = ()
     "Its own settings that stand in no section."
-    stand_ins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    "By section, values for what only a user can give, so that the rest can be shown without it."
+    stand_ins: Mapping[str, Any] = field(default_factory=dict)
+    "By dotted name, values for what only a user can give, so that the rest can be shown without it."
 
     @property
     def sections(self) -> dict[str, type]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from muster.orchestrator.methods.base import Frontend, Given
+from muster.orchestrator.settings.parse import put
 from muster.orchestrator.settings.texts import field_texts
 from muster.workers import datasets
 from muster.workers.methods.registry import METHODS
@@ -109,7 +110,8 @@ def preset_values(frontend: Frontend) -> dict[str, dict[str, Any]]:
     for preset in frontend.presets:
         data = next((one for one in made if one.traits.preset == preset), made[-1])
         settings: dict[str, Any] = {name: {} for name in frontend.sections} | {"preset": preset}
-        settings |= {section: dict(values) for section, values in frontend.stand_ins.items()}
+        for name, value in frontend.stand_ins.items():
+            put(settings, name, value)
         parts = frontend.parse(Given(settings, data.name, data.traits, []))
         sections = {**parts.parts, "ensemble": parts.ensemble}
         found[preset] = {

@@ -6,7 +6,7 @@ adds what does not: where the data are, which resources, which store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -108,6 +108,18 @@ class EnsembleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputRun:
+    """A finished run that another model is trained from: its members' vectors of the training images."""
+
+    keys: tuple[str, ...]
+    "Its members', in index order."
+    vectors: str
+    "The digest of the images and the view that the vectors are of."
+    combination: Combination | None
+    "How a vector's parts are combined, where it has some."
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodRequest:
     """A method's own part of a request, and what follows from it; each method has its own class."""
 
@@ -139,8 +151,16 @@ class MethodRequest:
         """The shape of its vectors, for names of runs."""
         return f"{ensemble.D}d"
 
-    def specs(self, ensemble: EnsembleSettings, common: Mapping[str, Any]) -> list[ModelSpec]:
-        """The models that are asked for, in index order; `common` are the fields that all specs have."""
+    @property
+    def input_runs(self) -> tuple[str, ...]:
+        """Names of finished runs in the same store that its models are trained from."""
+        return ()
+
+    def specs(
+        self, ensemble: EnsembleSettings, common: Mapping[str, Any], inputs: Sequence[InputRun]
+    ) -> list[ModelSpec]:
+        """The models that are asked for, in index order; `common` are the fields that all specs have, `inputs` what
+        became of `input_runs`."""
         raise NotImplementedError
 
     def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:

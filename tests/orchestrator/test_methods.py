@@ -62,14 +62,13 @@ def requests_of(method: str, draw: random.Random) -> Iterator[LaunchRequest]:
         for section, kind in frontend.sections.items()
         for field in dataclasses.fields(kind)
     ]
-    stand_ins = {f"{s}.{k}": v for s, given in frontend.stand_ins.items() for k, v in given.items()}
     for _ in range(12 * TRIES):
         chosen = draw.sample(fields, draw.randint(0, 4))
         values = {name: drawn(field, hint, draw) for name, field, hint in chosen}
         preset = draw.choice([None, *frontend.presets])
         name = draw.choice(["", "a-name"])
         given = {
-            **stand_ins,
+            **frontend.stand_ins,
             **values,
             "method": method,
             "preset": preset,

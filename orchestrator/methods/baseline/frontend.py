@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from muster.orchestrator.methods import presets as inputs
 from muster.orchestrator.methods.base import Frontend, Given, Parts
 from muster.orchestrator.methods.baseline import presets
-from muster.orchestrator.settings.request import EnsembleSettings, Flags, LaunchRequest, MethodRequest
+from muster.orchestrator.settings.request import (
+    EnsembleSettings,
+    Flags,
+    InputRun,
+    LaunchRequest,
+    MethodRequest,
+)
 from muster.workers.forms import keyed
 from muster.workers.methods.baseline.settings import (
     OWN,
@@ -38,7 +44,9 @@ class BaselineRequest(MethodRequest):
     def prefix(self) -> str:
         return self.baseline.loss
 
-    def specs(self, ensemble: EnsembleSettings, common: Mapping[str, Any]) -> list[ModelSpec]:
+    def specs(
+        self, ensemble: EnsembleSettings, common: Mapping[str, Any], inputs: Sequence[InputRun]
+    ) -> list[ModelSpec]:
         return [BaselineSpec(baseline=self.baseline, **common)]
 
     def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:
@@ -105,5 +113,5 @@ FRONTEND = Frontend(
     presets=tuple(inputs.PRESETS),
     parse=parse,
     own={"baseline": BaselineSettings},
-    stand_ins={"baseline": {"loss": "triplet"}},
+    stand_ins={"baseline.loss": "triplet"},
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from muster.orchestrator.methods.base import Frontend, Given, Parts
 from muster.orchestrator.methods.bier import presets
-from muster.orchestrator.settings.request import EnsembleSettings, Flags, LaunchRequest, MethodRequest
+from muster.orchestrator.settings.request import (
+    EnsembleSettings,
+    Flags,
+    InputRun,
+    LaunchRequest,
+    MethodRequest,
+)
 from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
@@ -41,7 +47,9 @@ class BierRequest(MethodRequest):
     def combination(self) -> Combination:
         return Combination(self.bier.sizes, self.combine)
 
-    def specs(self, ensemble: EnsembleSettings, common: Mapping[str, Any]) -> list[ModelSpec]:
+    def specs(
+        self, ensemble: EnsembleSettings, common: Mapping[str, Any], inputs: Sequence[InputRun]
+    ) -> list[ModelSpec]:
         return [BierSpec(bier=self.bier, batch_norm=ensemble.batch_norm, **common)]
 
     def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from muster.orchestrator.methods import presets
 from muster.orchestrator.methods.base import Frontend, Given, Parts
-from muster.orchestrator.settings.request import EnsembleSettings, Flags, LaunchRequest, MethodRequest
+from muster.orchestrator.settings.request import (
+    EnsembleSettings,
+    Flags,
+    InputRun,
+    LaunchRequest,
+    MethodRequest,
+)
 from muster.workers.forms import keyed
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
 from muster.workers.spec import ModelSpec
@@ -31,7 +37,9 @@ class DremlRequest(MethodRequest):
     def shape(self, ensemble: EnsembleSettings) -> str:
         return f"D{ensemble.D}-L{ensemble.L}"
 
-    def specs(self, ensemble: EnsembleSettings, common: Mapping[str, Any]) -> list[ModelSpec]:
+    def specs(
+        self, ensemble: EnsembleSettings, common: Mapping[str, Any], inputs: Sequence[InputRun]
+    ) -> list[ModelSpec]:
         return [MemberSpec(D=ensemble.D, index=i, **common) for i in range(1, ensemble.L + 1)]
 
     def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:
