@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import platform
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -83,9 +84,12 @@ def run_member(
         vectors_folder = folder.embedding(target.digest)
         _forget_damaged(vectors_folder, log)
         pack, part = open_images(store, target.images)
+        started = time.monotonic()
         vectors = embed(network, pack, part, target.view, device, normalize=not task.spec.learners)
-        facts = {"key": task.key, "split": target.split, "view": form(target.view)}
-        write_vectors(vectors_folder, vectors, {**facts, "images": target.images.digest})
+        speed = len(vectors) / (time.monotonic() - started)
+        facts: dict[str, object] = {"key": task.key, "split": target.split, "view": form(target.view)}
+        facts |= {"images": target.images.digest, "images_per_s": round(speed, 1)}
+        write_vectors(vectors_folder, vectors, facts)
         log(f"embedded {len(vectors)} images of {target.split}")
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from muster.orchestrator.ensemble.compared import references
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.fleet.device_time import images_per_s
 from muster.orchestrator.records.scores import spread_text
 from muster.orchestrator.report import plots
 from muster.orchestrator.report.heatmap import heat_map, heat_title
-from muster.orchestrator.report.page import DataSet, ReportData, render_report
+from muster.orchestrator.report.page import DataSet, Reference, ReportData, render_report
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.vectors import member_vectors
@@ -48,16 +49,18 @@ def write_results(
     buffer = io.BytesIO()
     rows = [{"split": split, **row} for split, found in metrics["splits"].items() for row in found["curve"]]
     pq.write_table(pa.Table.from_pylist(rows), buffer)
+    beside = references(store, result)
+    others = [(one.name, one.curve) for one in beside]
     files = {
         "curves.parquet": buffer.getvalue(),
-        "plots/curve.png": plots.curve_png(curve, _title(request)),
-        "plots/curve.svg": plots.curve_svg(curve, _title(request)),
+        "plots/curve.png": plots.curve_png(curve, _title(request), others=others),
+        "plots/curve.svg": plots.curve_svg(curve, _title(request), others=others),
     }
     heat = _heat_maps(store, request, result, metrics)
     files |= {f"plots/correlation-test.{kind}": data for kind, data in heat.items()}
     members = member_rows(store, result, outcomes, trained)
     files["report.html"] = _report(
-        store, run, result, members, gathered["test"], heat.get("png", b"")
+        store, run, result, members, gathered["test"], beside, heat.get("png", b"")
     ).encode()
     for name, data in files.items():
         store.files.put(run / name, data)
@@ -109,6 +112,7 @@ def _report(
     result: EnsembleResult,
     members: list[dict[str, Any]],
     shards: Gathered,
+    beside: Sequence[Reference],
     heat: bytes,
 ) -> str:
     assert result.prepared is not None  # it has members
@@ -131,7 +135,8 @@ def _report(
             curve=test["curve"],
             ks=metrics["ks"],
             title=_title(request),
-            notes=_notes(request, metrics),
+            notes=[*(one.text for one in beside), *_notes(request, metrics)],
+            references=beside,
             near_ties=test["near_ties"],
             gathered=shards.shards,
             examples=reading_examples(folder),

@@ -10,6 +10,7 @@ from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.identity import Request, differences
 from muster.orchestrator.records.log import EventLog
+from muster.orchestrator.settings import compat
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import RunFolder, Store
 
@@ -68,6 +69,8 @@ def check_run(job: Job, request: Request, store: Store) -> RunFolder:
     """
     run = store.run(request.run)
     saved = run.read("run.json")
+    if saved is not None:
+        saved = compat.current(saved, run.place("run.json"))
     found = (saved or {}).get("kind", "launch")
     if saved and found != job.kind:
         raise UsageError(f"There is a run {request.run}, and it is a {found}: give --name another name.")

@@ -9,6 +9,7 @@ and the ids of two of them can't clash).
 from __future__ import annotations
 
 import base64
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,16 @@ class DataSet:
     digest: str
     splits: Sequence[Mapping[str, Any]] = ()
     """One mapping for each split: `split`, `images`, `classes`."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Another run, to be compared with."""
+
+    name: str
+    curve: Sequence[Row]
+    text: str
+    """The comparison in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class ReportData:
     """Above the plot: data set, D, L, seed. By default the data set and the run's name."""
     notes: Sequence[str] = ()
     """Where the protocol departs from the paper's, or the paper leaves a choice."""
+    references: Sequence[Reference] = ()
+    """Runs whose curves stand beside this one's."""
     near_ties: int | None = None
     """Queries whose answer at the smallest K, by all members, is decided by no more than rounding."""
     gathered: Sequence[Mapping[str, Any]] = ()
@@ -102,7 +115,11 @@ def render_report(data: ReportData) -> str:
         curve=curve_table(shown, data.ks),
         whole_curve=curve_table(data.curve, data.ks) if len(shown) < len(data.curve) else None,
         curve_text=_curve_in_words(data),
-        curve_plot=_images(plots.curve_svg, data.curve, data.title or f"{data.dataset.name}, {data.name}")
+        curve_plot=_images(
+            functools.partial(plots.curve_svg, others=[(one.name, one.curve) for one in data.references]),
+            data.curve,
+            data.title or f"{data.dataset.name}, {data.name}",
+        )
         if data.curve and not data.learners  # one point is no curve
         else None,
         learners=_learner_table(data),

@@ -28,16 +28,20 @@ WIDE, NARROW, HEIGHT = 8.0, 4.6, 4.8  # inches; the narrow one is for phones
 LABEL_POINTS = 12.5  # the distance between the base lines of two labels
 
 
-def curve_png(rows: Sequence[Row], title: str, inches: float = WIDE) -> bytes:
+#: Curves to compare with: the recall at the smallest K of other runs, by their names.
+Others = Sequence[tuple[str, Sequence[Row]]]
+
+
+def curve_png(rows: Sequence[Row], title: str, inches: float = WIDE, others: Others = ()) -> bytes:
     """The curve as a PNG of 200 dots an inch. `rows` are those of a `curve` event, at least one."""
     with our_style():
-        return saved(_curve_figure(rows, title, inches), "png")
+        return saved(_curve_figure(rows, title, inches, others), "png")
 
 
-def curve_svg(rows: Sequence[Row], title: str, inches: float = WIDE) -> bytes:
+def curve_svg(rows: Sequence[Row], title: str, inches: float = WIDE, others: Others = ()) -> bytes:
     """The curve as an SVG on a white ground, its text as outlines: it needs no font to be installed."""
     with our_style():
-        return saved(_curve_figure(rows, title, inches), "svg")
+        return saved(_curve_figure(rows, title, inches, others), "svg")
 
 
 def loss_svg(
@@ -111,16 +115,29 @@ def _series(rows: Sequence[Row]) -> list[_Series]:
     return [one for one in found if one.points]
 
 
-def _curve_figure(rows: Sequence[Row], title: str, inches: float) -> Figure:
+def _other_series(name: str, curve: Sequence[Row], k: int) -> _Series:
+    """Another run's recall at this K, in grey and dashed."""
+    points = [(int(row["L"]), 100 * row[f"recall_at_{k}"]) for row in curve]
+    line: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 3,
+        "color": MUTED,
+        "linewidth": 1.6,
+        "linestyle": "--",
+    }
+    return _Series(f"{name}, @{k}", points, line)
+
+
+def _curve_figure(rows: Sequence[Row], title: str, inches: float, others: Others) -> Figure:
     figure, axes = _empty_figure(title, inches, right=1.48)
-    series = _series(rows)
+    series = [*_series(rows), *(_other_series(name, curve, recall_ks(rows)[0]) for name, curve in others)]
     for one in reversed(series):  # recall@1 last, above the others
         x, y = zip(*one.points, strict=True)
         axes.plot(x, y, **one.line, clip_on=False, solid_capstyle="round")
         axes.plot(
             x[-1], y[-1], marker=one.line["marker"], color=one.line["color"], markersize=6, clip_on=False
         )
-    last = max(int(row["L"]) for row in rows)
+    last = max(x for one in series for x, _ in one.points)
     _count_axis(axes, last, "ensemble size L (members)")
     _percent_axis(axes, [y for one in series for _, y in one.points])
     _label_ends(axes, series, last)
