@@ -9,7 +9,7 @@ from muster.workers.methods.base import Method
 from muster.workers.spec import ModelSpec
 
 #: Each is a folder here, and one of the same name in `orchestrator/methods`.
-NAMES = ("dreml", "bier", "baseline")
+NAMES = ("dreml", "bier", "baseline", "distill")
 
 
 def _found(name: str) -> Method:

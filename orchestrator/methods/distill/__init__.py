@@ -1,0 +1,4 @@
+"""Distillation's requests and presets.
+
+It trains nothing.
+"""
