@@ -102,9 +102,18 @@ def prepare_ensembles(
     return ensembles
 
 
-def settle_members(ensembles: Iterable[PlannedEnsemble], settle: Settle, *, all_needed: bool = False) -> None:
-    """Gives the ensembles that have images their members. What `settle` raises becomes their `error`, or is raised."""
-    settled: dict[str, Settled] = {}
+def settle_members(
+    ensembles: Iterable[PlannedEnsemble],
+    settle: Settle,
+    *,
+    all_needed: bool = False,
+    settled: dict[str, Settled] | None = None,
+) -> None:
+    """Gives the ensembles that have images their members. What `settle` raises becomes their `error`, or is raised.
+
+    `settled`, by names of runs, is what others of the same job were settled to before; it is added to.
+    """
+    settled = {} if settled is None else settled
     for ensemble in sorted(ensembles, key=lambda one: len(one.request.launch.settings.input_runs)):
         if ensemble.prepared is None:
             continue

@@ -163,6 +163,10 @@ class Fleet:
         """Puts a member into the queue, once the vectors are there that it is trained from."""
         if work.trains:
             asker = f"inputs of {work.task.key}"
+            lacking = [task for task in work.task.inputs if any(await self._missing(task))]
+            if lacking:
+                text = f"first, {len(lacking)} of the {len(work.task.inputs)} models it learns from embed what it needs"
+                self._say(event("message", level="info", text=text))
             outcomes = await asyncio.gather(
                 *(self._ask(task, asker, work.order[0], quiet=True) for task in work.task.inputs)
             )
@@ -386,7 +390,7 @@ class Fleet:
         )
 
     def _member(self, work: Work, state: str, **fields: Any) -> None:
-        if work.quiet and state not in {"failed", "embedding", "retrying"}:
+        if work.quiet:
             return
         spec = work.task.spec
         known = {"index": spec.index, "key": spec.key, "D": spec.dimension, "epochs": spec.epochs}

@@ -13,6 +13,7 @@ from muster.orchestrator.ensemble.plan import (
     prepare_ensembles,
     settle_members,
 )
+from muster.orchestrator.ensemble.requests import Settled
 from muster.orchestrator.jobs.reproduce.plan import Draft, counted, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
@@ -29,8 +30,9 @@ Row = dict[str, Any]
 def preview(options: ReproduceOptions, store: Store, found: Draft) -> dict[str, Any]:
     """`sentence` for people, and a row for each ensemble."""
     ensembles = prepare_ensembles(found.requests, store, None)
-    for ensemble in ensembles:
-        _settle(ensemble, store)
+    settled: dict[str, Settled] = {}
+    for ensemble in sorted(ensembles, key=lambda one: len(one.request.launch.settings.input_runs)):
+        _settle(ensemble, store, settled)
     plan = make_plan(ensembles, store)
     cost = plan.cost
     rows = [_row(one, plan, store) for one in ensembles] + list(_refused(found))
@@ -49,7 +51,7 @@ def preview(options: ReproduceOptions, store: Store, found: Draft) -> dict[str, 
     }  # fmt: skip
 
 
-def _settle(ensemble: PlannedEnsemble, store: Store) -> None:
+def _settle(ensemble: PlannedEnsemble, store: Store, settled: dict[str, Settled]) -> None:
     """Gives an ensemble the members of which the store has the most.
 
     What a cluster would settle is not known here: the precision, where it is left to the GPUs, and which weights
@@ -57,12 +59,14 @@ def _settle(ensemble: PlannedEnsemble, store: Store) -> None:
     """
     best: tuple[MemberTask, ...] = ()
     most = -1
-    for settled in _candidates(ensemble.request.launch, store):
-        settle_members([ensemble], lambda _, settled=settled: settled)  # type: ignore[misc]
+    for candidate in _candidates(ensemble.request.launch, store):
+        settle_members([ensemble], lambda _, candidate=candidate: candidate, settled=settled)  # type: ignore[misc]
         in_store = sum(not missing(store, task)[0] for task in ensemble.tasks)
         if in_store > most:
             best, most = ensemble.tasks, in_store
     ensemble.tasks = best
+    if best:
+        settled[ensemble.request.launch.run] = best[0].spec.weights, best[0].spec.precision
 
 
 def _candidates(request: LaunchRequest, store: Store) -> Iterator[tuple[str, Precision]]:
