@@ -20,7 +20,14 @@ TOP_FLAGS: Mapping[str, str] = {
     "storage": "Root folder or URI of the store. (default: store)",
 }
 #: Panels of the help, in their order, by the sections that stand in them; a method's own settings are its recipe.
-PANELS = {"data": "Data", "ensemble": "Ensemble", "recipe": "Recipe", "resources": "Resources", "run": "Run"}
+PANELS = {
+    "search": "Search",
+    "data": "Data",
+    "ensemble": "Ensemble",
+    "recipe": "Recipe",
+    "resources": "Resources",
+    "run": "Run",
+}
 
 
 class Flag(NamedTuple):
@@ -60,10 +67,10 @@ def flags_of(frontend: Frontend) -> Iterator[Flag]:
     able = METHODS[frontend.name]
     own = {"": frontend.request_type, **frontend.sections}
     for section, kind in own.items():
-        for field in dataclasses.fields(kind):
-            only = field.metadata.get("only")
-            if "flag" in field.metadata and not (only and not getattr(able, only)):
-                yield _flag(section, kind, field)
+        for field in flagged(kind):
+            only = field.metadata["only"]
+            if not only or getattr(able, only):
+                yield flag_of(section, kind, field)
     for setting, text in TOP_FLAGS.items():
         kind = int if setting == "image_size" else str
         shown = text.format(presets=", ".join(frontend.presets))
@@ -71,7 +78,13 @@ def flags_of(frontend: Frontend) -> Iterator[Flag]:
         yield Flag(setting, f"--{setting.replace('_', '-')}", kind, None, shown, variable)
 
 
-def _flag(section: str, kind: Any, field: Any) -> Flag:
+def flagged(kind: Any) -> list[Any]:
+    """The fields of a class of settings that are flags."""
+    return [field for field in dataclasses.fields(kind) if "flag" in field.metadata]
+
+
+def flag_of(section: str, kind: Any, field: Any) -> Flag:
+    """The flag of a field."""
     hint = get_type_hints(kind)[field.name]
     plain = next((one for one in (hint, *get_args(hint)) if one in {int, float, bool, str}), str)
     return Flag(

@@ -19,7 +19,7 @@ def surface() -> dict[str, Any]:
 def _walk(command: Any, name: str, found: dict[str, Any]) -> None:
     group = hasattr(command, "list_commands")
     for child in sorted(command.list_commands(None)) if group else []:
-        _walk(command.get_command(None, child), f"{name} {child}", found)
+        _walk(command.resolve_command(None, [child])[1], f"{name} {child}", found)
     if not group:
         found[name] = sorted((_parameter(item) for item in command.params), key=lambda item: item["flags"])
 

@@ -36,7 +36,9 @@ def store() -> Iterator[Path]:
 
 
 def test_the_surface_of_the_command_line_is_what_it_was() -> None:
-    assert differences(RECORDED["surface"], json.loads(json.dumps(surface()))) == []
+    """Commands may come to those that there were; these stay as they are."""
+    now = json.loads(json.dumps(surface()))
+    assert differences(RECORDED["surface"], {name: now[name] for name in RECORDED["surface"]}) == []
 
 
 def test_the_keys_of_all_methods_are_what_they_were(store: Path) -> None:

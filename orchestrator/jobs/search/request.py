@@ -26,6 +26,7 @@ from muster.orchestrator.settings.request import STRICT, LaunchRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.errors import UsageError
+from muster.workers.flags import flag
 from muster.workers.forms import APART, form, keyed
 
 Algorithm = Literal["grid", "random", "optuna"]
@@ -45,22 +46,28 @@ class SearchSettings:
 
     space: dict[str, str]
     "A spec for each searched key; see `search_space`."
-    algorithm: Algorithm = "grid"
-    samples: int = SAMPLES
+    algorithm: Algorithm = field(default="grid", metadata=flag())
+    "grid, random or optuna."
+    samples: int = field(default=SAMPLES, metadata=flag())
     "Trials drawn by random and optuna."
-    scheduler: Scheduler = "halving"
-    first_rung: int = FIRST_RUNG
+    scheduler: Scheduler = field(default="halving", metadata=flag())
+    "halving, asha or none."
+    first_rung: int = field(default=FIRST_RUNG, metadata=flag())
     "The L at which trials are compared first; the next rungs follow by factors of `reduction`, or of 2."
-    reduction: int | None = None
+    reduction: int | None = field(default=None, metadata=flag())
     "At a rung, one trial in so many goes on. None: in 2, or in more to train at most half of the grid."
-    plateau: tuple[int, float] | None = None
-    "(k, epsilon): a trial ends when its last k members added less than epsilon to the metric, a share in 0..1."
-    metric: str = "recall_at_1"
-    select_on: Literal["val", "test"] = "val"
-    window: int = field(default=4, metadata=APART)
+    plateau: tuple[int, float] | None = field(default=None, metadata=flag())
+    "k:epsilon, a trial ends when its last k members added less than epsilon to the metric, a share in 0..1."
+    metric: str = field(default="recall_at_1", metadata=flag())
+    "Metric that ranks the trials."
+    select_on: Literal["val", "test"] = field(default="val", metadata=flag())
+    "val, or test as in the paper's Fig. 3."
+    window: int = field(default=4, metadata={**APART, **flag()})
     "Members of a trial that are asked for at once."
-    budget_members: int | None = field(default=None, metadata=APART)
-    budget_gpu_hours: float | None = field(default=None, metadata=APART)
+    budget_members: int | None = field(default=None, metadata={**APART, **flag()})
+    "Train at most so many members."
+    budget_gpu_hours: float | None = field(default=None, metadata={**APART, **flag()})
+    "Train for at most so many hours of a GPU."
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
