@@ -58,7 +58,7 @@ def _run(
     as_json: bool,
 ) -> None:
     steering = {name: settings.pop(f"search.{name}") for name in STEERING}
-    flags = {**settings, "ensemble.L": MOST_L if max_L is None else max_L}
+    flags = {**settings, "method": USUAL, "ensemble.L": MOST_L if max_L is None else max_L}
     request = load_search(config, flags, set_ or [], D, search_ or [], steering)
     go(request, address, detach, dry_run, as_json)
 

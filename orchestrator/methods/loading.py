@@ -51,7 +51,7 @@ def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) 
             put(settings, name, value)
     known = FRONTENDS.get(str(settings.get("method")), FRONTENDS[USUAL])
     for assignment in assignments:
-        problems += assign(settings, assignment, {**known.sections, **_foreign_sections(known)}, ALL_TOP)
+        problems += assign(settings, assignment, known.sections, ALL_TOP, _foreign_sections(known))
     method = flags.get("method")
     for other in [*said, settings.get("method")] if method else []:
         if other not in {None, method}:

@@ -9,6 +9,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -132,9 +133,15 @@ def merge_file(settings: Settings, path: Path, sections: Sections, top: Sequence
     return problems
 
 
-def assign(settings: Settings, assignment: str, sections: Sections, top: Sequence[str]) -> list[str]:
-    """Puts one `key=value` over the settings; what is wrong with it. A bare key that several sections have is
-    the first one's."""
+def assign(
+    settings: Settings,
+    assignment: str,
+    sections: Sections,
+    top: Sequence[str],
+    foreign: Sections = MappingProxyType({}),
+) -> list[str]:
+    """Puts one `key=value` over the settings; what is wrong with it. An unqualified key resolves to the first section
+    that defines it; the `foreign` sections are another method's, to be refused as that."""
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         return [f"--set {assignment}: write --set key=value."]
@@ -150,7 +157,7 @@ def assign(settings: Settings, assignment: str, sections: Sections, top: Sequenc
         for field in dataclasses.fields(sections[section])
     }
     section, dot, rest = key.partition(".")
-    if dot and section in sections:
+    if dot and (section in sections or section in foreign):
         put(settings, f"{section}.{rest}", value)
     elif key in top:
         settings[key] = value

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import muster
 from tests.cli import Muster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,7 @@ def test_the_search_would_find_a_command_that_installs_a_strangers_code() -> Non
 
 def test_the_names_of_wheel_and_files_that_mention_it_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wheel = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
+    wheel = f"{project['name'].replace('-', '_')}-{muster.__version__}-py3-none-any.whl"
     for name in ("Containerfile", "ray-up.yaml"):
         assert wheel in (ROOT / "cluster/manifests" / name).read_text()
 
