@@ -10,6 +10,7 @@ import inspect
 from pathlib import Path
 
 from muster.orchestrator.methods.loading import ALL_SECTIONS
+from muster.orchestrator.settings.parse import own_first
 from muster.orchestrator.settings.texts import field_texts
 
 TARGET = Path(__file__).with_name("settings.md")
@@ -33,7 +34,7 @@ def page() -> str:
         parts.append(
             f"\n## [{section}]\n\n{inspect.getdoc(kind)}\n\n| key | default | |\n| --- | --- | --- |\n"
         )
-        for field in dataclasses.fields(kind):
+        for field in own_first(kind):
             default = "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
             parts.append(f"| `{field.name}` | {default} | {docs[field.name].replace('|', '/')} |\n")
     return "".join(parts)

@@ -115,6 +115,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pictures(shapes: Path) -> tuple[object, ...]:
+    """Flags of that data set and of a small network."""
+    return ("--dataset", "folder", "--data-root", shapes, "--image-size", 24, "--backbone", "conv4")
+
+
+@pytest.fixture(scope="session")
 def small(shapes: Path) -> list[object]:
     """Flags of a launch that trains a member in a second."""
     return [

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -128,6 +129,27 @@ class InputRecipe:
         }
 
 
+class LabelBatchShape:
+    """What settings have whose batches are of P labels x K images; see `workers/train/label_batches.py`."""
+
+    labels: int
+    images: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch, P x K."""
+        return self.labels * self.images
+
+    def steps_of(self, images: int) -> int:
+        """Batches of an epoch over so many training images: as many as they fill, at least 1."""
+        return max(1, images // self.batch_size)
+
+    def check_batch(self, classes: int, world_size: int) -> None:
+        """Raises ValueError unless `classes` are enough for P. Ranks are the business of who has them."""
+        del world_size
+        check({f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes})
+
+
 class VectorsOf(NamedTuple):
     """Stored vectors that a model is trained from."""
 
@@ -138,7 +160,7 @@ class VectorsOf(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
+class ModelSpec(ABC):
     """One model: all that determines its weights, and nothing else. Each method has a spec of its own."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -182,14 +204,14 @@ class ModelSpec:
         return self.recipe.crop
 
     @property
+    @abstractmethod
     def dimension(self) -> int:
         """Length of the vector that the network gives."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def epochs(self) -> int:
         """Epochs of training; 1 for a method that counts in steps."""
-        raise NotImplementedError
 
     @property
     def learners(self) -> tuple[int, ...]:

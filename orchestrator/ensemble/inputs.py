@@ -7,12 +7,10 @@ from dataclasses import replace
 
 from muster.orchestrator.ensemble.requests import Prepared, Settled
 from muster.orchestrator.methods.loading import parse_request
+from muster.orchestrator.records.identity import known_runs
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
-
-#: Names of runs in the message that a run is not among them.
-KNOWN_SHOWN = 10
 
 
 def finished_run(name: str, student: LaunchRequest, store: Store) -> tuple[LaunchRequest, Settled]:
@@ -23,9 +21,11 @@ def finished_run(name: str, student: LaunchRequest, store: Store) -> tuple[Launc
     run = store.run(name)
     saved = run.read("run.json")
     if saved is None:
-        raise UsageError(f"{name}: there is no such run in {store.root}. {_known(store)}")
+        raise UsageError(f"{name}: there is no such run in {store.root}. {known_runs(store)}")
     if (kind := saved.get("kind", "launch")) != "launch":
-        raise UsageError(f"{name} is a {kind}, and no ensemble: give a run of muster launch. {_known(store)}")
+        raise UsageError(
+            f"{name} is a {kind}, and no ensemble: give a run of muster launch. {known_runs(store)}"
+        )
     launch = parse_request(saved, run.place("run.json"))
     answer = run.read("answer.json", "state", "weights", "precision")
     if answer is None or answer["state"] != "done":
@@ -55,12 +55,6 @@ def with_settled_inputs(prepared: Prepared, settled: Mapping[str, Settled]) -> P
             raise UsageError(f"{one.launch.run}, which it learns from, has no members.")
         inputs.append(replace(one, settled=found))
     return replace(prepared, inputs=tuple(inputs))
-
-
-def _known(store: Store) -> str:
-    known = store.runs()
-    more = f" and {len(known) - KNOWN_SHOWN} more" if known[KNOWN_SHOWN:] else ""
-    return f"There are: {', '.join(known[:KNOWN_SHOWN])}{more}." if known else "It has no runs."
 
 
 def _other_images(launch: LaunchRequest, student: LaunchRequest) -> list[str]:

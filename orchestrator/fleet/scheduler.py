@@ -170,11 +170,11 @@ class Fleet:
             outcomes = await asyncio.gather(
                 *(self._ask(task, asker, work.order[0], quiet=True) for task in work.task.inputs)
             )
-            if lost := [outcome.message for outcome in outcomes if not outcome.in_store]:
-                self._finish(work, "failed", message=f"what it is trained from could not be made: {lost[0]}")
-                return
             if self.stopping:
                 self._finish(work, "dropped", message="dropped: the run is stopping")
+                return
+            if lost := [outcome.message for outcome in outcomes if not outcome.in_store]:
+                self._finish(work, "failed", message=f"what it is trained from could not be made: {lost[0]}")
                 return
         heapq.heappush(self.queue, work)
         self.wake.set()

@@ -6,11 +6,12 @@ it. A preset gives defaults; every field can be set on top of it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from muster.workers.datasets import Traits
-from muster.workers.spec import LEAST_SIDE, MOST_SIDE
+from muster.workers.spec import LEAST_SIDE, MOST_SIDE, InputRecipe
 
 Settings = dict[str, Any]
 
@@ -93,6 +94,13 @@ def settings(name: str, traits: Traits, side: int, epochs: int | None) -> tuple[
         recipe["step_epochs"] = max(1, round(epochs * recipe["step_epochs"] / recipe["epochs"]))
     common = {"mean": traits.mean, "std": traits.std}
     return {**recipe, "flip": traits.flip, **common}, {**view, **common}
+
+
+def input_settings(name: str, traits: Traits, side: int) -> tuple[Settings, Settings]:
+    """A preset's input recipe and test view, for a method whose optimisation is its own."""
+    recipe, view = settings(name, traits, side, None)
+    known = {field.name for field in dataclasses.fields(InputRecipe)}
+    return {key: value for key, value in recipe.items() if key in known}, view
 
 
 def side_problem(side: Any) -> str | None:

@@ -1,10 +1,11 @@
-"""Whether two requests are the same one, and what differs between them."""
+"""Whether two requests are the same one, what differs between them, and which runs there are."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 from muster.orchestrator.settings.resources import Resources
+from muster.workers.store.layout import Store
 
 
 class Request(Protocol):
@@ -25,6 +26,18 @@ class Request(Protocol):
     def identity(self) -> dict[str, Any]: ...
 
     def document(self) -> dict[str, Any]: ...
+
+
+#: Names of runs in the message that a run is not among them.
+KNOWN_SHOWN = 10
+
+
+def known_runs(store: Store) -> str:
+    """Which runs a store has, for the message that one is not among them."""
+    known = store.runs()
+    more = f" and {len(known) - KNOWN_SHOWN} more" if known[KNOWN_SHOWN:] else ""
+    listed = ", ".join(known[:KNOWN_SHOWN])
+    return f"There are: {listed}{more}." if known else "There are none: is --storage right?"
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

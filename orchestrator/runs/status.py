@@ -7,14 +7,13 @@ from typing import Any
 
 from muster.orchestrator.fleet.device_time import images_per_s
 from muster.orchestrator.records.events import Event, from_line
+from muster.orchestrator.records.identity import known_runs
 from muster.orchestrator.settings import compat
 from muster.workers.errors import DamagedRunError, StoreError, UsageError
 from muster.workers.store.layout import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
 SILENT_SECONDS = 60.0
-#: Names of runs in the message that a run is not among them.
-KNOWN_SHOWN = 10
 FINISHED = {"done", "reused"}
 
 
@@ -50,12 +49,7 @@ def _run_status(store: Store, run: str) -> dict[str, Any]:
     folder = store.run(run)
     saved = folder.read("run.json")
     if saved is None:  # nothing was submitted under this name
-        known = store.runs()
-        listed = ", ".join(known[:KNOWN_SHOWN]) + (
-            f" and {len(known) - KNOWN_SHOWN} more" if known[KNOWN_SHOWN:] else ""
-        )
-        there = f"There are: {listed}." if known else "There are none: is --storage right?"
-        raise UsageError(f"There is no run {run} in {store.root}. {there}")
+        raise UsageError(f"There is no run {run} in {store.root}. {known_runs(store)}")
     request = compat.current(saved, folder.place("run.json"))
     events = read_events(store, run)
     end = next((item for item in reversed(events) if item["event"] == "end"), None)

@@ -54,8 +54,6 @@ def current(saved: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"muster {saved.get('muster', 'of a later release')}, which wrote it, or a newer one."
         )
     found = {name: value for name, value in saved.items() if name not in {"format", "muster"}}
-    if "base" in found and isinstance(found["base"], Mapping):
-        found["base"] = current(found["base"], where)
     method = found.get("method")
     if number == 1 and method in FIRST_METHODS:
         unused = {"bier": {"baseline"}, "baseline": {"bier", "combine"}, "dreml": set(UNUSED)}[str(method)]

@@ -61,7 +61,7 @@ def complaints(error: ValidationError, section: str, kind: Any) -> list[str]:
         inside = ".".join(str(part) for part in item["loc"])
         where = ".".join(part for part in (section, inside) if part)
         if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-            known = [field.name for field in dataclasses.fields(kind)]
+            known = [field.name for field in own_first(kind)]
             near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             found.append(f"{where}: there is no such key.{hint} There are: {', '.join(known)}.")
@@ -73,6 +73,13 @@ def complaints(error: ValidationError, section: str, kind: Any) -> list[str]:
         else:
             found.append(f"{where} = {item.get('input')!r}: {_plain(item['type'], item['msg'])}.")
     return found
+
+
+def own_first(kind: Any) -> list[Any]:
+    """The fields of a dataclass, those of its base classes last: its own are what one looks for."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    own = {name: fields[name] for name in kind.__annotations__ if name in fields}
+    return list({**own, **fields}.values())
 
 
 #: What pydantic says in words of Python's.

@@ -6,6 +6,7 @@ adds what does not: where the data are, which resources, which store.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -120,7 +121,7 @@ class InputRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodRequest:
+class MethodRequest(ABC):
     """A method's own part of a request, and what follows from it; each method has its own class."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
@@ -128,9 +129,9 @@ class MethodRequest:
     recipe: InputRecipe
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """The method's name for people."""
-        raise NotImplementedError
 
     @property
     def prefix(self) -> str:
@@ -156,32 +157,32 @@ class MethodRequest:
         """Names of finished runs in the same store that its models are trained from."""
         return ()
 
+    @abstractmethod
     def specs(
         self, ensemble: EnsembleSettings, common: Mapping[str, Any], inputs: Sequence[InputRun]
     ) -> list[ModelSpec]:
         """The models that are asked for, in index order; `common` are the fields that all specs have, `inputs` what
         became of `input_runs`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def class_problems(self, request: LaunchRequest, classes: int) -> list[str]:
         """Why it can't train on so many classes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rehearsed(self, request: LaunchRequest, scale: float, share: float, classes: int) -> Flags:
         """The flags of a rehearsal at `scale`, on so many classes and `share` of the full training images."""
-        raise NotImplementedError
 
+    @abstractmethod
     def caption(self, request: LaunchRequest) -> str:
         """What a plot's title says of the model, after method, data set and backbone."""
-        raise NotImplementedError
 
     def notes(self) -> list[str]:
         """What a report says below its curve."""
         return []
 
+    @abstractmethod
     def in_words(self, request: LaunchRequest) -> list[str]:
         """How it is trained, clause by clause, from the settings themselves."""
-        raise NotImplementedError
 
 
 @keyed("method data ensemble preset view")

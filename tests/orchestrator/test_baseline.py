@@ -17,12 +17,6 @@ BATCH = ("--P", 4, "--K", 2, "--dim", 8, "--epochs", 2, "--set", "baseline.lr=0.
 
 
 @pytest.fixture(scope="module")
-def pictures(shapes: Path) -> tuple[object, ...]:
-    """Flags of a small data set and network."""
-    return ("--dataset", "folder", "--data-root", shapes, "--image-size", 24, "--backbone", "conv4")
-
-
-@pytest.fixture(scope="module")
 def trained(
     muster: Muster, pictures: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Any]:

@@ -15,11 +15,6 @@ SMALL = ("--P", 4, "--K", 2, "--dim", 6, "--epochs", 2)
 
 
 @pytest.fixture(scope="module")
-def pictures(shapes: Path) -> tuple[object, ...]:
-    return ("--dataset", "folder", "--data-root", shapes, "--image-size", 24, "--backbone", "conv4")
-
-
-@pytest.fixture(scope="module")
 def trained(
     muster: Muster, pictures: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Any]:

@@ -150,6 +150,7 @@ def test_an_interruption_from_outside_is_one(muster_without_cluster: Muster, tmp
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         process = muster_without_cluster.start("launch", "dreml", "--config", slow)
         with slow.open("w"):  # it has come so far
+            time.sleep(0.5)  # and waits: a signal just before the system call would be seen after it
             process.send_signal(number)
             _, err = process.communicate(timeout=30)
         assert process.returncode == 130

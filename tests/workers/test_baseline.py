@@ -179,9 +179,9 @@ def test_resuming_in_bfloat16_gives_the_same_bits() -> None:
 
 
 def test_an_epoch_is_as_many_batches_as_the_images_fill() -> None:
-    assert settings("triplet").steps(30) == 5
-    assert settings("triplet").steps(35) == 5
-    assert settings("triplet").steps(5) == 1
+    assert settings("triplet").steps_of(30) == 5
+    assert settings("triplet").steps_of(35) == 5
+    assert settings("triplet").steps_of(5) == 1
     assert spec_of(PART, "triplet").shown(35) == 3 * 5 * 6
 
 

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from muster.workers.networks.backbones import State
+from muster.workers.networks.backbones import State, build, head
 from muster.workers.packs.pack import Int64, Pack, Part
 from muster.workers.rng import Float64, torch_seed
 from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, load_optimizer
 from muster.workers.train import augment
+from muster.workers.train.label_batches import LabelBatches
 from muster.workers.train.prefetch import Batch, host_batch
 from muster.workers.train.team import ALONE, Team
 
@@ -157,6 +158,59 @@ class Trainer(ABC):
     def seed(self, step: int, names: tuple[object, ...]) -> None:
         """Seeds dropout, where a network has it, by the model's names and the step's place in its epoch."""
         torch.manual_seed(torch_seed(("step", *names, *divmod(step, self.steps))))
+
+
+class LabelTrainer(Trainer):
+    """A trainer whose epochs are batches of P labels x K images, on one process, with one loss."""
+
+    settings: Any
+    "Has `epochs`, and the shape of its batches."
+    names: tuple[object, ...]
+    "What all randomness of the model is named by."
+
+    def __init__(self, spec: ModelSpec, materials: Materials, settings: Any) -> None:
+        super().__init__(spec, materials)
+        self.settings, self.base_rate, self.names = settings, settings.lr, (spec.method, spec.seed)
+        self.rate_setting = f"{spec.method}.lr"
+        self.batches = LabelBatches(self.part.labels, settings, spec.seed)
+
+    @property
+    def units(self) -> int:
+        return int(self.settings.epochs)
+
+    @property
+    def steps(self) -> int:
+        return int(self.settings.steps_of(len(self.part.rows)))
+
+    def images(self, step: int) -> int:
+        return self.batches.size
+
+    def samples(self, step: int) -> Samples:
+        chosen = self.batches.batch(step)
+        draws = augment.epoch_draws(self.names, step, self.batches.size)
+        return Samples(self.part.rows[chosen], self.labels_of(chosen), draws)
+
+    def labels_of(self, chosen: Int64) -> Int64:
+        """What the loss is told of images, by their places in the training set: by default their classes."""
+        return self.part.labels[chosen]
+
+    def row(self, sums: torch.Tensor, steps: int, images: int) -> dict[str, Any]:
+        return {"loss": float(sums) / steps}
+
+
+def head_groups(network: nn.Module, backbone: str, factor: float, decay: float) -> list[dict[str, Any]]:
+    """An optimiser's groups: the backbone, and the last layer, whose rate is `factor` times the backbone's."""
+    last = list(network.get_submodule(head(network, backbone)[0]).parameters())
+    body = [one for one in network.parameters() if all(one is not other for other in last)]
+    return [
+        {"params": body, "factor": 1.0, "weight_decay": decay},
+        {"params": last, "factor": factor, "weight_decay": decay},
+    ]
+
+
+def plain_network(spec: ModelSpec) -> nn.Module:
+    """A backbone whose last layer gives the vector: what most methods' weights fit."""
+    return build(spec.backbone, spec.dimension, 0, pretrained=spec.weights != "none")
 
 
 def below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

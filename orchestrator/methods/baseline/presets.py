@@ -6,12 +6,10 @@ it is the loss that is compared. A preset gives defaults; every field can be set
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from muster.orchestrator.methods import presets
 from muster.workers.datasets import Traits
-from muster.workers.spec import InputRecipe
 
 Settings = dict[str, Any]
 #: Images in a batch, in DREML's presets and for `glyphs`; npairs takes one pair of each label, the others 4 images.
@@ -22,8 +20,7 @@ GLYPHS = {"epochs": 12, "lr": 1e-3, "embedding_lr": 1.0, "anneal_epochs": 9}
 
 def settings(preset: str, traits: Traits, side: int, given: Settings) -> tuple[Settings, Settings, Settings]:
     """Baseline settings, input recipe and test view of a preset, for pictures of `side` px; `given` over them."""
-    recipe, view = presets.settings(preset, traits, side, None)
-    known = {field.name for field in dataclasses.fields(InputRecipe)}
+    recipe, view = presets.input_settings(preset, traits, side)
     images = 2 if given.get("loss") == "npairs" else 4
     batch = {"labels": (GLYPHS_BATCH if preset == "glyphs" else BATCH) // images, "images": images}
     found = {**batch, **(GLYPHS if preset == "glyphs" else {}), **given}
@@ -31,4 +28,4 @@ def settings(preset: str, traits: Traits, side: int, given: Settings) -> tuple[S
         found.setdefault("proxy_lr", 10.0)
     if found.get("anneal_epochs") == 0 and "anneal_factor" not in given:
         found.pop("anneal_factor", None)
-    return found, {name: value for name, value in recipe.items() if name in known}, view
+    return found, recipe, view

@@ -86,16 +86,14 @@ def parse(given: Given) -> Parts:
     settings = given.settings
     given.usual("backbone", given.traits.backbone)
     preset = given.preset(presets.PRESETS, presets.preset_for(given.traits), "paper")
-    recipe, view = presets.settings(preset, given.traits, given.picture_side(), None)
+    recipe, view = presets.input_settings(preset, given.traits, given.picture_side())
     values = {**(GLYPHS if preset == "glyphs" else {}), **settings["distill"]}
     distill = given.section("distill", DistillSettings, values=values)
     causes = {"D": "its dimension is distill.dim", "L": "it is one model"}
     ensemble = given.one_model(distill and distill.dim, causes)
     teacher = str(settings.get("teacher") or "")
     given.problems += _teacher_problems(teacher)
-    known = InputRecipe.__dataclass_fields__
-    inputs = {name: value for name, value in recipe.items() if name in known}
-    parts = {"recipe": given.section("recipe", InputRecipe, inputs), "distill": distill, "teacher": teacher}
+    parts = {"recipe": given.section("recipe", InputRecipe, recipe), "distill": distill, "teacher": teacher}
     return Parts(preset, ensemble, parts, view)
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.base import Method
-from muster.workers.spec import ModelSpec, as_declared, check
+from muster.workers.spec import LabelBatchShape, ModelSpec, as_declared, check
 
 BaselineLoss = Literal["triplet", "npairs", "proxynca"]
 
@@ -44,7 +44,7 @@ def library_problem() -> str | None:
     "embedding_l2 scale"
 )
 @dataclass(frozen=True, kw_only=True)
-class BaselineSettings:
+class BaselineSettings(LabelBatchShape):
     """What a compared method adds to a backbone and its input. Raises ValueError with all mistakes at once.
 
     DREML's table names neither dimension nor optimiser of these methods. 64 dimensions are usual in the papers that
@@ -120,24 +120,10 @@ class BaselineSettings:
             or self.anneal_factor == 0.1,
         }
 
-    @property
-    def batch_size(self) -> int:
-        """Images in a batch, P x K."""
-        return self.labels * self.images
-
-    def steps(self, images: int) -> int:
-        """Batches of an epoch over so many training images."""
-        return max(1, images // self.batch_size)
-
     def rate(self, epoch: int) -> float:
         """The backbone's learning rate in an epoch, counted from 0."""
         decays = epoch // self.anneal_epochs if self.anneal_epochs else 0
         return self.lr * float(self.anneal_factor**decays)
-
-    def check_batch(self, classes: int, world_size: int) -> None:
-        """Raises ValueError unless `classes` are enough for P. It is trained by one process."""
-        del world_size
-        check({f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes})
 
 
 @keyed(
@@ -165,7 +151,7 @@ class BaselineSpec(ModelSpec):
         return self.baseline.epochs
 
     def shown(self, images: int) -> int:
-        return self.epochs * self.baseline.steps(images) * self.baseline.batch_size
+        return self.epochs * self.baseline.steps_of(images) * self.baseline.batch_size
 
     def described(self) -> str:
         return f"classes, {self.baseline.loss} in {self.dimension} dimensions"

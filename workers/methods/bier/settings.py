@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.base import Method
-from muster.workers.spec import ModelSpec, as_declared, check
+from muster.workers.spec import LabelBatchShape, ModelSpec, as_declared, check
 
 Variant = Literal["shrinkage", "eta"]
 AuxiliaryKind = Literal["none", "adversarial", "activation"]
@@ -31,7 +31,7 @@ LAMBDA_WEIGHT = 1e5
     "images steps lr learner_lr regressor_lr weight_decay anneal_every anneal_factor"
 )
 @dataclass(frozen=True, kw_only=True)
-class BierSettings:
+class BierSettings(LabelBatchShape):
     """What BIER adds to a backbone and its input recipe. Raises ValueError with all mistakes at once.
 
     The defaults are those of the authors' code and of its script for Stanford Online Products.
@@ -129,11 +129,6 @@ class BierSettings:
             f"anneal_factor = {self.anneal_factor} has no effect with anneal_every = 0": self.anneal_every > 0
             or self.anneal_factor == 0.5,
         }
-
-    @property
-    def batch_size(self) -> int:
-        """Images in the global batch, P x K."""
-        return self.labels * self.images
 
     @property
     def dimensions(self) -> int:

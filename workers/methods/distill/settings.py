@@ -10,7 +10,7 @@ from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.base import Method
 from muster.workers.score.combine import Combine
-from muster.workers.spec import ModelSpec, VectorsOf, as_declared, check
+from muster.workers.spec import LabelBatchShape, ModelSpec, VectorsOf, as_declared, check
 
 DistillLoss = Literal["similarities", "relations"]
 
@@ -28,7 +28,7 @@ OWN = {
     "loss dim labels images epochs lr embedding_lr weight_decay warmup temperature teacher_temperature angle_weight"
 )
 @dataclass(frozen=True, kw_only=True)
-class DistillSettings:
+class DistillSettings(LabelBatchShape):
     """How a student learns from its teacher. Raises ValueError with all mistakes at once.
 
     A setting without effect on the weights is refused when it differs from its default: otherwise the same weights
@@ -90,19 +90,6 @@ class DistillSettings:
             }
         )
 
-    @property
-    def batch_size(self) -> int:
-        """Images in a batch, P x K."""
-        return self.labels * self.images
-
-    def steps(self, images: int) -> int:
-        """Batches of an epoch over so many training images."""
-        return max(1, images // self.batch_size)
-
-    def check_batch(self, classes: int, world_size: int) -> None:
-        """Raises ValueError unless `classes` are enough for P. It is trained by one process."""
-        check({f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes})
-
 
 @keyed("keys vectors sizes how")
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +138,7 @@ class DistillSpec(ModelSpec):
         return self.distill.epochs
 
     def shown(self, images: int) -> int:
-        return self.epochs * self.distill.steps(images) * self.distill.batch_size
+        return self.epochs * self.distill.steps_of(images) * self.distill.batch_size
 
     def described(self) -> str:
         return (

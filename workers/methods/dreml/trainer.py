@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from muster.workers.methods.dreml.loss import identity_proxy_loss
 from muster.workers.methods.dreml.partition import meta_classes
@@ -18,15 +17,14 @@ from muster.workers.packs.pack import Int64, Part
 from muster.workers.rng import torch_seed, uniforms
 from muster.workers.store.checkpoint import Checkpoint
 from muster.workers.train.passes import Passes
-from muster.workers.train.trainer import Materials, Samples, StepLoss, Trainer
+from muster.workers.train.trainer import Materials, Samples, StepLoss, Trainer, plain_network
 
 
 def trainer(spec: MemberSpec, materials: Materials) -> MemberTrainer:
     return MemberTrainer(spec, materials)
 
 
-def network(spec: MemberSpec) -> nn.Module:
-    return backbones.build(spec.backbone, spec.D, 0, pretrained=spec.weights != "none")
+network = plain_network
 
 
 class MemberTrainer(Trainer):
