@@ -25,12 +25,22 @@ def main() -> None:
         from muster.orchestrator.cli.app import main as run
 
         run()
-    except KeyboardInterrupt:  # while modules were loaded: a command that runs says more
-        _refuse("Interrupted.", EXIT_INTERRUPTED)
+    except BaseException as error:
+        if not interrupted(error):
+            raise
+        _refuse("Interrupted.", EXIT_INTERRUPTED)  # while modules were loaded: a command that runs says more
 
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def interrupted(error: BaseException) -> bool:
+    """Whether an interruption is behind it: before Python 3.12, one that comes while a class names its fields (as most
+    of ours do when they are loaded) is wrapped in a RuntimeError."""
+    return isinstance(error, KeyboardInterrupt) or (
+        error.__cause__ is not None and interrupted(error.__cause__)
+    )
 
 
 def _prepare(environment: os._Environ[str]) -> None:

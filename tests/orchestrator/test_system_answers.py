@@ -173,6 +173,25 @@ def test_an_interruption_while_modules_are_loaded_is_one_too(
         assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interruption_that_python_wraps_is_one_too(
+    muster_without_cluster: Muster, tmp_path: Path, name: str
+) -> None:
+    """Before Python 3.12 it comes as a RuntimeError where a class names its fields."""
+    (tmp_path / "wrapped.py").write_text(
+        "import os, signal, sys, types\nfrom muster.__main__ import main\n"
+        "class Field:\n"
+        "    def __set_name__(self, owner, name):\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "app = types.ModuleType('app')\n"
+        "app.main = lambda: type('Settings', (), {'field': Field()})\n"
+        "sys.modules['muster.orchestrator.cli.app'] = app\nmain()\n"
+    )
+    ran = shell(muster_without_cluster, f'"{sys.executable}" wrapped.py --json', tmp_path)
+    assert (ran.code, ran.err) == (130, "muster: Interrupted.\n")
+    assert ran.document["exit_code"] == 130
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
