@@ -35,7 +35,7 @@ class TopGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is run; a search's options are made only now, as the list of commands needs none of them."""
         name, command, rest = super().resolve_command(ctx, args)
-        return (name, commands_search.command(), rest) if name == "search" else (name, command, rest)
+        return (name, commands_search.command(rest), rest) if name == "search" else (name, command, rest)
 
 
 app = typer.Typer(

@@ -86,6 +86,8 @@ def search_table(answer: dict[str, Any], message: str) -> None:
     answer, message = shown(answer), printable(message)
     metric, split = answer["chosen_on"]["metric"], answer["chosen_on"]["split"]
     hidden = {"message", "reused", "trained"}
+    if all(row["L"] <= 1 for row in answer["trials"]):  # one model each
+        hidden |= {"L", "best_L", f"best_{split}_{metric}"}
     rows = [{key: value for key, value in row.items() if key not in hidden} for row in answer["trials"]]
     show_rows([_in_percent(row) for row in rows], title=f"Trials, chosen on {answer['chosen_on']['text']}")
     out.print()

@@ -20,6 +20,17 @@ ALWAYS = ("data.dataset", "data.root", "ensemble.D", "ensemble.L", "ensemble.bac
 def launch_command(request: LaunchRequest) -> str:
     """`muster launch ...` as a shell takes it; what the defaults give is left out."""
     flags = {flag.setting: flag for flag in flags_of(FRONTENDS[request.method])}
+    words = ["muster", "launch", request.method]
+    for name, value in said_settings(request).items():
+        words += _said(flags[name], value) if name in flags else ["--set", f"{name}={_toml(value)}"]
+    if request.name:
+        words += ["--name", request.name]
+    return shlex.join([*words, "--storage", request.storage])
+
+
+def said_settings(request: LaunchRequest) -> dict[str, Any]:
+    """The settings by dotted name that make the request; what the defaults give beside them is left out."""
+    flags = {flag.setting: flag for flag in flags_of(FRONTENDS[request.method])}
     wanted = _settings(request)
     required = [name for name, flag in flags.items() if flag.default is dataclasses.MISSING]
     said = {
@@ -27,12 +38,7 @@ def launch_command(request: LaunchRequest) -> str:
     }
     while rest := _lacking(request, said, wanted):
         said |= rest
-    words = ["muster", "launch", request.method]
-    for name, value in said.items():
-        words += _said(flags[name], value) if name in flags else ["--set", f"{name}={_toml(value)}"]
-    if request.name:
-        words += ["--name", request.name]
-    return shlex.join([*words, "--storage", request.storage])
+    return said
 
 
 def _lacking(request: LaunchRequest, said: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) 
     for other in [*said, settings.get("method")] if method else []:
         if other not in {None, method}:
             problems.append(
-                f"method = {other!r}: this command's is {method}; muster launch has one for each method."
+                f"method = {other!r}: this command's is {method}; muster launch has one for each method, and muster "
+                "search takes --method."
             )
             settings["method"] = method
     return _build(settings, problems)
@@ -118,6 +119,12 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
         name=name,
         storage=str(settings.get("storage") or "store"),
     )
+
+
+def check_method(name: str) -> None:
+    """Raises UsageError if there is no such method."""
+    if name not in FRONTENDS:
+        raise UsageError(_no_method(name))
 
 
 def _no_method(method: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import tomllib
@@ -33,7 +34,7 @@ def parse(
     problems += [f"{section}.{key} is empty: give it a value or leave it out." for key in empty]
     values = {key: value for key, value in values.items() if key not in empty}
     try:
-        return TypeAdapter(kind).validate_python({**defaults, **values})
+        return _adapter(kind).validate_python({**defaults, **values})
     except ValidationError as error:
         problems += complaints(error, section, kind)
         wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
@@ -49,9 +50,15 @@ def parse(
 def parse_saved(kind: Any, saved: Mapping[str, Any], where: str) -> Any:
     """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError with all that is wrong."""
     try:
-        return TypeAdapter(kind).validate_python(dict(saved))
+        return _adapter(kind).validate_python(dict(saved))
     except ValidationError as error:
         raise UsageError([f"{where}: {text}" for text in complaints(error, "", kind)]) from error
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Made once: a search parses the settings of each of its trials."""
+    return TypeAdapter(kind)
 
 
 def complaints(error: ValidationError, section: str, kind: Any) -> list[str]:

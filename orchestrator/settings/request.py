@@ -17,6 +17,7 @@ from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.flags import flag
 from muster.workers.forms import APART, keyed
+from muster.workers.methods.registry import METHODS
 from muster.workers.score.combine import Combination
 from muster.workers.spec import InputRecipe, ModelSpec, TestView, check
 
@@ -207,6 +208,11 @@ class LaunchRequest:
     @property
     def recipe(self) -> InputRecipe:
         return self.settings.recipe
+
+    @property
+    def one_model(self) -> bool:
+        """Whether its method trains one model, and no ensemble of members."""
+        return not METHODS[self.method].ensemble
 
     def identity(self) -> Settings:
         """What makes two requests the same one: all but how, where and under which name it runs."""

@@ -88,6 +88,33 @@ def test_steering_values_are_those_of_a_fresh_evaluation(sought: tuple[Path, Any
         ]
 
 
+def test_a_model_of_learners_is_searched_in_one_iteration(
+    muster: Muster, shapes: Path, tmp_path: Path
+) -> None:
+    """Two ways to combine the same learners: one model is trained, and it is a launch's own."""
+    flags = [
+        "--dataset", "folder", "--data-root", shapes, "--image-size", 20, "--backbone", "conv4", "--steps", 2,
+        "--learners", "4,8", "--P", 4, "--storage", tmp_path,
+    ]  # fmt: skip
+    answer = muster(
+        "search", "--method", "bier", *flags, "--search", "combine=share,concat", "--val-classes", 4, "--json"
+    ).document
+    assert [(row["combine"], row["L"], row["ended"]) for row in answer["trials"]] == [
+        ("share", 1, "complete"), ("concat", 1, "complete"),
+    ]  # fmt: skip
+    assert (answer["cost"]["trained"], answer["cost"]["grid"]) == (1, 1)
+    for row in answer["trials"]:
+        where = ["--combine", row["combine"], "--val-classes", 4, "--set", "nmi=false", "--json"]
+        launched = muster("launch", "bier", *flags, *where).document
+        assert launched["models"]["trained"] == 0
+        metrics = json.loads((tmp_path / f"runs/{launched['run']}/metrics.json").read_text())["splits"]
+        assert metrics["val"]["curve"][0]["recall_at_1"] == row["val_recall_at_1"]
+        assert metrics["test"]["curve"][0]["recall_at_1"] == row["test_recall_at_1"]
+    command = shlex.split(answer["recommended"]["command"])[1:]
+    assert muster(*command, "--dry-run", "--json").document["to_train"] == 1
+    assert (tmp_path / f"runs/{answer['run']}/plots/by_combine.png").stat().st_size > 0
+
+
 @pytest.mark.long
 def test_a_second_search_trains_nothing_and_finds_the_same(
     sought: tuple[Path, Any], muster: Muster, search: list[object]
@@ -235,6 +262,7 @@ def refused(muster_without_cluster: Muster, tmp_path: Path) -> Callable[..., Ran
             ["--D", "12", "--max-L", 0, "--metric", "nope", "--search", "lr"],
             ["L = 0", "--metric nope: there are recall_at_K", "--search lr"],
         ),
+        (["--method", "beir", "--learners", 3], ["method = 'beir'", "Did you mean bier?"]),
         (["--D", "12", "--budget-members", 0], ["--budget-members 0", "above 0"]),
         (["--D", "12", "--budget-gpu-hours", 0], ["--budget-gpu-hours 0", "above 0"]),
         (["--D", "12", "--plateau", "3"], ["--plateau 3", "k:epsilon"]),

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from muster.orchestrator.jobs.search.space import Axis, draws, grid, parse_axes
+from muster.orchestrator.jobs.search.space import Axis, draws, grid, parse_axes, searchable
 
 
-def axes(**specs: str) -> tuple[Axis, ...]:
+def axes(method: str = "dreml", **specs: str) -> tuple[Axis, ...]:
     problems: list[str] = []
-    found = parse_axes(specs, problems)
+    found = parse_axes(specs, method, problems)
     assert problems == []
     return found
 
@@ -28,6 +28,20 @@ def test_lists_and_ranges() -> None:
     assert schedule.grid() == ("step", "one-cycle")
     (flip,) = axes(flip="true,false")
     assert flip.grid() == (True, False)
+
+
+def test_each_method_has_its_own_settings_bare_or_dotted() -> None:
+    (steps,) = axes("bier", **{"bier.steps": "10,20"})
+    assert (steps.key, steps.setting, steps.grid()) == ("steps", "bier.steps", (10, 20))
+    (combine,) = axes("bier", combine="share,concat")
+    assert (combine.key, combine.setting) == ("combine", "combine")
+    (loss,) = axes("baseline", loss="triplet,npairs")
+    assert loss.setting == "baseline.loss"
+    (crop,) = axes("distill", **{"recipe.crop": "24,28"})
+    assert (crop.key, crop.setting) == ("crop", "recipe.crop")
+    assert "D" in searchable("dreml")
+    for method in ("bier", "baseline", "distill"):
+        assert not {"D", "L", "teacher"} & set(searchable(method))
 
 
 def test_a_grid_is_every_combination() -> None:
@@ -67,7 +81,7 @@ def test_draws_follow_from_the_seed_and_none_is_repeated() -> None:
 )
 def test_mistakes_are_named(key: str, spec: str, said: str) -> None:
     problems: list[str] = []
-    parse_axes({key: spec}, problems)
+    parse_axes({key: spec}, "dreml", problems)
     assert len(problems) == 1
     assert said in problems[0]
 

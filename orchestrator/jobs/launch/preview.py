@@ -16,7 +16,6 @@ from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.machine.places import unwritable
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
-from muster.workers.methods.registry import METHODS
 from muster.workers.packs.build import estimated_bytes
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.quantities import bytes_text
@@ -35,7 +34,7 @@ def preview(
     ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None, all_needed=True)
     (ensemble,) = ensembles
     asked = request.ensemble.L
-    members = counted_members(asked, one=not METHODS[request.method].ensemble)
+    members = counted_members(asked, one=request.one_model)
     found = {"run": request.run, "sentence": "", "rows": rows, "asked": asked, "to_train": asked}
     if ensemble.prepared is None:
         size = sum(

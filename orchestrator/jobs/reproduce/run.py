@@ -26,7 +26,6 @@ from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import MusterError
-from muster.workers.methods.registry import METHODS
 from muster.workers.store.layout import RunFolder, Store
 
 
@@ -68,7 +67,7 @@ def _any_launch(options: ReproduceOptions, found: Draft) -> LaunchRequest:
     """One with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
     if not found.requests:
         raise MusterError("\n".join(found.troubles.values()) or f"{options.target} asks for nothing.")
-    return min((one.launch for one in found.requests), key=lambda launch: not METHODS[launch.method].ensemble)
+    return min((one.launch for one in found.requests), key=lambda launch: launch.one_model)
 
 
 def _write_plan(plan: Plan, run: RunFolder) -> None:

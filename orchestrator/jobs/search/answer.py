@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muster.orchestrator.ensemble.plan import member_tasks, prepare
+from muster.orchestrator.ensemble.plan import counted_members, member_tasks, prepare
 from muster.orchestrator.fleet.budget import Budget
 from muster.orchestrator.jobs.search import plots as search_plots
 from muster.orchestrator.jobs.search.plan import SearchCost, SearchPlan
@@ -41,7 +41,7 @@ def build_answer(
 ) -> dict[str, Any]:
     """What `search --json` prints, but for paths and seconds."""
     request = plan.request
-    curve = _curve(request, record, tests)
+    curve = _curve(plan, record, tests)
     metric = request.search.metric
     points = [row for row in curve if row["split"] == request.search.select_on]
     best = min(points, key=lambda row: (-row[metric], row["L"], row["trial"]))
@@ -79,7 +79,7 @@ def pareto(points: Sequence[Row], metric: str) -> list[Row]:
     return sorted((row for row in points if not beaten(row)), key=lambda row: (row["L"], row["dimensions"]))
 
 
-def write_answer(run: RunFolder, answer: dict[str, Any]) -> dict[str, str]:
+def write_answer(run: RunFolder, answer: dict[str, Any], request: SearchRequest) -> dict[str, str]:
     """Writes search.json, curves.parquet, the plots and answer.json; the paths, by what they are."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(answer["curve"]), buffer)
@@ -88,8 +88,10 @@ def write_answer(run: RunFolder, answer: dict[str, Any]) -> dict[str, str]:
     title = f"{answer['run']}: {metric.replace('_at_', '@')} on {answer['chosen_on']['text']}"
     files = {"search.json": to_json(answer), "curves.parquet": buffer.getvalue()}
     for kind in ("png", "svg"):
-        files[f"plots/by_L.{kind}"] = search_plots.by_members(rows, metric, title, kind)
-        files[f"plots/by_D.{kind}"] = search_plots.by_classes(rows, metric, title, kind)
+        if request.base.ensemble.L > 1:
+            files[f"plots/by_L.{kind}"] = search_plots.by_members(rows, metric, title, kind)
+        axis = request.axes[0]
+        files[f"plots/by_{axis.key}.{kind}"] = search_plots.by_axis(rows, axis, metric, title, kind)
     paths = {name.rpartition("/")[2].replace(".", "_"): run.files.path(run / name) for name in sorted(files)}
     for name, data in files.items():
         run.files.put(run / name, data)
@@ -106,16 +108,16 @@ def _chosen_on(request: SearchRequest) -> dict[str, Any]:
     return {"split": search.select_on, "metric": search.metric, "classes": held or None, "text": text}
 
 
-def _curve(request: SearchRequest, record: Record, tests: Mapping[int, Sequence[Row]]) -> list[Row]:
+def _curve(plan: SearchPlan, record: Record, tests: Mapping[int, Sequence[Row]]) -> list[Row]:
     """A row for each split, trial and L."""
     found = []
     for trial in record.in_order():
-        D = int(trial.settings["D"])
-        sides = {request.search.select_on: [trial.rows[L] for L in sorted(trial.rows)]}
+        width = plan.request.launch_of(trial.settings).ensemble.D
+        sides = {plan.request.search.select_on: [trial.rows[L] for L in sorted(trial.rows)]}
         sides.setdefault("test", list(tests.get(trial.number, [])))
         for split, rows in sides.items():
             shared = {"split": split, "trial": trial.number, **trial.settings}
-            found += [{**shared, "dimensions": D * row["L"], **row} for row in rows]
+            found += [{**shared, "dimensions": width * row["L"], **row} for row in rows]
     return found
 
 
@@ -158,27 +160,34 @@ def _recommended(
     request, metric = plan.request, plan.request.search.metric
     trial = record.trials[chosen["trial"]]
     launch = request.launch_of(trial.settings, L=chosen["L"])
+    # What it learns from was trained on these classes, and so must it be.
+    held = launch.data.val_classes if launch.settings.input_runs else 0
     launch = dataclasses.replace(
-        launch, data=dataclasses.replace(launch.data, val_classes=0), resources=Resources(), name=""
+        launch, data=dataclasses.replace(launch.data, val_classes=held), resources=Resources(), name=""
     )
-    others = [f"{key}={value}" for key, value in trial.settings.items() if key != "D"]
-    named = ", ".join([f"D={chosen['D']}", f"L={chosen['L']}", *others])
-    value = percent(chosen[metric])
-    if chosen is best or (chosen["L"] == best["L"] and chosen["trial"] == best["trial"]):
-        sentence = f"{named}: {metric} {value}, the best that was found."
+    sentence = f"{_named(record, chosen)}: {metric} {percent(chosen[metric])}, "
+    if chosen["L"] == best["L"] and chosen["trial"] == best["trial"]:
+        sentence += "the best that was found."
     else:
         below = 100 * (best[metric] - chosen[metric])
-        share = chosen["L"] / best["L"]
-        sentence = (
-            f"{named}: {metric} {value}, {below:.1f} points below the best (D={best['D']}, L={best['L']}) "
-            f"at {share:.0%} of its networks per query."
-        )
+        sentence += f"{below:.1f} points below the best ({_named(record, best)}) "
+        if not request.base.one_model:
+            sentence += f"at {chosen['L'] / best['L']:.0%} of its networks per query."
+        else:
+            sentence += f"with {chosen['dimensions']} dimensions instead of {best['dimensions']}."
     return {
         **_point(chosen, tests, metric),
         "sentence": f"{sentence} Chosen on {_chosen_on(request)['text']}.",
         "command": launch_command(launch),
         "training": _training_cost(plan, store, launch, trial),
     }
+
+
+def _named(record: Record, point: Row) -> str:
+    """A point of the curve by its settings: "D=12, L=3, lr=0.01"."""
+    settings = dict(record.trials[point["trial"]].settings)
+    shape = {"D": settings.pop("D"), "L": point["L"]} if "D" in settings else {}
+    return ", ".join(f"{key}={value}" for key, value in {**shape, **settings}.items())
 
 
 def _training_cost(plan: SearchPlan, store: Store, launch: Any, trial: TrialRecord) -> dict[str, Any]:
@@ -194,11 +203,12 @@ def _training_cost(plan: SearchPlan, store: Store, launch: Any, trial: TrialReco
     ]
     images = int(str(prepared.facts["train_images"]))
     total = round(sum(seconds) / max(1, len(seconds)) * images * to_train * launch.resources.devices, 1)
-    text = f"{len(tasks) - to_train} of its {len(tasks)} members are in the store"
-    if to_train:
-        text += f"; training {to_train} on all {prepared.facts['train_classes']} classes takes "
-        text += f"about {total:.3g} device-seconds"
-    return {"members": len(tasks), "to_train": to_train, "device_seconds": total, "text": f"{text}."}
+    there = f"{len(tasks) - to_train} of its {len(tasks)} members are in the store"
+    if launch.one_model:
+        there = f"The model is {'not ' * to_train}in the store"
+    takes = f"; training {to_train} on {prepared.facts['train_classes']} classes takes about {total:.3g} device-seconds"
+    text = f"{there}{takes * bool(to_train)}."
+    return {"members": len(tasks), "to_train": to_train, "device_seconds": total, "text": text}
 
 
 def _cost(
@@ -213,9 +223,10 @@ def _cost(
     used = union | set(trained)
     ratio = len(used) / max(1, len(grid))
     overshoot = budget.overshoot(dict(trained))
+    one = plan.request.base.one_model
     sentence = (
-        f"{len(trained)} members trained, {len(union - set(trained))} reused; a grid over D and L has {len(grid)}: "
-        f"{ratio:.0%} of it."
+        f"{counted_members(len(trained), one=one)} trained, {len(union - set(trained))} reused; a grid over "
+        f"{'all settings' if one else 'D and L'} has {len(grid)}: {ratio:.0%} of it."
     )
     if overshoot:
         sentence += f" The budget was overshot by {overshoot}."

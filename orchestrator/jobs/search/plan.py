@@ -12,16 +12,26 @@ from typing import Any
 from muster.orchestrator.ensemble.cost import Cost, cost_of, cost_text
 from muster.orchestrator.ensemble.plan import (
     PlannedEnsemble,
+    counted_members,
     member_tasks,
     prepare_ensembles,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
 from muster.orchestrator.jobs.search.request import SearchRequest
+from muster.orchestrator.jobs.search.space import grid
 from muster.orchestrator.settings.request import LaunchRequest
-from muster.workers.spec import Precision
+from muster.workers.score.combine import Combination
+from muster.workers.spec import Precision, TestView
 from muster.workers.store.layout import Store
-from muster.workers.task import MemberTask, Target, missing
+from muster.workers.task import MemberTask, missing
+
+#: Settings that the number of training classes bounds.
+BY_CLASSES = ("D", "labels")
+
+
+#: The rule by which training images are packed, and the test view.
+Pictures = tuple[str, TestView]
 
 
 @dataclass(frozen=True)
@@ -29,8 +39,8 @@ class SearchPlan:
     """What a trial's settings become: its members' tasks. The same in the driver and in the actor."""
 
     request: SearchRequest
-    prepared: dict[str, Prepared]
-    "By the training images' resize rule, which may be searched too."
+    prepared: dict[Pictures, Prepared]
+    "By how the images are packed and seen, which may be searched too."
     weights: str
     precision: Precision
     ks: tuple[int, ...]
@@ -38,19 +48,18 @@ class SearchPlan:
     def tasks(self, settings: Mapping[str, Any]) -> tuple[MemberTask, ...]:
         """The members of a trial up to max L, in index order."""
         launch = self.request.launch_of(settings)
-        return member_tasks(launch, self.prepared[launch.recipe.resize], self.weights, self.precision)
+        return member_tasks(launch, self.prepared[pictures(launch)], self.weights, self.precision)
 
     def ensemble(self, number: int, settings: Mapping[str, Any], L: int) -> PlannedEnsemble:
         """The first L members of a trial, to be scored at every size without NMI: no trial is steered by it."""
         launch = self.request.launch_of(settings, L)
         launch = replace(launch, resources=replace(launch.resources, nmi=False))
         request = EnsembleRequest(launch=launch, name=f"trial {number}")
-        return PlannedEnsemble(request, self.prepared[launch.recipe.resize], self.tasks(settings)[:L])
+        return PlannedEnsemble(request, self.prepared[pictures(launch)], self.tasks(settings)[:L])
 
-    def target(self, split: str) -> Target:
-        """The vectors that the metric of this split needs: the same for all trials."""
-        prepared = next(iter(self.prepared.values()))
-        return next(target for target in prepared.targets if target.split == split)
+    def combination(self, settings: Mapping[str, Any]) -> Combination | None:
+        """How the learners of a trial's model are combined, where it has some."""
+        return self.request.launch_of(settings).settings.combination
 
     def reach(self, L: int, rungs: Sequence[int]) -> int:
         """The last member that may be asked for when the L-th is due: never one beyond an undecided rung."""
@@ -69,6 +78,8 @@ class SearchCost:
     "What the scheduler trains if no trial ends early."
     hint: str = ""
     "What to do about a schedule that trains more than half of the grid."
+    one: bool = False
+    "A trial trains one model, and no ensemble."
 
     @property
     def device_seconds(self) -> float | None:
@@ -77,7 +88,8 @@ class SearchCost:
 
     def counts(self) -> str:
         """What it may train."""
-        text = f"{self.trials} trial{'s' * (self.trials != 1)}: at most {self.grid.members} members"
+        members = counted_members(self.grid.members, one=self.one)
+        text = f"{self.trials} trial{'s' * (self.trials != 1)}: at most {members}"
         if self.by_schedule < self.grid.members:
             text += f", {self.by_schedule} by the schedule"
         if self.hint:
@@ -92,22 +104,27 @@ class SearchCost:
         return f"{text}; {cost_text(self.device_seconds, self.grid.basis, 'it')}."
 
 
+def pictures(launch: LaunchRequest) -> Pictures:
+    """What decides how a trial's images are packed and seen."""
+    return launch.recipe.resize, launch.view
+
+
 def largest(request: SearchRequest) -> LaunchRequest:
-    """The launch of the largest D: where it fits, all trials do."""
-    axis = next(axis for axis in request.search.axes if axis.key == "D")
-    return request.launch_of({"D": int(axis.largest)})
+    """The launch that asks most of the training classes: where it fits, all trials do."""
+    return request.launch_of({axis.key: axis.largest for axis in request.axes if axis.key in BY_CLASSES})
 
 
 def ensembles_of(request: SearchRequest) -> list[EnsembleRequest]:
-    """An ensemble for each rule by which the trials' images are packed: see `SearchPlan.prepared`."""
-    axis = next((axis for axis in request.search.axes if axis.key == "resize"), None)
-    rules = axis.grid() if axis else [request.base.recipe.resize]
-    return [EnsembleRequest(launch=request.launch_of({"D": 2, "resize": rule})) for rule in rules]
+    """An ensemble for each way in which the trials' images are packed and seen: see `SearchPlan.prepared`. It follows
+    from what is chosen by name, as the resize rule or the backbone, and from no number."""
+    named = tuple(axis for axis in request.axes if axis.kind is str)
+    launches = [request.launch_of(settings) for settings in grid(named)]
+    return [EnsembleRequest(launch=launch) for launch in {pictures(one): one for one in launches}.values()]
 
 
-def prepared_by_rule(ensembles: Iterable[PlannedEnsemble]) -> dict[str, Prepared] | None:
+def prepared_by_pictures(ensembles: Iterable[PlannedEnsemble]) -> dict[Pictures, Prepared] | None:
     """The packed images of `ensembles_of` a search; None if some are missing."""
-    found = {one.request.launch.recipe.resize: one.prepared for one in ensembles}
+    found = {pictures(one.request.launch): one.prepared for one in ensembles}
     packed = {rule: prepared for rule, prepared in found.items() if prepared is not None}
     return packed if len(packed) == len(found) else None
 
@@ -129,18 +146,19 @@ def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
         return _unseen(request)
     tasks: dict[str, MemberTask] = {task.key: task for settings in trials for task in plan.tasks(settings)}
     to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
-    grid = cost_of([(tuple(tasks.values()), request.base.resources.devices)], to_train, store)
+    most = cost_of([(tuple(tasks.values()), request.base.resources.devices)], to_train, store)
     schedule = schedule_of(request)
     hint = _hint(schedule, request.search.reduction)
-    return SearchCost(len(trials), grid, min(schedule.members, grid.members), hint)
+    return SearchCost(len(trials), most, min(schedule.members, most.members), hint, request.base.one_model)
 
 
 def _unseen(request: SearchRequest) -> SearchCost:
     """What may be trained where nothing is known of the members themselves."""
     schedule = schedule_of(request)
     most = schedule.trials * schedule.last
-    grid = Cost(most, most, None, None, "its trials are not known yet")
-    return SearchCost(schedule.trials, grid, schedule.members, _hint(schedule, request.search.reduction))
+    cost = Cost(most, most, None, None, "its trials are not known yet")
+    hint = _hint(schedule, request.search.reduction)
+    return SearchCost(schedule.trials, cost, schedule.members, hint, request.base.one_model)
 
 
 def _hint(schedule: Schedule, reduction: int | None) -> str:
@@ -158,7 +176,7 @@ def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None
     """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing. `checked` is what `check_ensemble`
     found."""
     _, weights = checked
-    prepared = prepared_by_rule(prepare_ensembles(ensembles_of(request), store, None, all_needed=True))
+    prepared = prepared_by_pictures(prepare_ensembles(ensembles_of(request), store, None, all_needed=True))
     trials = request.trials()
     rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
     max_L = request.base.ensemble.L

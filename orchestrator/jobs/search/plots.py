@@ -1,10 +1,12 @@
-"""The two panels of the paper's Fig. 3: the metric over L, a line for each trial, and over D at some L."""
+"""The two panels of the paper's Fig. 3: the metric over L, a line for each trial, and over D, or what else is
+searched, at some L."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from muster.orchestrator.jobs.search.space import Axis
 from muster.orchestrator.records.scores import Row
 from muster.orchestrator.report.plots import GRID, INK, MUTED, our_style, saved
 
@@ -34,10 +36,13 @@ def by_members(rows: Sequence[Row], metric: str, title: str, kind: str) -> bytes
         return saved(figure, kind)
 
 
-def by_classes(rows: Sequence[Row], metric: str, title: str, kind: str) -> bytes:
-    """Right: the metric in percent over D, one line for each of a few L; the best trial where several share a D."""
+def by_axis(rows: Sequence[Row], axis: Axis, metric: str, title: str, kind: str) -> bytes:
+    """Right: the metric in percent over what is searched first, mostly D, one line for each of a few L; the best trial
+    where several share a value."""
     with our_style():
-        figure, axes = _empty(title, "meta-classes D", metric)
+        figure, axes = _empty(title, "meta-classes D" if axis.key == "D" else axis.key, metric)
+        if axis.scale == "log":
+            axes.set_xscale("log")
         reached: dict[int, int] = {}
         for row in rows:
             reached[row["trial"]] = max(reached.get(row["trial"], 0), row["L"])
@@ -47,12 +52,14 @@ def by_classes(rows: Sequence[Row], metric: str, title: str, kind: str) -> bytes
             best: dict[Any, float] = {}
             for row in rows:
                 if row["L"] == size:
-                    best[row["D"]] = max(best.get(row["D"], 0.0), 100 * row[metric])
+                    value = str(row[axis.key]) if axis.kind in {str, bool} else row[axis.key]
+                    best[value] = max(best.get(value, 0.0), 100 * row[metric])
             x, y = zip(*sorted(best.items()), strict=True)
             axes.plot(
                 x, y, "o-", color=LINES[n % len(LINES)], markersize=4, linewidth=1.8, label=f"L = {size}"
             )
-        axes.legend(frameon=False, loc="lower right")
+        if shown != [1]:
+            axes.legend(frameon=False, loc="lower right")
         return saved(figure, kind)
 
 

@@ -89,7 +89,7 @@ class Prefixes:
         from muster.orchestrator.jobs.search.prefix_scores import Running
 
         if number not in self.trials:
-            self.trials[number] = _Trial(Running(self.plan.tasks(settings)))
+            self.trials[number] = _Trial(Running(self.plan.tasks(settings), self.plan.combination(settings)))
         return self.trials[number]
 
     def _ask(self, number: int, trial: _Trial, task: MemberTask) -> None:

@@ -15,11 +15,12 @@ import torch
 from muster.orchestrator.jobs.search.plan import SearchPlan
 from muster.orchestrator.vectors.evaluate import protocol_of
 from muster.orchestrator.vectors.vectors import member_vectors
+from muster.workers.score.combine import Combination
 from muster.workers.score.protocol import Protocol
 from muster.workers.score.ranking import PrefixScore, bytes_per_query
 from muster.workers.score.retrieval import PrefixScorer, prefix_curve
 from muster.workers.store.layout import Store
-from muster.workers.task import MemberTask
+from muster.workers.task import MemberTask, Target
 
 Row = dict[str, Any]
 #: A scorer works through the queries in blocks; with room for fewer at once it would crawl.
@@ -31,6 +32,8 @@ class Running:
     """One trial's members, the rows of the prefixes scored so far, and their similarities where they are kept."""
 
     tasks: tuple[MemberTask, ...]
+    combination: Combination | None
+    "How the learners of each are combined, where it has some."
     rows: list[Row] = field(default_factory=list)
     scorer: PrefixScorer | None = None
 
@@ -40,7 +43,7 @@ class Scores:
 
     def __init__(self, store: Store, plan: SearchPlan, memory: int) -> None:
         self.store, self.plan, self.memory = store, plan, memory
-        self.target = plan.target(plan.request.search.select_on)
+        self.split = plan.request.search.select_on
         self.held = 0
         self._protocol: Protocol | None = None
 
@@ -60,34 +63,41 @@ class Scores:
     def _next(self, trial: Running) -> Row:
         member = len(trial.rows)
         if trial.scorer is None:
-            before = [self._vectors(task) for task in trial.tasks[:member]]
-            trial.scorer = self._new_scorer()
+            before = [self._vectors(trial, n) for n in range(member)]
+            trial.scorer = self._new_scorer(trial)
             if trial.scorer is None:
-                members = [*before, self._vectors(trial.tasks[member])]
-                scores = prefix_curve(members, self.protocol, self.plan.ks, map_at_r=True, memory=self.memory)
+                members = [*before, self._vectors(trial, member)]
+                scores = prefix_curve(
+                    members, self.protocol(trial), self.plan.ks, map_at_r=True, memory=self.memory
+                )
                 return _row(scores[-1])
             for vectors in before:
                 trial.scorer.add(vectors)
-        return _row(trial.scorer.add(self._vectors(trial.tasks[member])))
+        return _row(trial.scorer.add(self._vectors(trial, member)))
 
-    def _new_scorer(self) -> PrefixScorer | None:
+    def _new_scorer(self, trial: Running) -> PrefixScorer | None:
         """A scorer for one more trial, or None if the memory is taken."""
-        kept, temporary = bytes_per_query(self.protocol, True)
-        need = kept * len(self.protocol.query)
+        protocol = self.protocol(trial)
+        kept, temporary = bytes_per_query(protocol, True)
+        need = kept * len(protocol.query)
         spare = self.memory - need * (self.held + 1)
         if spare < temporary * LEAST_QUERIES:
             return None
         self.held += 1
-        return PrefixScorer(self.protocol, self.plan.ks, map_at_r=True, memory=need + spare)
+        return PrefixScorer(protocol, self.plan.ks, map_at_r=True, memory=need + spare)
 
-    @property
-    def protocol(self) -> Protocol:
+    def protocol(self, trial: Running) -> Protocol:
+        """Who is compared with whom: the same in all trials, however they see the images."""
         if self._protocol is None:
-            self._protocol = protocol_of(self.store, self.target)
+            self._protocol = protocol_of(self.store, self._target(trial))
         return self._protocol
 
-    def _vectors(self, task: MemberTask) -> np.ndarray:
-        return member_vectors(self.store, task.key, self.target.digest)
+    def _vectors(self, trial: Running, member: int) -> np.ndarray:
+        key, digest = trial.tasks[member].key, self._target(trial).digest
+        return member_vectors(self.store, key, digest, combination=trial.combination)
+
+    def _target(self, trial: Running) -> Target:
+        return next(target for target in trial.tasks[0].targets if target.split == self.split)
 
 
 def _row(score: PrefixScore) -> Row:

@@ -11,23 +11,26 @@ import dataclasses
 import importlib.util
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from muster.orchestrator.jobs.search.space import MOST_TRIALS, Axis, Value, draws, grid, parse_axes
-from muster.orchestrator.methods.loading import load, parse_request
+from muster.orchestrator.methods.command import said_settings
+from muster.orchestrator.methods.flags import flags_of
+from muster.orchestrator.methods.loading import USUAL, load, parse_request
+from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings import compat
-from muster.orchestrator.settings.checks import backbone_problems, resize_problems
-from muster.orchestrator.settings.parse import parse_saved, replaced, short_digest
+from muster.orchestrator.settings.parse import parse_saved, short_digest
 from muster.orchestrator.settings.request import STRICT, LaunchRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.errors import UsageError
 from muster.workers.flags import flag
 from muster.workers.forms import APART, form, keyed
+from muster.workers.methods.registry import METHODS
 
 Algorithm = Literal["grid", "random", "optuna"]
 Scheduler = Literal["halving", "asha", "none"]
@@ -69,14 +72,6 @@ class SearchSettings:
     budget_gpu_hours: float | None = field(default=None, metadata={**APART, **flag()})
     "Train for at most so many hours of a GPU."
 
-    @cached_property
-    def axes(self) -> tuple[Axis, ...]:
-        problems: list[str] = []
-        axes = parse_axes(self.space, problems)
-        if problems:
-            raise UsageError(problems)
-        return axes
-
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRequest:
@@ -88,6 +83,14 @@ class SearchRequest:
     base: LaunchRequest
     "What all trials share. Its L is the longest ensemble; its D is replaced by each trial's."
     search: SearchSettings
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        problems: list[str] = []
+        axes = parse_axes(self.search.space, self.base.method, problems)
+        if problems:
+            raise UsageError(problems)
+        return axes
 
     @property
     def run(self) -> str:
@@ -114,28 +117,34 @@ class SearchRequest:
         """The settings of all trials, in order; empty for Optuna, which proposes them one by one."""
         search = self.search
         if search.algorithm == "grid":
-            return grid(search.axes)
-        return (
-            draws(search.axes, search.samples, self.base.ensemble.seed)
-            if search.algorithm == "random"
-            else []
-        )
+            return grid(self.axes)
+        if search.algorithm == "random":
+            return draws(self.axes, search.samples, self.base.ensemble.seed)
+        return []
 
     def launch_of(self, settings: Mapping[str, Value], L: int | None = None) -> LaunchRequest:
-        """The launch that would train a trial's members. Raises UsageError for values the recipe refuses."""
-        ensemble = {key: value for key, value in settings.items() if key in {"D", "backbone"}}
-        recipe = {key: value for key, value in settings.items() if key not in ensemble}
-        base = self.base
-        found = dataclasses.replace(
-            base,
-            ensemble=replaced(base.ensemble, {"L": L or base.ensemble.L, **ensemble}),
-            settings=dataclasses.replace(base.settings, recipe=replaced(base.recipe, recipe)),
-        )
-        problems = backbone_problems(found.ensemble.backbone, {found.recipe.crop, found.view.crop})
-        problems += resize_problems({"recipe": found.recipe, "view": found.view})
-        if problems:
-            raise UsageError(problems)
-        return found
+        """The launch that would train a trial's members, as if the base had been asked for with these settings.
+
+        Raises UsageError for values that the method refuses.
+        """
+        if (found := self._launches.get(tuple(settings.items()))) is None:
+            names = {axis.key: axis.setting for axis in self.axes}
+            changes = {names[key]: value for key, value in settings.items()}
+            found = load(None, {**self._shared, **changes, "method": self.base.method}, [])
+            found = dataclasses.replace(found, name=self.base.name, storage=self.base.storage)
+            self._launches[tuple(settings.items())] = found
+        if L is None:
+            return found
+        return dataclasses.replace(found, ensemble=dataclasses.replace(found.ensemble, L=L))
+
+    @cached_property
+    def _shared(self) -> dict[str, Any]:
+        return said_settings(self.base)
+
+    @cached_property
+    def _launches(self) -> dict[Any, LaunchRequest]:
+        """Those of the trials so far: each is asked for again and again."""
+        return {}
 
 
 def metrics_of(base: LaunchRequest) -> list[str]:
@@ -157,20 +166,27 @@ def load_search(
 
     Raises UsageError with all mistakes that can be told without reading the data.
     """
-    problems = _assigned_problems(assignments)
+    method = str(flags.get("method", USUAL))
+    several = METHODS[method].ensemble
+    problems = _assigned_problems(assignments) if several else []
     axes = _specs(D, others, problems)
-    parsed = parse_axes(axes, problems)
+    parsed = parse_axes(axes, method, problems)
     given = {name: value for name, value in steering.items() if value is not None}
     if "plateau" in given:
         given["plateau"] = _plateau(given["plateau"], problems)
     wrong = _choice_problems(given)
     problems += wrong.values()
-    if "D" not in axes:
+    if several and "D" not in axes:
         problems.append("--D is missing: give values, as 12,25,50, or a range, as 12..100:log.")
-    first = next((axis.at(0.0) for axis in parsed if axis.key == "D"), None)
+    elif not axes:
+        problems.append(
+            "Nothing to search: give --search key=values, as --search lr=0.01,0.03; may be repeated."
+        )
+    if not several:
+        given["scheduler"] = "none"  # its trials have one iteration: there is nothing to cut
     base = None
     try:
-        base = load(config, {**flags, "ensemble.D": first}, assignments)
+        base = load(config, {**flags, **_needed(method, parsed)}, assignments)
     except UsageError as error:
         problems += error.problems
     fine = {name: value for name, value in given.items() if name not in wrong}
@@ -181,6 +197,12 @@ def load_search(
     if problems or base is None:
         raise UsageError(list(dict.fromkeys(problems)))
     return named(SearchRequest(base=base, search=settings))
+
+
+def _needed(method: str, axes: Sequence[Axis]) -> dict[str, Value]:
+    """What a base can't do without of what is searched, by dotted name: D, and settings that have no default."""
+    needed = {flag.setting for flag in flags_of(FRONTENDS[method]) if flag.default is dataclasses.MISSING}
+    return {axis.setting: axis.at(0.0) for axis in axes if axis.key == "D" or axis.setting in needed}
 
 
 def parse_search(saved: Mapping[str, Any], where: str) -> SearchRequest:
@@ -313,11 +335,11 @@ def _algorithm_problems(search: SearchSettings) -> list[str]:
 def _trial_problems(request: SearchRequest) -> list[str]:
     """Values that no trial could train with; of ranges, the ends are tried."""
     if request.search.algorithm == "grid":
-        count = math.prod(len(axis.grid()) for axis in request.search.axes)
+        count = math.prod(len(axis.grid()) for axis in request.axes)
         if count > MOST_TRIALS:
             return [f"The grid has {count} trials, and {MOST_TRIALS} is the most: --algorithm random."]
     trials = request.trials()
-    ends = {axis.key: axis.values or (axis.at(0.0), axis.at(1.0)) for axis in request.search.axes}
+    ends = {axis.key: axis.values or (axis.at(0.0), axis.at(1.0)) for axis in request.axes}
     first = {key: values[0] for key, values in ends.items()}
     trials = trials or [{**first, key: value} for key, values in ends.items() for value in values]
     found: list[str] = []

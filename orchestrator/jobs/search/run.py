@@ -28,7 +28,7 @@ from muster.orchestrator.jobs.search.plan import (
     SearchPlan,
     ensembles_of,
     largest,
-    prepared_by_rule,
+    prepared_by_pictures,
     schedule_of,
     search_cost,
 )
@@ -70,7 +70,7 @@ def search(
     with stage(emit, "report"):
         answer = build_answer(plan, store, record, tests, cost, trained_seconds(store, request.run), budget)
         answer["seconds"] = round(time.monotonic() - started, 2)
-        answer["paths"] = write_answer(run, answer)
+        answer["paths"] = write_answer(run, answer, request)
     return answer
 
 
@@ -78,7 +78,7 @@ def _planned(
     request: SearchRequest, store: Store, run: RunFolder, emit: Emit
 ) -> tuple[SearchPlan, SearchCost, float]:
     """Packs what is missing and tells the plan. The last: a member's share of a GPU."""
-    prepared = prepared_by_rule(pack(ensembles_of(request), store, emit, all_needed=True))
+    prepared = prepared_by_pictures(pack(ensembles_of(request), store, emit, all_needed=True))
     assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
         terms = ClusterTerms(request.base, store)

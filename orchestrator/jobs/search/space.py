@@ -1,4 +1,4 @@
-"""What a search varies: each axis is a field of the recipe, the backbone or D, and the values it may take.
+"""What a search varies: each axis is one of the method's settings, and the values it may take.
 
 An axis is written as a list, `12,25,50,100`, or as a range with a scale, `LOW..HIGH[:linear|log][:POINTS]`.
 A grid takes the list, or POINTS values of the range (4 if none are named); random and Optuna draw from the
@@ -16,18 +16,19 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from muster.orchestrator.methods.loading import ALL_SECTIONS
+from muster.orchestrator.methods.registry import FRONTENDS
+from muster.workers.methods.registry import METHODS
 from muster.workers.rng import uniforms
 
 POINTS = 4
 #: Each is prepared before any is trained, and people read a row of each.
 MOST_TRIALS = 1000
 Value = int | float | str | bool
-_KINDS: dict[Any, type] = {int: int, float: float, bool: bool, str: str}
+_KINDS = (int, float, bool, str)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Axis:
     """One searched setting: `values` if it was given as a list, else a range."""
 
     key: str
+    setting: str
+    "Its dotted name."
     kind: type
     values: tuple[Value, ...] = ()
     low: float = 0.0
@@ -66,58 +69,73 @@ class Axis:
         return round(value) if self.kind is int else float(f"{value:.6g}")
 
 
-def searchable() -> dict[str, type]:
-    """The keys that can be searched, and the type of each: D, backbone, and the recipe's plain fields."""
-    hints = typing.get_type_hints(ALL_SECTIONS["recipe"])
-    found: dict[str, type] = {"D": int, "backbone": str}
-    for field in dataclasses.fields(ALL_SECTIONS["recipe"]):
-        kind = hints[field.name]
-        if typing.get_origin(kind) is Literal:
-            found[field.name] = str
-        elif kind in _KINDS:
-            found[field.name] = _KINDS[kind]
+class Searchable(NamedTuple):
+    """A setting that can be searched."""
+
+    setting: str
+    "Its dotted name."
+    kind: type
+
+
+def searchable(method: str) -> dict[str, Searchable]:
+    """By key, what can be searched of a method: D where it trains an ensemble, the backbone, and the plain fields of
+    its own settings and its recipe."""
+    frontend = FRONTENDS[method]
+    shape = ["D"] if METHODS[method].ensemble else []
+    fields = [("ensemble", frontend.sections["ensemble"], key) for key in (*shape, "backbone")]
+    for section in (*frontend.own, "recipe"):
+        kind = frontend.sections[section]
+        fields += [(section, kind, field.name) for field in dataclasses.fields(kind)]
+    fields += [("", frontend.request_type, key) for key in frontend.top]
+    found: dict[str, Searchable] = {}
+    for section, owner, key in fields:
+        hint = typing.get_type_hints(owner)[key]
+        chosen = typing.get_origin(hint) is Literal
+        if chosen or (hint in _KINDS and section):  # a name at the top is no choice of a method's
+            found.setdefault(key, Searchable(f"{section}.{key}" if section else key, str if chosen else hint))
     return found
 
 
-def parse_axes(specs: Mapping[str, str], problems: list[str]) -> tuple[Axis, ...]:
-    """The axes of `key: spec`; every mistake becomes a sentence in `problems`."""
-    axes: list[Axis] = []
-    kinds = searchable()
+def parse_axes(specs: Mapping[str, str], method: str, problems: list[str]) -> tuple[Axis, ...]:
+    """The axes of `key: spec`, the keys bare or dotted; every mistake becomes a sentence in `problems`."""
+    axes: dict[str, Axis] = {}
+    known = searchable(method)
+    keys = {found.setting: key for key, found in known.items()}
     for name, spec in specs.items():
-        flag = "--D" if name == "D" else f"--search {name}="
-        key = name.removeprefix("recipe.").removeprefix("ensemble.")
-        if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, 1)
+        key = keys.get(name, name)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             problems.append(
-                f"--search {name}: there is no such key to search.{hint} There are: {', '.join(kinds)}."
+                f"--search {name}: there is no such key to search.{hint} There are: {', '.join(known)}."
             )
             continue
-        if key in {axis.key for axis in axes}:
+        if key in axes:
             problems.append(f"--search {name}: {key} is searched already; give all of its values at once.")
             continue
         try:
-            axes.append(_parse(key, kinds[key], spec))
+            axes[key] = _parse(key, known[key], spec)
         except ValueError as error:
-            shown = f"--D {spec}".rstrip() if name == "D" else f"{flag}{spec}"
+            shown = f"--D {spec}".rstrip() if name == "D" else f"--search {name}={spec}"
             problems.append(f"{shown}: {error}.")
-    return tuple(axes)
+    return tuple(axes.values())
 
 
-def _parse(key: str, kind: type, spec: str) -> Axis:
+def _parse(key: str, found: Searchable, spec: str) -> Axis:
+    kind = found.kind
     if not spec.strip():
         raise ValueError("is empty; write values, as 12,25,50, or a range, as 12..100:log")
     if ".." in spec and kind in {int, float}:
-        return _parse_range(key, kind, spec)
+        return _parse_range(key, found, spec)
     parts = [part.strip() for part in spec.split(",")]
     if not all(parts):
         raise ValueError("has an empty value; write values, as 12,25,50, or a range, as 12..100:log")
-    return Axis(key, kind, tuple(dict.fromkeys(_value(kind, part) for part in parts)))
+    return Axis(key, found.setting, kind, tuple(dict.fromkeys(_value(kind, part) for part in parts)))
 
 
-def _parse_range(key: str, kind: type, spec: str) -> Axis:
+def _parse_range(key: str, found: Searchable, spec: str) -> Axis:
     bounds, *options = spec.split(":")
-    low, high = (_value(kind, part.strip()) for part in [*bounds.split(".."), ""][:2])
+    low, high = (_value(found.kind, part.strip()) for part in [*bounds.split(".."), ""][:2])
     assert isinstance(low, int | float)
     assert isinstance(high, int | float)
     scale: Literal["linear", "log"] = "linear"
@@ -135,7 +153,7 @@ def _parse_range(key: str, kind: type, spec: str) -> Axis:
         raise ValueError("the range is empty: write the lower bound first, as 12..100")
     if scale == "log" and low <= 0:
         raise ValueError("a log scale needs a lower bound above 0")
-    return Axis(key, kind, (), float(low), float(high), scale, points)
+    return Axis(key, found.setting, found.kind, (), float(low), float(high), scale, points)
 
 
 def _value(kind: type, text: str) -> Value:

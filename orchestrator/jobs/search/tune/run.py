@@ -105,7 +105,7 @@ def _optuna(request: SearchRequest) -> Any:
             return {"trial": {"number": self.number, **proposed}}
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {axis.key: _domain(axis) for axis in request.search.axes}
+    space = {axis.key: _domain(axis) for axis in request.axes}
     sampler = optuna.samplers.TPESampler(seed=request.base.ensemble.seed)
     searcher = Numbered(space=space, metric=request.search.metric, mode="max", sampler=sampler)
     return ConcurrencyLimiter(searcher, max_concurrent=PROPOSED_AT_ONCE)
