@@ -25,6 +25,8 @@ from muster.orchestrator.machine.outlets import answering
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, Detached
 from muster.workers.errors import UsageError
 
+MADE = {"search": commands_search.command, "reproduce": commands_reproduce.command}
+
 
 class TopGroup(TyperGroup):
     """Lists first what most people come for; groups would stand behind all commands."""
@@ -33,9 +35,10 @@ class TopGroup(TyperGroup):
         return sorted(super().list_commands(ctx), key=lambda name: name != "launch")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is run; a search's options are made only now, as the list of commands needs none of them."""
+        """The command that is run; options that come from settings are made only now: the list of commands needs none
+        of them."""
         name, command, rest = super().resolve_command(ctx, args)
-        return (name, commands_search.command(rest), rest) if name == "search" else (name, command, rest)
+        return name, MADE[name](rest) if name in MADE else command, rest
 
 
 app = typer.Typer(

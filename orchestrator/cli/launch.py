@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import typer
 from typer.core import TyperGroup
 
-from muster.orchestrator.cli.launch_options import command_of
-from muster.orchestrator.cli.options import guarded
+from muster.orchestrator.cli.made import FROM_FILES, command_of
 from muster.orchestrator.client.session import go
-from muster.orchestrator.methods.flags import flags_of
+from muster.orchestrator.methods.flags import flags_of, preset_values
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.methods.registry import FRONTENDS
 
@@ -44,6 +42,4 @@ def _command(method: str) -> Any:
         request = load(config, {**settings, "method": method}, set_ or [])
         go(request, address, detach, dry_run, as_json)
 
-    app = typer.Typer(add_completion=False)
-    app.command(method, help=frontend.help)(guarded(command_of(flags_of(frontend), run, frontend)))
-    return typer.main.get_command(app)
+    return command_of(method, frontend.help, flags_of(frontend), run, FROM_FILES, preset_values(frontend))

@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-from muster.orchestrator.cli.options import Address, AsJson, Detach, guarded
+from muster.orchestrator.cli.made import command_of
 from muster.orchestrator.client.session import go
-from muster.orchestrator.jobs.reproduce.targets import ALL, TARGETS, load_options
+from muster.orchestrator.methods.flags import JOB_FLAGS, flag_of, flagged, top_flag
+from muster.orchestrator.settings.resources import Resources
+
+#: What all of its launches share of what a launch may use.
+SHARED = ("parallel", "gpus_per_member", "ranks", "eval_memory")
 
 
-@guarded
-def reproduce(
-    target: Annotated[str, typer.Argument(help=f"{', '.join(TARGETS)}, or {ALL}.")],
-    data_root: Annotated[
-        str | None, typer.Option(help="Where your copies lie, as the nodes see it: DIR/cub200, DIR/sop, ...")
-    ] = None,
-    rows: Annotated[str | None, typer.Option(help="Rows of a table, by commas. (default: all)")] = None,
-    datasets: Annotated[str | None, typer.Option(help="By commas. (default: the paper's)")] = None,
-    seeds: Annotated[int, typer.Option(help="Each row with so many seeds: mean and spread.")] = 1,
-    scale: Annotated[
-        float, typer.Option(help="A rehearsal with this share of classes, epochs and members.")
-    ] = 1.0,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Initial weights: none, imagenet (default), and BACKBONE=FILE; may be repeated."),
-    ] = None,
-    allow_counts: Annotated[
-        bool, typer.Option("--allow-counts", help="Go on with copies that are not as published.")
-    ] = False,
-    vehicleid_protocol: Annotated[
-        str, typer.Option(help="self (each image asks all others), or reid: ten random galleries.")
-    ] = "self",
-    parallel: Annotated[int | None, typer.Option(help="Members at once. (default: as many as fit)")] = None,
-    gpus_per_member: Annotated[
-        float | None, typer.Option(help="A member's share of a GPU, e.g. 0.25.")
-    ] = None,
-    ranks: Annotated[
-        int | None, typer.Option(help="Processes that train a model together, where several can.")
-    ] = None,
-    eval_memory: Annotated[str | None, typer.Option(help="Memory of evaluation's blocks, e.g. 2GB.")] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name. (default: made from the request)")] = None,
-    storage: Annotated[
-        str | None, typer.Option(envvar="MUSTER_STORAGE", help="Root of the store. (default: store)")
-    ] = None,
-    address: Address = None,
-    detach: Detach = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run, what the store has, and the cost.")
-    ] = False,
-    as_json: AsJson = False,
+def _run(
+    settings: dict[str, Any],
+    *,
+    target: str,
+    weights: list[str] | None,
+    address: str | None,
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
+    from muster.orchestrator.jobs.reproduce.targets import load_options
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    go(load_options(target, given, tuple(weights or ())), address, detach, dry_run, as_json)
+
+
+def reproduce() -> None:
     """Runs the papers' tables and figures, and sets each number beside the published one."""
-    resources = {
-        "resources.parallel": parallel, "resources.gpus_per_member": gpus_per_member,
-        "resources.eval_memory": eval_memory, "resources.ranks": ranks,
-    }  # fmt: skip
-    options = load_options(
-        target, names=datasets, rows=rows, seeds=seeds, scale=scale, resources=resources,
-        vehicleid_protocol=vehicleid_protocol,
-        data_root=data_root, weights=tuple(weights or ()), allow_counts=allow_counts, name=name, storage=storage,
-    )  # fmt: skip
-    go(options, address, detach, dry_run, as_json)
+
+
+def command(words: Sequence[str] = ()) -> Any:
+    """The command, made when it is wanted."""
+    from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
+    from muster.orchestrator.jobs.reproduce.targets import ALL, TARGETS
+
+    del words  # all targets have the same options
+    flags = [
+        *(flag_of("reproduce", ReproduceOptions, field) for field in flagged(ReproduceOptions)),
+        *(flag_of("resources", Resources, field) for field in flagged(Resources) if field.name in SHARED),
+        *(top_flag(name) for name in JOB_FLAGS),
+    ]
+    own = {
+        "target": Annotated[str, typer.Argument(help=f"{', '.join(TARGETS)}, or {ALL}.")],
+        "weights": Annotated[
+            list[str] | None,
+            typer.Option(
+                help="Initial weights: none, imagenet (default), and BACKBONE=FILE; may be repeated.",
+                rich_help_panel="Reproduction",
+            ),
+        ],
+    }
+    return command_of("reproduce", str(reproduce.__doc__), flags, _run, own)

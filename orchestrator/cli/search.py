@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from muster.orchestrator.cli.launch_options import command_of
-from muster.orchestrator.cli.options import guarded
+from muster.orchestrator.cli.made import FROM_FILES, command_of
 from muster.orchestrator.client.session import go
 from muster.orchestrator.jobs.search.request import SearchSettings, load_search
-from muster.orchestrator.methods.flags import flag_of, flagged, flags_of
+from muster.orchestrator.methods.flags import flag_of, flagged, flags_of, preset_values
 from muster.orchestrator.methods.loading import USUAL, check_method
 from muster.orchestrator.methods.registry import FRONTENDS
 from muster.workers.methods.registry import METHODS, NAMES
@@ -90,9 +89,8 @@ def command(words: Sequence[str] = ()) -> Any:
     left_out = LEFT_OUT if several else LEFT_OUT | BY_L
     kept = [flag for flag in flags if flag.setting not in left_out]
     own = {**METHOD, **SHAPE, **AXES} if several else {**METHOD, **AXES}
-    app = typer.Typer(add_completion=False)
-    app.command("search", help=search.__doc__)(guarded(command_of(kept, _run, frontend, own)))
-    return typer.main.get_command(app)
+    extra = {**own, **FROM_FILES}
+    return command_of("search", str(search.__doc__), kept, _run, extra, preset_values(frontend))
 
 
 def _method_of(words: Sequence[str]) -> str:

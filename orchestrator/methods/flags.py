@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from muster.orchestrator.methods.base import Frontend, Given
@@ -19,9 +19,12 @@ TOP_FLAGS: Mapping[str, str] = {
     "name": "The run's name. (default: made from the request)",
     "storage": "Root folder or URI of the store. (default: store)",
 }
+#: Those of any job.
+JOB_FLAGS = ("name", "storage")
 #: Panels of the help, in their order, by the sections that stand in them; a method's own settings are its recipe.
 PANELS = {
     "search": "Search",
+    "reproduce": "Reproduction",
     "data": "Data",
     "ensemble": "Ensemble",
     "recipe": "Recipe",
@@ -50,7 +53,7 @@ class Flag(NamedTuple):
     @property
     def panel(self) -> str:
         """What it stands under in the help."""
-        if self.setting in {"name", "storage"}:
+        if self.setting in JOB_FLAGS:
             return PANELS["run"]
         return PANELS.get(self.section, PANELS["recipe"])
 
@@ -71,11 +74,15 @@ def flags_of(frontend: Frontend) -> Iterator[Flag]:
             only = field.metadata["only"]
             if not only or getattr(able, only):
                 yield flag_of(section, kind, field)
-    for setting, text in TOP_FLAGS.items():
-        kind = int if setting == "image_size" else str
-        shown = text.format(presets=", ".join(frontend.presets))
-        variable = "MUSTER_STORAGE" if setting == "storage" else ""
-        yield Flag(setting, f"--{setting.replace('_', '-')}", kind, None, shown, variable)
+    yield from (top_flag(setting, frontend.presets) for setting in TOP_FLAGS)
+
+
+def top_flag(setting: str, presets: Iterable[str] = ()) -> Flag:
+    """The flag of what stands at the top of a file."""
+    kind = int if setting == "image_size" else str
+    text = TOP_FLAGS[setting].format(presets=", ".join(presets))
+    variable = "MUSTER_STORAGE" if setting == "storage" else ""
+    return Flag(setting, f"--{setting.replace('_', '-')}", kind, None, text, variable)
 
 
 def flagged(kind: Any) -> list[Any]:

@@ -31,10 +31,8 @@ def request_of(kind: str) -> Any:
         return load(None, {**flags, "ensemble.D": 2}, [])
     if kind == "search":
         return load_search(None, {**flags, "data.val_classes": 2}, [], "2,3", [], {})
-    return load_options(
-        "dreml-table1", names=None, rows=None, seeds=1, scale=1.0, resources={}, vehicleid_protocol="self",
-        data_root="pictures", weights=("none", "resnet18=w.pt"), allow_counts=False, name=None, storage="here",
-    )  # fmt: skip
+    given = {"reproduce.data_root": "pictures", "storage": "here"}
+    return load_options("dreml-table1", given, ("none", "resnet18=w.pt"))
 
 
 @pytest.mark.parametrize("kind", JOBS)

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from muster.orchestrator.cli.launch import LaunchGroup
-from muster.orchestrator.cli.launch_options import settings_of
+from muster.orchestrator.cli.made import settings_of
 from muster.orchestrator.methods.command import launch_command
 from muster.orchestrator.methods.flags import flags_of
 from muster.orchestrator.methods.loading import load, parse_request

@@ -144,17 +144,9 @@ def test_a_data_root_holds_copies_under_their_names_or_is_one(tmp_path: Path) ->
 
 
 def asked(target: str, names: str | None = None, rows: str | None = None, **rest: Any) -> ReproduceOptions:
-    shared = {
-        "data_root": "/copies",
-        "weights": (),
-        "vehicleid_protocol": "self",
-        "allow_counts": False,
-        "name": None,
-        "storage": None,
-    }
-    return load_options(
-        target, names=names, rows=rows, seeds=1, scale=1.0, resources={}, **{**shared, **rest}
-    )  # fmt: skip
+    lists = {name: tuple(text.split(",")) for name, text in {"datasets": names, "rows": rows}.items() if text}
+    given = {"data_root": "/copies", **lists, **rest}
+    return load_options(target, {f"reproduce.{name}": value for name, value in given.items()})
 
 
 def test_all_gives_each_target_its_own_data_sets_and_rows() -> None:

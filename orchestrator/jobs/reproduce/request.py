@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -28,6 +28,7 @@ from muster.workers import datasets
 from muster.workers.datasets import PUBLISHED
 from muster.workers.datasets.published import Count
 from muster.workers.errors import UsageError
+from muster.workers.flags import flag
 from muster.workers.forms import APART, form, keyed
 from muster.workers.methods.registry import METHODS
 
@@ -45,25 +46,26 @@ class ReproduceOptions:
     kind: Literal["reproduce"] = "reproduce"
     target: str
     "A table or figure of a paper, or `all`."
-    datasets: tuple[str, ...] = ()
-    "Those wanted of the target's; a target that is asked for its work finds its own list here, never an empty one."
-    rows: tuple[str, ...] = ()
-    "The rows wanted of a table; empty: all."
-    data_root: str | None = None
-    "Where the copies of the data sets lie, as the nodes see it: see `root_of`."
-    seeds: int = 1
-    "Each row with seeds 0 .. N-1: mean and spread."
-    scale: float = 1.0
-    "Below 1: a rehearsal with so much of the classes, epochs and members."
+    data_root: str | None = field(default=None, metadata=flag())
+    "Where your copies lie, as the nodes see it: DIR/cub200, DIR/sop, ..."
+    # A target that is asked for its work finds its own list here, never an empty one.
+    datasets: tuple[str, ...] = field(default=(), metadata=flag())
+    "Data sets, by commas. (default: the paper's)"
+    rows: tuple[str, ...] = field(default=(), metadata=flag())
+    "Rows of a table, by commas. (default: all)"
+    seeds: int = field(default=1, metadata=flag())
+    "Each row with so many seeds, 0 and up: mean and spread."
+    scale: float = field(default=1.0, metadata=flag())
+    "Below 1: a rehearsal with this share of classes, epochs and members."
     weights: tuple[str, ...] = ()
     "Initial weights: none or imagenet, and BACKBONE=FILE; without any, imagenet, but none in a rehearsal or on glyphs."
-    allow_counts: bool = False
+    allow_counts: bool = field(default=False, metadata=flag())
     "Go on with copies that are not as published; a rehearsal always does."
-    vehicleid_protocol: Literal["self", "reid"] = "self"
-    "How VehicleID is scored: self-query as the paper's authors did, or re-identification, which they did not."
-    resources: Resources = dataclasses.field(default_factory=Resources, metadata=APART)
-    name: str = dataclasses.field(default="", metadata=APART)
-    storage: str = dataclasses.field(default="store", metadata=APART)
+    vehicleid_protocol: Literal["self", "reid"] = field(default="self", metadata=flag())
+    "VehicleID: self, each image asks all others as in the paper; reid, ten random galleries."
+    resources: Resources = field(default_factory=Resources, metadata=APART)
+    name: str = field(default="", metadata=APART)
+    storage: str = field(default="store", metadata=APART)
 
     def identity(self) -> dict[str, Any]:
         """What makes two reproductions the same one: all but how, where and under which name it runs."""

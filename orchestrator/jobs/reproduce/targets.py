@@ -84,45 +84,37 @@ ALL = "all"
 MOST_SEEDS = 100
 
 
-def load_options(
-    target: str,
-    *,
-    names: str | None,
-    rows: str | None,
-    seeds: int,
-    scale: float,
-    resources: Mapping[str, Any],
-    **rest: Any,
-) -> ReproduceOptions:
-    """The request from the command line; `names` (data sets) and `rows` are separated by commas.
+def load_options(target: str, given: Mapping[str, Any], weights: tuple[str, ...] = ()) -> ReproduceOptions:
+    """The request from what was given on the command line, by dotted name: fields of the options ("reproduce.seeds"),
+    of a launch's resources, name and storage.
 
     Raises UsageError with all mistakes.
     """
+    own = {
+        name.removeprefix("reproduce."): value
+        for name, value in given.items()
+        if name.startswith("reproduce.")
+    }
+    shared = {name: value for name, value in given.items() if not name.startswith("reproduce.")}
     problems = _target_problems(target)
-    wanted = tuple(dict.fromkeys(datasets.canonical(name) for name in _listed(names, "--datasets", problems)))
-    chosen = tuple(dict.fromkeys(_listed(rows, "--rows", problems)))
+    names = _names(own.pop("datasets", ()), "--datasets", problems)
+    wanted = tuple(dict.fromkeys(datasets.canonical(name) for name in names))
+    chosen = tuple(dict.fromkeys(_names(own.pop("rows", ()), "--rows", problems)))
     if not problems or target in {*TARGETS, ALL}:
         mine = list(TARGETS.values()) if target == ALL else [TARGETS[target]]
         problems += _dataset_problems(target, mine, wanted)
         problems += _row_problems(target, mine, chosen)
-    if not 0 < scale <= 1:
-        problems.append(f"--scale {scale:g}: must be above 0, at most 1.")
-    if not 1 <= seeds <= MOST_SEEDS:
-        problems.append(f"--seeds {seeds}: must be at least 1, at most {MOST_SEEDS}.")
-    problems += _weights_problems(rest["weights"])
-    if rest["vehicleid_protocol"] not in {"self", "reid"}:
-        problems.append(f"--vehicleid-protocol {rest['vehicleid_protocol']}: there are self and reid.")
+    problems += [*_weights_problems(weights), *_choice_problems(own)]
     try:
         able = next(method.name for method in METHODS.values() if method.multi_rank)
-        given = {**resources, "method": able, "name": rest["name"], "storage": rest["storage"]}
-        shared = load(None, given, [])  # its own checks: nothing else of it is used
+        launch = load(None, {**shared, "method": able}, [])  # its own checks: nothing else of it is used
     except UsageError as error:
         problems += error.problems
     if problems:
         raise UsageError(problems)
     options = ReproduceOptions(
-        target=target, datasets=wanted, rows=chosen, seeds=seeds, scale=float(scale),
-        resources=shared.resources, **{**rest, "name": rest["name"] or "", "storage": shared.storage},
+        target=target, datasets=wanted, rows=chosen, weights=weights,
+        resources=launch.resources, name=launch.name, storage=launch.storage, **own,
     )  # fmt: skip
     needs_root = [d for _, one in each_target(options) for d in one.datasets if d in PUBLISHED]
     if needs_root and options.data_root is None:
@@ -164,6 +156,17 @@ def each_target(options: ReproduceOptions) -> list[tuple[Target, ReproduceOption
     return found
 
 
+def _choice_problems(own: Mapping[str, Any]) -> list[str]:
+    """Numbers and choices that can't be."""
+    scale, seeds, protocol = own.get("scale", 1), own.get("seeds", 1), own.get("vehicleid_protocol", "self")
+    found = {
+        f"--scale {scale:g}: must be above 0, at most 1.": 0 < scale <= 1,
+        f"--seeds {seeds}: must be at least 1, at most {MOST_SEEDS}.": 1 <= seeds <= MOST_SEEDS,
+        f"--vehicleid-protocol {protocol}: there are self and reid.": protocol in {"self", "reid"},
+    }
+    return [text for text, fine in found.items() if not fine]
+
+
 def _target_problems(target: str) -> list[str]:
     known = [*TARGETS, ALL]
     if target in known:
@@ -173,12 +176,10 @@ def _target_problems(target: str) -> list[str]:
     return [f"There is no table or figure {target!r}.{hint} There are: {', '.join(known)}."]
 
 
-def _listed(text: str | None, flag: str, problems: list[str]) -> list[str]:
-    if text is None:
-        return []
-    found = [part.strip() for part in text.split(",")]
+def _names(given: Iterable[object], flag: str, problems: list[str]) -> list[str]:
+    found = list(map(str, given))
     if not all(found):
-        problems.append(f"{flag} {text!r}: write names separated by commas.")
+        problems.append(f"{flag} {','.join(found)!r}: write names separated by commas.")
     return [name for name in found if name]
 
 

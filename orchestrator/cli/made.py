@@ -1,4 +1,4 @@
-"""The options of `muster launch METHOD`, made from the settings' own fields: each is said once, there."""
+"""Commands whose options are made from the settings' own fields: each is said once, there."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
+from typer.models import ArgumentInfo
 
-from muster.orchestrator.cli.options import Address, AsJson, Detach
-from muster.orchestrator.methods.base import Frontend
-from muster.orchestrator.methods.flags import PANELS, Flag, flags_of, help_text, preset_values
+from muster.orchestrator.cli.options import Address, AsJson, Detach, guarded
+from muster.orchestrator.methods.flags import PANELS, Flag, flags_of, help_text
 from muster.orchestrator.methods.registry import FRONTENDS
 
 RUN = PANELS["run"]
@@ -41,30 +42,45 @@ DryRun = Annotated[
 ]
 
 
+#: Of a command whose settings a file may hold too.
+FROM_FILES: Mapping[str, Any] = {"config": Config, "set_": Set}
+
+
 def command_of(
+    name: str,
+    text: str,
     flags: Iterable[Flag],
     run: Callable[..., None],
-    frontend: Frontend,
-    extra: Mapping[str, Any] | None = None,
-) -> Callable[..., None]:
-    """A function with a parameter for each flag, as typer reads it.
+    extra: Mapping[str, Any],
+    by_preset: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Any:
+    """The command of this name and help, with an option for each flag.
 
-    It calls `run` with the flags by their settings' dotted names (None: not given), then `config`, `set_`, `address`,
-    `detach`, `dry_run`, `as_json`, and the `extra` parameters (annotations by name, None by default).
+    It calls `run` with the flags by their settings' dotted names (None: not given), then the `extra` parameters
+    (annotations by name, None by default), `address`, `detach`, `dry_run` and `as_json`.
     """
-    panels, defaults = list(PANELS.values()), preset_values(frontend)
-    flags = sorted(flags, key=lambda flag: panels.index(flag.panel))
+    app = typer.Typer(add_completion=False)
+    app.command(name, help=text)(guarded(_function(list(flags), run, extra, by_preset)))
+    return typer.main.get_command(app)
+
+
+def _function(
+    flags: list[Flag],
+    run: Callable[..., None],
+    extra: Mapping[str, Any],
+    by_preset: Mapping[str, Mapping[str, Any]],
+) -> Callable[..., None]:
+    """A function with a parameter for each option, panel by panel, as typer reads it."""
     parameters = {parameter_name(flag): flag for flag in flags}
-    annotations: dict[str, Any] = {
-        **(extra or {}),
-        **{name: _annotation(flag, help_text(flag, defaults)) for name, flag in parameters.items()},
-        "config": Config,
-        "set_": Set,
+    found: dict[str, Any] = {
+        **extra,
+        **{name: _annotation(flag, help_text(flag, by_preset)) for name, flag in parameters.items()},
         "address": _in_run(Address),
         "detach": _in_run(Detach),
         "dry_run": DryRun,
         "as_json": _in_run(AsJson),
     }
+    annotations = dict(sorted(found.items(), key=lambda item: _place(item[1])))
 
     def command(**given: Any) -> None:
         rest = {name: value for name, value in given.items() if name not in parameters}
@@ -77,13 +93,25 @@ def command_of(
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=name not in switches and None,
+                default=inspect.Parameter.empty
+                if _is_argument(annotation)
+                else name not in switches and None,
                 annotation=annotation,
             )
             for name, annotation in annotations.items()
         ]
     )
     return command
+
+
+def _is_argument(annotation: Any) -> bool:
+    return isinstance(annotation.__metadata__[0], ArgumentInfo)
+
+
+def _place(annotation: Any) -> int:
+    """Where an option stands: in its panel, and what has none first."""
+    panel = annotation.__metadata__[0].rich_help_panel
+    return list(PANELS.values()).index(panel) if panel else -1
 
 
 def settings_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
