@@ -13,6 +13,7 @@ from rich.text import Text
 from muster.cluster.text import printable
 from muster.orchestrator.console.screen import out, shown
 from muster.orchestrator.records.rows import PaperTable
+from muster.workers.score.metrics import RECALL, SHOWN, is_share, title_of
 
 
 def show_document(value: Any) -> None:
@@ -60,12 +61,14 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     print_curve(out, answer["curve"], recall_ks(answer["curve"]))
     out.print()
     if answer.get("learners"):
-        hidden = {"near_ties", "r_precision"}
-        rows = [{key: row[key] for key in row if key not in hidden} for row in answer["learners"]]
-        names = {"map_at_r": "MAP@R"}
+        shown_too = ("learner", "dimension", *(metric.name for metric in SHOWN))
         rows = [
-            {names.get(key, key.replace("R@", "recall@")): value for key, value in _in_percent(row).items()}
-            for row in rows
+            {
+                title_of(key): percent(row[key]) if is_share(key) else row[key]
+                for key in row
+                if key in shown_too or key.startswith(RECALL)
+            }
+            for row in answer["learners"]
         ]
         show_rows(rows, title="Each learner alone, in percent")
     if found := answer.get("correlation"):
@@ -156,10 +159,8 @@ def _paper_table(block: dict[str, Any]) -> None:
 def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
     from muster.orchestrator.records.scores import percent
 
-    scores = ("recall_at_", "map_at_r", "r_precision")
     return {
-        key.replace("recall_at_", "R@"): percent(value) if any(score in key for score in scores) else value
-        for key, value in row.items()
+        key.replace(RECALL, "R@"): percent(value) if is_share(key) else value for key, value in row.items()
     }
 
 

@@ -16,6 +16,7 @@ from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
+from muster.workers.score.metrics import BY_RANK
 from muster.workers.store.layout import Store
 from muster.workers.task import Target
 
@@ -107,8 +108,11 @@ def scores_identity(
     }  # fmt: skip
     if draws := draws_of(request.data):
         found["draws"] = draws
-    combination = request.settings.combination
-    return found if combination is None else {**found, "combine": combination.how}
+    if (combination := request.settings.combination) is not None:
+        found["combine"] = combination.how
+    if added := [metric.name for metric in BY_RANK if metric.added]:
+        found["metrics"] = added
+    return found
 
 
 def _identity(result: EnsembleResult, splits: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muster.workers.score.metrics import RECALL, SHOWN
+
 Row = Mapping[str, Any]
 
 
@@ -42,8 +44,12 @@ def recall_ks(rows: Sequence[Row]) -> list[int]:
 
 def curve_table(rows: Sequence[Row], ks: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     """The header and the cells of the curve's table, for the terminal and the report alike."""
-    head = ["L", *(f"recall@{k}" if i == 0 else f"@{k}" for i, k in enumerate(ks)), "MAP@R", "NMI"]
-    fields = [*(f"recall_at_{k}" for k in ks), "map_at_r", "nmi"]
+    head = [
+        "L",
+        *(f"recall@{k}" if i == 0 else f"@{k}" for i, k in enumerate(ks)),
+        *(metric.title for metric in SHOWN),
+    ]
+    fields = [*(f"{RECALL}{k}" for k in ks), *(metric.name for metric in SHOWN)]
     return head, [[str(row["L"]), *(percent(row.get(name)) for name in fields)] for row in rows]
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from muster.orchestrator.records.scores import Row, curve_table, duration, percent, thinned
 from muster.orchestrator.report import plots
 from muster.workers.quantities import bytes_text
+from muster.workers.score.metrics import BY_RANK, SHOWN
 
 MEMBER_STATES = ("trained", "reused", "failed")
 SPARK_WIDTH, SPARK_HEIGHT = 64, 18
@@ -151,11 +152,10 @@ def key_figures(curve: Sequence[Row], ks: Sequence[int], whole: str = "") -> lis
     if len(curve) > 1 and here is not None and before is not None:
         found.append(Figure(f"recall@{k}", percent(before), "%", f"at L = {first['L']}"))
         found.append(Figure("gain", percent(here - before, sign=True), "points", "by the ensemble"))
-    for label, name in (("MAP@R", "map_at_r"), ("NMI", "nmi")):
-        value = percent(last.get(name))
-        found.append(
-            Figure(label, value, "%", at_last) if value != "-" else Figure(label, "-", "", "not measured")
-        )
+    for metric in SHOWN:
+        value = percent(last.get(metric.name))
+        known = value != "-"
+        found.append(Figure(metric.title, value, "%" * known, at_last if known else "not measured"))
     return found
 
 
@@ -177,7 +177,7 @@ def _learner_table(data: ReportData) -> tuple[list[str], list[list[str]]]:
         return [], []
     names = {
         **{f"recall_at_{k}": f"recall@{k}" if k == data.ks[0] else f"@{k}" for k in data.ks},
-        "map_at_r": "MAP@R",
+        **{metric.name: metric.title for metric in SHOWN if metric in BY_RANK},
     }
     whole = {
         "learner": "combined",

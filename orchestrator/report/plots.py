@@ -8,12 +8,14 @@ global figure is touched. The same rows and title give the same bytes on the sam
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muster.orchestrator.records.scores import SHOWN_ROWS, Row, percent, recall_ks
+from muster.workers.score.metrics import NMI, SHOWN
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: only who draws pays for it
     from matplotlib.axes import Axes
@@ -23,7 +25,9 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import: only who draws pa
 INK, MUTED, GRID = "#1f2933", "#52606d", "#e4e7eb"
 # From dark to light blue: the smaller K, the harder the question and the stronger the line.
 RECALL_BLUES = ("#08457e", "#2a71b0", "#5596cf", "#86b6df", "#a5c8e7", "#bfd7ee")
-MAP_ORANGE, NMI_GREEN = "#c4500b", "#00795c"
+NMI_GREEN = "#00795c"
+#: Of the metrics beside recall and NMI, in their order.
+OTHERS = ("#c4500b", "#7b3f98", "#b8860b")
 WIDE, NARROW, HEIGHT = 8.0, 4.6, 4.8  # inches; the narrow one is for phones
 LABEL_POINTS = 12.5  # the distance between the base lines of two labels
 
@@ -104,10 +108,18 @@ def _series(rows: Sequence[Row]) -> list[_Series]:
         )
         for i, k in enumerate(recall_ks(rows))
     ]
-    asked.append(("MAP@R", "map_at_r", {**plain, "marker": "s", "color": MAP_ORANGE, "linewidth": 2.0}))
     # NMI is measured at few L: its dots say where, the dashes between them are no measurement.
-    dashed = {"marker": "D", "markersize": 4.5, "linestyle": (0, (3, 2)), "linewidth": 1.4}
-    asked.append(("NMI", "nmi", {**dashed, "color": NMI_GREEN}))
+    dashed = {
+        "marker": "D",
+        "markersize": 4.5,
+        "linestyle": (0, (3, 2)),
+        "linewidth": 1.4,
+        "color": NMI_GREEN,
+    }
+    colours = itertools.cycle(OTHERS)
+    for metric in SHOWN:
+        line = {**plain, "marker": "s", "color": next(colours), "linewidth": 2.0}
+        asked.append((metric.title, metric.name, dashed if metric is NMI else line))
     found = [
         _Series(name, [(int(r["L"]), 100 * r[key]) for r in rows if percent(r.get(key)) != "-"], line)
         for name, key, line in asked

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muster.orchestrator.vectors.learners import learner_scores, score_row
+from muster.orchestrator.vectors.learners import learner_scores
 from muster.orchestrator.vectors.protocols import mean_curve
 from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.errors import CorruptFileError
@@ -24,7 +24,7 @@ from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask, Target
 
 if TYPE_CHECKING:
-    from muster.workers.score.ranking import PrefixScore
+    pass
 
 MOST_THREADS = 8
 NMI_SEED = 0
@@ -130,7 +130,7 @@ def prefix_scores(
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
         vectors = all_vectors(store, target, keys, memory, Path(scratch), combination)
         scored = [prefix_curve(vectors, one, ks, map_at_r=True, memory=memory) for one in protocols]
-    curve = mean_curve([[_row(score) for score in scores] for scores in scored])
+    curve = mean_curve([[score.full_row for score in scores] for scores in scored])
     lone = {"queries": protocols[0].lone_queries, "classes": list(protocols[0].lone_classes)}
     queries = scored[0][-1].queries  # as many in each draw
     found = {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": queries, "lone": lone}
@@ -138,10 +138,6 @@ def prefix_scores(
         return found
     raw = member_vectors(store, keys[0], target.digest)
     return {**found, **learner_scores(raw, combination.sizes, protocols[0], ks, memory)}
-
-
-def _row(score: PrefixScore) -> dict[str, Any]:
-    return {"L": score.members, **score_row(score), "near_ties": score.near_ties}
 
 
 def all_vectors(

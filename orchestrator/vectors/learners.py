@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from muster.workers.score.combine import combine, correlation
 from muster.workers.score.protocol import Protocol
-
-if TYPE_CHECKING:
-    from muster.workers.score.ranking import PrefixScore
 
 #: Fewer learners or images than these have no correlation.
 LEAST_LEARNERS, LEAST_IMAGES = 2, 3
@@ -30,7 +27,7 @@ def learner_scores(
     rows = []
     for number, part in enumerate(np.split(unit, np.cumsum(sizes)[:-1], axis=1), start=1):
         (score,) = prefix_curve([np.ascontiguousarray(part)], protocol, ks, map_at_r=True, memory=memory)
-        rows.append({"learner": number, "dimension": part.shape[1], **score_row(score)})
+        rows.append({"learner": number, "dimension": part.shape[1], **score.row})
     return {"learners": rows, "correlation": correlation_row(raw, sizes)}
 
 
@@ -42,12 +39,3 @@ def correlation_row(raw: np.ndarray, sizes: tuple[int, ...]) -> dict[str, Any] |
     measures = {"between_learners": found.clf_corr, "between_dimensions": found.feat_corr}
     finite = {name: value if math.isfinite(value) else None for name, value in measures.items()}
     return {**finite, "constant_dimensions": found.constant, "images": found.images}
-
-
-def score_row(score: PrefixScore) -> dict[str, Any]:
-    """Recall@K, MAP@R and R-precision under the names that metrics.json has for them."""
-    return {
-        **{f"recall_at_{k}": share for k, share in score.recall.items()},
-        "map_at_r": score.map_at_r,
-        "r_precision": score.r_precision,
-    }

@@ -6,11 +6,13 @@ It checks nothing and starts no threads: `muster.workers.score.retrieval` gives 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from muster.workers.score.metrics import MAP_AT_R, R_PRECISION, RECALL
 from muster.workers.score.protocol import Protocol
 
 TIE_TOLERANCE = 1e-6  # for each member: similarities closer than this differ by rounding
@@ -21,15 +23,15 @@ class PrefixScore:
     """What the first `members` members find together, kept as counts; `+` joins disjoint sets of queries exactly.
 
     `hits[k]`: queries with a right image among their k nearest. `near_ties`: queries whose answer at the smallest
-    k could change if similarities moved by TIE_TOLERANCE for each member. `sums`: of MAP@R and of R-precision
-    over the queries, None if they were not asked for.
+    k could change if similarities moved by TIE_TOLERANCE for each member. `sums`: of the other metrics over the
+    queries, by name; empty if they were not asked for.
     """
 
     members: int
     queries: int
     hits: dict[int, int]
     near_ties: int
-    sums: tuple[float, float] | None = None
+    sums: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def recall(self) -> dict[int, float]:
@@ -37,21 +39,20 @@ class PrefixScore:
         return {k: found / self.queries for k, found in self.hits.items()}
 
     @property
-    def map_at_r(self) -> float | None:
-        """MAP@R, 0 .. 1: Musgrave et al. 2020, "A Metric Learning Reality Check"."""
-        return None if self.sums is None else self.sums[0] / self.queries
+    def row(self) -> dict[str, float]:
+        """All metrics under the names that files have for them (`metrics`), shares in 0 .. 1."""
+        recall = {f"{RECALL}{k}": share for k, share in self.recall.items()}
+        return recall | {name: total / self.queries for name, total in self.sums.items()}
 
     @property
-    def r_precision(self) -> float | None:
-        """The share of right images among the R nearest, 0 .. 1. Same source."""
-        return None if self.sums is None else self.sums[1] / self.queries
+    def full_row(self) -> dict[str, float]:
+        """A row of a curve: the size, all metrics, and the near ties."""
+        return {"L": self.members, **self.row, "near_ties": self.near_ties}
 
     def __add__(self, other: PrefixScore) -> PrefixScore:
         if self.members != other.members or self.hits.keys() != other.hits.keys():
             raise ValueError("only scores of the same prefix at the same K add up")
-        sums = None
-        if self.sums and other.sums:
-            sums = (self.sums[0] + other.sums[0], self.sums[1] + other.sums[1])
+        sums = {name: total + other.sums[name] for name, total in self.sums.items()}
         hits = {k: n + other.hits[k] for k, n in self.hits.items()}
         near_ties = self.near_ties + other.near_ties
         return PrefixScore(self.members, self.queries + other.queries, hits, near_ties, sums)
@@ -61,14 +62,14 @@ def bytes_per_query(protocol: Protocol, full: bool) -> tuple[int, int]:
     """(kept between members, temporary): bytes of a `Block` for each of its queries; `full` as there."""
     gallery, most_right = len(protocol.gallery), int(protocol.references.max()) + 1
     kept = 4 * gallery + 9 * most_right  # similarities; which columns are right, and which of them repeated
-    temporary = 4 * gallery + (72 if full else 16) * most_right  # a copy to count in; the sorts of MAP@R
+    temporary = 4 * gallery + (72 if full else 16) * most_right  # a copy to count in; the sorts of ranks
     return kept, temporary
 
 
 class Block:
     """The running similarities of the queries numbered `queries` with the whole gallery.
 
-    `ks`: ascending K for recall. `full`: MAP@R and R-precision too. Every query must have a right answer.
+    `ks`: ascending K for recall. `full`: the metrics of ranks too. Every query must have a right answer.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Block:
         right = sims.gather(1, self.right)
         sims.scatter_(1, self.right, -torch.inf)  # only the wrong ones are left, until the last line
         hits, near_ties = self._recall(sims, right.amax(1))
-        sums = self._map_and_rp(sims, right) if self.full else None
+        sums = self._by_rank(sims, right) if self.full else {}
         sims.scatter_(1, self.right, right)
         return PrefixScore(self.members, len(self.rows), hits, near_ties, sums)
 
@@ -113,8 +114,8 @@ class Block:
             hits |= {k: hits[smallest] + int((before < k).sum()) for k in self.ks[1:]}
         return hits, near_ties
 
-    def _map_and_rp(self, wrong: torch.Tensor, right: torch.Tensor) -> tuple[float, float]:
-        """Sums over the block of MAP@R and R-precision, from wrong [b, G] and right [b, C] similarities.
+    def _by_rank(self, wrong: torch.Tensor, right: torch.Tensor) -> dict[str, float]:
+        """Sums over the block of each metric of ranks, from wrong [b, G] and right [b, C] similarities.
 
         The j-th best right image has rank j + (wrong ones at least as similar). Ranks beyond R don't count, so the
         R most similar wrong ones are enough.
@@ -125,7 +126,8 @@ class Block:
         place = torch.arange(1, most + 1, device=right.device)
         found = place + ahead <= self.references
         precision = torch.where(found, place.double() / (place + ahead), 0.0)
-        return float((precision / self.references).sum()), float((found.double() / self.references).sum())
+        metrics = {MAP_AT_R: precision, R_PRECISION: found.double()}
+        return {metric.name: float((each / self.references).sum()) for metric, each in metrics.items()}
 
 
 def _largest(values: torch.Tensor, k: int) -> torch.Tensor:

@@ -22,6 +22,7 @@ from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.methods.command import launch_command
 from muster.orchestrator.records.scores import percent
 from muster.orchestrator.settings.resources import Resources
+from muster.workers.score.metrics import is_share
 from muster.workers.store.layout import RunFolder, Store, to_json
 from muster.workers.task import missing
 
@@ -142,8 +143,8 @@ def _trial_row(
 
 
 def _point(row: Row, tests: Mapping[int, Sequence[Row]], metric: str) -> Row:
-    own = ("split", "near_ties", "r_precision", "map_at_r")
-    shown = {key: value for key, value in row.items() if key not in own and not key.startswith("recall_at_")}
+    own = ("split", "near_ties")
+    shown = {key: value for key, value in row.items() if key not in own and not is_share(key)}
     test = tests[row["trial"]][row["L"] - 1][metric] if row["trial"] in tests else None
     return {**shown, metric: row[metric], f"test_{metric}": test}
 

@@ -9,6 +9,7 @@ from typing import Any
 from muster.orchestrator.jobs.search.space import Axis
 from muster.orchestrator.records.scores import Row
 from muster.orchestrator.report.plots import GRID, INK, MUTED, our_style, saved
+from muster.workers.score.metrics import is_share
 
 #: From dark to light, as many as can be told apart; more trials repeat them.
 LINES = ("#08457e", "#c4500b", "#00795c", "#7b3f98", "#b8860b", "#2a71b0", "#8c2d2d", "#52606d")
@@ -64,12 +65,8 @@ def by_axis(rows: Sequence[Row], axis: Axis, metric: str, title: str, kind: str)
 
 
 def _label(row: Row) -> str:
-    own = {"split", "trial", "dimensions", "L", "map_at_r", "r_precision", "near_ties"}
-    return ", ".join(
-        f"{key} = {value}"
-        for key, value in row.items()
-        if key not in own and not key.startswith("recall_at_")
-    )
+    own = {"split", "trial", "dimensions", "L", "near_ties"}
+    return ", ".join(f"{key} = {value}" for key, value in row.items() if key not in own and not is_share(key))
 
 
 def _empty(title: str, x: str, metric: str) -> tuple[Any, Any]:

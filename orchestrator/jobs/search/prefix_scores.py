@@ -102,12 +102,4 @@ class Scores:
 
 def _row(score: PrefixScore) -> Row:
     """A score as the row of a trial: shares in 0..1."""
-    return {
-        "L": score.members,
-        **{f"recall_at_{k}": share for k, share in score.recall.items()},
-        "map_at_r": score.map_at_r,
-        "r_precision": score.r_precision,
-        "near_ties": score.near_ties,
-        "ended": "",
-        "message": "",
-    }
+    return {**score.full_row, "ended": "", "message": ""}

@@ -13,14 +13,14 @@ from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.scores import percent
 from muster.orchestrator.records.stages import Emit
+from muster.orchestrator.vectors.protocols import COUNTS
 from muster.workers.errors import MusterError
+from muster.workers.score.metrics import NMI, is_share
 
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.client import FleetClient
 
 Row = dict[str, Any]
-#: What a result of Tune's holds beside our own fields.
-OURS = ("L", "map_at_r", "r_precision", "near_ties")
 
 
 @dataclass
@@ -64,9 +64,7 @@ class Record:
             trial.ended, trial.message = result["ended"], result["message"]
             self._say(trial, state=trial.ended, L=trial.reached, message=trial.message)
         elif not result["ended"] and result["L"] not in trial.rows:
-            row = {
-                name: value for name, value in result.items() if name in OURS or name.startswith("recall_at_")
-            }
+            row = {name: value for name, value in result.items() if name in COUNTS or is_share(name)}
             trial.rows[row["L"]] = row
             metric = self.request.search.metric
             self._say(trial, state="reached", L=row["L"], **{metric: row[metric]})
@@ -135,5 +133,5 @@ def evaluate_tests(plan: SearchPlan, record: Record, client: FleetClient) -> dic
         curve = (results[ensemble.request.name].metrics or {})["splits"]["test"]["curve"]
         if len(curve) < trial.reached:
             raise MusterError(f"Damaged vectors of trial {trial.number} can't be made again: check the disk.")
-        found[trial.number] = [{name: row[name] for name in row if name != "nmi"} for row in curve]
+        found[trial.number] = [{name: row[name] for name in row if name != NMI.name} for row in curve]
     return found

@@ -31,6 +31,7 @@ from muster.workers.errors import UsageError
 from muster.workers.flags import flag
 from muster.workers.forms import APART, form, keyed
 from muster.workers.methods.registry import METHODS
+from muster.workers.score.metrics import BY_RANK, RECALL
 
 Algorithm = Literal["grid", "random", "optuna"]
 Scheduler = Literal["halving", "asha", "none"]
@@ -150,7 +151,7 @@ class SearchRequest:
 def metrics_of(base: LaunchRequest) -> list[str]:
     """The metrics a search can be steered by: those that every prefix has."""
     ks = datasets.open_data_set(base.data.dataset, base.data.root).traits.recall_at
-    return [*(f"recall_at_{k}" for k in ks), "map_at_r", "r_precision"]
+    return [*(f"{RECALL}{k}" for k in ks), *(metric.name for metric in BY_RANK)]
 
 
 def load_search(
@@ -293,8 +294,9 @@ def _choice_problems(given: Mapping[str, Any]) -> dict[str, str]:
 def _problems(search: SearchSettings, base: LaunchRequest | None) -> list[str]:
     found = []
     if base is None:
-        if not re.fullmatch(r"recall_at_\d+|map_at_r|r_precision", search.metric):
-            found.append(f"--metric {search.metric}: there are recall_at_K, map_at_r, r_precision.")
+        known = [f"{RECALL}K", *(metric.name for metric in BY_RANK)]
+        if re.sub(r"\d+$", "K", search.metric) not in known:
+            found.append(f"--metric {search.metric}: there are {', '.join(known)}.")
     else:
         if base.data.vehicleid_protocol != "self":
             found.append(
