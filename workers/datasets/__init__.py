@@ -1,18 +1,14 @@
-"""The data sets by name. Each file here reads one published layout."""
+"""The data sets by name. This is the one place where a published layout's reader is entered."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 from muster.workers.datasets.base import DataSet, Item, Split, Traits
-from muster.workers.datasets.cars196 import Cars196
-from muster.workers.datasets.cub200 import Cub200
 from muster.workers.datasets.folder import ImageFolder
 from muster.workers.datasets.glyphs import Glyphs
-from muster.workers.datasets.inshop import InShop
 from muster.workers.datasets.published import Published
-from muster.workers.datasets.sop import StanfordProducts
-from muster.workers.datasets.vehicleid import VehicleId
 from muster.workers.errors import UsageError
 
 __all__ = [
@@ -20,10 +16,16 @@ __all__ = [
     "canonical", "open_data_set",
 ]  # fmt: skip
 
-#: The papers' data sets.
-PUBLISHED: dict[str, type[Published]] = {
-    kind.name: kind for kind in (Cub200, Cars196, StanfordProducts, InShop, VehicleId)
-}
+#: The papers' data sets: each is a module here, which names its `READER`.
+READERS = ("cub200", "cars196", "sop", "inshop", "vehicleid")
+
+
+def _reader(name: str) -> type[Published]:
+    reader: type[Published] = importlib.import_module(f"{__name__}.{name}").READER
+    return reader
+
+
+PUBLISHED = {name: _reader(name) for name in READERS}
 NAMES = ("glyphs", "folder", *PUBLISHED)
 #: DREML's code calls In-Shop by both.
 ALIASES = {"icr": "inshop", "isc": "inshop"}
@@ -39,7 +41,8 @@ def open_data_set(
 ) -> DataSet:
     """The data set `name`, at `root` where it needs one; no file is read yet. Raises UsageError if there is none.
 
-    `allow_counts` goes on where a copy differs from the published counts; `test_list` is VehicleID's.
+    `allow_counts` goes on where a copy differs from the published counts; `test_list`: of the several that
+    VehicleID has.
     """
     name = canonical(name)
     if name == "glyphs":
@@ -52,6 +55,4 @@ def open_data_set(
     path = Path(root).expanduser()
     if name == "folder":
         return ImageFolder(path)
-    if name == "vehicleid":
-        return VehicleId(path, allow_counts, test_list)
-    return PUBLISHED[name](path, allow_counts)
+    return PUBLISHED[name](path, allow_counts, test_list)

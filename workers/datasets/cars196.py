@@ -168,3 +168,6 @@ def _by_class(lists: Lists) -> Iterator[Entry]:
                 continue
             folder = names[number - 1].replace("/", "-")
             yield Entry(f"car_data/car_data/{half}/{folder}/{row.cells[0]}", number, row.where)
+
+
+READER = Cars196

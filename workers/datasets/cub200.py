@@ -87,3 +87,6 @@ class Cub200(Published):
 
     def class_name(self, class_id: int) -> str:
         return self._names[class_id]
+
+
+READER = Cub200

@@ -58,7 +58,9 @@ class Published(ABC):
     differences: Sequence[str] = ()
     "How this copy differs from what was published; empty unless `allow_counts`. Known after `splits`."
 
-    def __init__(self, root: Path, allow_counts: bool = False) -> None:
+    def __init__(self, root: Path, allow_counts: bool = False, test_list: str = "small") -> None:
+        """`test_list`: which test list is the test split, where there are several."""
+        del test_list
         self.root = root
         self.allow_counts = allow_counts
 

@@ -52,3 +52,6 @@ class StanfordProducts(Published):
             if label is not None and lists.inside(row.where, row.cells[3]):
                 found.append(Entry(row.cells[3], label, row.where))
         return found
+
+
+READER = StanfordProducts
