@@ -100,12 +100,13 @@ class Jobs:
         while True:
             try:
                 with self._asking(f"submit {submission_id}"):
-                    return self._client.submit_job(
+                    found: str = self._client.submit_job(
                         entrypoint=entrypoint,
                         submission_id=submission_id,
                         runtime_env=runtime_env,
                         metadata=dict(metadata or {}),
                     )
+                    return found
             except UnreachableError:
                 # The answer was lost, or the request: asking again is safe, as the id is ours.
                 lost = True

@@ -92,12 +92,12 @@ def train_rank(config: dict[str, Any]) -> None:
         run_member(store, task, config["attempt"], get_device(), team=team, **how)
 
 
-def root_cause(error: Any) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """Of a Ray Train failure the part that says why: our own message, or the rank that died.
 
     When one rank fails, the others' collectives fail too; what those say explains nothing.
     """
-    failures = [
+    failures: list[BaseException] = [
         getattr(found, "_base_exc", None) or getattr(found, "cause", None) or found
         for found in getattr(error, "worker_failures", {}).values()
     ]

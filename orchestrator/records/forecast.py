@@ -52,7 +52,7 @@ class Forecast:
         each = self._each(running)
         if each is None or not running:
             return None
-        under_way = sum(min(each, member.get("seconds_left", each)) for member in running)
+        under_way: float = sum(min(each, member.get("seconds_left", each)) for member in running)
         return round((under_way + each * (unfinished - len(running))) / len(running), 1)
 
     def _each(self, running: list[Event]) -> float | None:

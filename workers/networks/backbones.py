@@ -110,7 +110,7 @@ def _torchvision(backbone: str, outputs: int, pretrained: bool) -> nn.Module:
         # Their ImageNet weights were trained on inputs in -1..1: the network converts. Their own random
         # weights take seconds to draw, and pretrained ones replace them.
         options = {"aux_logits": False, "init_weights": not pretrained, "transform_input": pretrained}
-    network = torchvision.models.get_model(backbone, weights=None, **options)
+    network: nn.Module = torchvision.models.get_model(backbone, weights=None, **options)
     name, last = head(network, backbone)
     parent = network.get_submodule(name.rpartition(".")[0])
     setattr(parent, name.rpartition(".")[2], nn.Linear(last.in_features, outputs))

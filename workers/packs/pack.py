@@ -127,7 +127,8 @@ class PackIndex:
     @cached_property
     def labels(self) -> Int64:
         """int64 [images]: the class of each, 0 .. classes-1 in the data set's order."""
-        return self.table["label"].to_numpy().astype(np.int64)
+        found: Int64 = self.table["label"].to_numpy().astype(np.int64)
+        return found
 
     @cached_property
     def image_digests(self) -> list[bytes]:

@@ -58,7 +58,8 @@ class Protocol:
     def references(self) -> np.ndarray:
         """R, int64 [Q]: the gallery images of each query's class, itself not counted."""
         start, stop = self.class_ranges
-        return stop - start - (self.own_column >= 0)
+        found: np.ndarray = stop - start - (self.own_column >= 0)
+        return found
 
     @property
     def lone_queries(self) -> int:
@@ -87,7 +88,8 @@ class Protocol:
         """int64 [Q]: the gallery column that is the query itself, or -1."""
         column = np.full(len(self.labels), -1)
         column[self.gallery] = np.arange(len(self.gallery))
-        return column[self.query]
+        found: np.ndarray = column[self.query]
+        return found
 
 
 def leave_one_out(labels: np.ndarray) -> Protocol:

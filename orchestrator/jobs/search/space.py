@@ -170,7 +170,8 @@ def _value(kind: type, text: str) -> Value:
         raise ValueError(f"{text!r} is not finite")
     if kind is int and value != int(value):
         raise ValueError(f"{text!r} is not {names[kind]}")
-    return kind(value)
+    found: Value = kind(value)
+    return found
 
 
 def grid(axes: tuple[Axis, ...]) -> list[dict[str, Value]]:

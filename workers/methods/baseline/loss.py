@@ -51,11 +51,12 @@ def _triplet(margin: float) -> tuple[nn.Module, nn.Module]:
 def _npairs(embedding_l2: float) -> nn.Module:
     from pytorch_metric_learning import distances, losses, regularizers
 
-    return losses.NPairsLoss(
+    found: nn.Module = losses.NPairsLoss(
         distance=distances.DotProductSimilarity(normalize_embeddings=False),
         embedding_regularizer=regularizers.LpRegularizer(p=2, power=2),
         embedding_reg_weight=embedding_l2,
     )
+    return found
 
 
 def _proxy_nca(settings: BaselineSettings, classes: int, seed: int) -> nn.Module:
@@ -64,4 +65,7 @@ def _proxy_nca(settings: BaselineSettings, classes: int, seed: int) -> nn.Module
     squared = distances.LpDistance(normalize_embeddings=True, p=2, power=2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(("baseline-proxies", seed)))
-        return losses.ProxyNCALoss(classes, settings.dim, softmax_scale=settings.scale, distance=squared)
+        found: nn.Module = losses.ProxyNCALoss(
+            classes, settings.dim, softmax_scale=settings.scale, distance=squared
+        )
+        return found

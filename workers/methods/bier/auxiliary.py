@@ -80,7 +80,7 @@ def adversarial_similarity(source: torch.Tensor, target: torch.Tensor, regressor
     `source` [n, d_j], `target` [n, d_i]: activations of two learners. Descending it, the regressor raises
     the similarity; both gradients to the learners are reversed, so they lower it. Source: BIER section II.
     """
-    product = reverse_gradient(target) * regressor(reverse_gradient(source))
+    product: torch.Tensor = reverse_gradient(target) * regressor(reverse_gradient(source))
     return -product.square().mean()
 
 

@@ -45,7 +45,7 @@ class HalvingScheduler(FIFOScheduler):
     def __init__(
         self, race: Halving, metric: str, note: Callable[[Any, Any], None], tell: Callable[[Verdict], None]
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.race, self.steer_by, self.note, self.tell = race, metric, note, tell
         self.trials: dict[int, Any] = {}
         self.resumable: list[Any] = []
