@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get
 
 from muster.workers.forms import form, keyed
 
-#: Raised by hand whenever training code changes its results; tests/workers/test_golden.py guards it.
+#: Raised by hand whenever training code changes its results; tests/workers/train/test_golden.py guards it.
 TRAINING_VERSION = 1
 
 #: Sides of pictures, in pixels: a larger square has more of them than Pillow takes for an image that is meant.

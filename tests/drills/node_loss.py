@@ -28,7 +28,7 @@ from muster.orchestrator.jobs.search.run import search
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.events import Event
 from muster.workers.store.layout import Store
-from tests.orchestrator.searches import DS, WINDOW
+from tests.orchestrator.jobs.search.searches import DS, WINDOW
 
 MEMORY = 80 * 2**20
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests import ROOT
 from tests.cli import Muster
 from tests.drills.test_kills import weights
-from tests.orchestrator.searches import outcome, small_search
+from tests.orchestrator.jobs.search.searches import outcome, small_search
 
 pytestmark = pytest.mark.long  # see pyproject.toml
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.long  # see pyproject.toml
 def drilled(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     home = tmp_path_factory.mktemp("nodes")
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    env |= {"MUSTER_CACHE": str(home / "cache"), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env |= {"MUSTER_CACHE": str(home / "cache"), "PYTHONPATH": str(ROOT)}
     env.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, "-m", "tests.drills.node_loss", shapes, home / "store", home / "answer.json"],

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli import Muster, interrupt
 from tests.drills.test_kills import processes
-from tests.orchestrator.searches import attempts, outcome, small_search, trained
+from tests.orchestrator.jobs.search.searches import attempts, outcome, small_search, trained
 
 pytestmark = pytest.mark.long
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
 PACKAGES = ("orchestrator", "workers", "cluster")
 #: "At most about a dozen", with the `__init__` that says what a room is.
 MOST_FILES = 14

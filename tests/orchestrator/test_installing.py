@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import muster
+from tests import ROOT
 from tests.cli import Muster
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
     path
     for folder in (

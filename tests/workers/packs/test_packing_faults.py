@@ -18,8 +18,8 @@ from muster.workers.packs import build as packing
 from muster.workers.packs import scratch as workshop
 from muster.workers.packs.build import bad_images, build_pack, find_pack
 from muster.workers.store.layout import Store
-from tests.workers.packs import RESIZE, CountingFolder, build, packs
-from tests.workers.test_image_files import empty, text, truncated
+from tests.workers.datasets.test_image_files import empty, text, truncated
+from tests.workers.packs.made_packs import RESIZE, CountingFolder, build, packs
 
 
 def break_some(root: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from muster.orchestrator.console.progress import Progress
 from muster.orchestrator.records.events import Event, event
-from tests.orchestrator.test_progress import Clock, a_console, drawn, printed, training, widest
+from tests.orchestrator.console.test_progress import Clock, a_console, drawn, printed, training, widest
 
 
 def trial(

@@ -11,7 +11,7 @@ import pytest
 
 from muster.cluster import local
 from tests.cli import Muster
-from tests.orchestrator.searches import tiny_members
+from tests.orchestrator.jobs.search.searches import tiny_members
 
 pytestmark = pytest.mark.long  # see pyproject.toml
 

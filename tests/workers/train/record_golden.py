@@ -1,6 +1,6 @@
 """Two tiny trainings whose losses are kept in golden.json: they tell when training's results change.
 
-Run `python -m tests.workers.record_golden` to record them anew, together with the TRAINING_VERSION and the
+Run `python -m tests.workers.train.record_golden` to record them anew, together with the TRAINING_VERSION and the
 EMBEDDING_VERSION that they belong to.
 """
 

@@ -20,9 +20,8 @@ from muster.orchestrator.methods.loading import load
 from muster.workers.errors import UsageError
 from muster.workers.packs.pack import cache_folder
 from muster.workers.quantities import bytes_text
+from tests import ROOT
 from tests.cli import MUSTER, Muster, Ran
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def shell(muster: Muster, line: str, cwd: Path | None = None, **more: str) -> Ran:

@@ -23,8 +23,8 @@ from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.methods.registry import METHODS, NAMES
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TRIES = 40
 #: Values that text settings take, by name; others are drawn from the field's type.
 TEXTS: dict[str, list[Any]] = {

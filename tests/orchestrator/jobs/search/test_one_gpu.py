@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 DEADLINE_SECONDS = 480
 
 
 @pytest.mark.long
 def test_fifty_trials_on_one_gpu_come_to_their_end(shapes: Path, tmp_path: Path) -> None:
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    env |= {"MUSTER_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env |= {"MUSTER_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     env.pop("RAY_ADDRESS", None)
     result = tmp_path / "result.json"
+    module = "tests.orchestrator.jobs.search.one_gpu"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.orchestrator.one_gpu", str(shapes), str(tmp_path / "store"), str(result)],
+        [sys.executable, "-m", module, str(shapes), str(tmp_path / "store"), str(result)],
         env=env, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

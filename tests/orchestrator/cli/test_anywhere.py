@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.cli import Muster, Ran
 
-ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).parent / "uv"
 HOSTILE = {
     "RAY_grpc_enable_http_proxy": "1",

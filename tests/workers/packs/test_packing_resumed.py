@@ -16,8 +16,8 @@ from muster.workers.packs import build as packing
 from muster.workers.packs import scratch as workshop
 from muster.workers.packs.build import bad_images, build_pack
 from muster.workers.store.layout import Store
-from tests.workers.packs import RESIZE, CountingFolder, build, packs
-from tests.workers.test_image_files import truncated
+from tests.workers.datasets.test_image_files import truncated
+from tests.workers.packs.made_packs import RESIZE, CountingFolder, build, packs
 
 KILLED = """
 import os, sys

@@ -12,13 +12,13 @@ import json
 import pytest
 
 from muster.workers.spec import EMBEDDING_VERSION, TRAINING_VERSION
-from tests.workers.record_golden import FILE, RECIPES, compute
+from tests.workers.train.record_golden import FILE, RECIPES, compute
 
 GOLDEN = json.loads(FILE.read_text())
 TOLERANCE = 1e-4
 CURE = (
     "If the change is meant, raise {} in workers/spec.py, so that results of the old code are never taken for "
-    "results of the new, and record anew: python -m tests.workers.record_golden"
+    "results of the new, and record anew: python -m tests.workers.train.record_golden"
 )
 
 
@@ -38,5 +38,5 @@ def test_the_recorded_numbers_belong_to_the_versions_in_the_code() -> None:
     recorded = (GOLDEN["training_version"], GOLDEN["embedding_version"])
     assert recorded == (TRAINING_VERSION, EMBEDDING_VERSION), (
         "A version was raised and the golden numbers were not recorded anew: "
-        "python -m tests.workers.record_golden"
+        "python -m tests.workers.train.record_golden"
     )

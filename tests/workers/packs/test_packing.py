@@ -14,7 +14,7 @@ from muster.workers.packs import build as packing
 from muster.workers.packs.build import build_pack, find_pack
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.store.layout import Store
-from tests.workers.packs import RESIZE, CountingFolder, build, packs
+from tests.workers.packs.made_packs import RESIZE, CountingFolder, build, packs
 
 
 def test_the_same_files_are_found_again_without_decoding(image_folder: Path, store: Store) -> None:

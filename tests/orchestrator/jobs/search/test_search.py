@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli import Muster, Ran
 from tests.drills.test_kills import processes
-from tests.orchestrator.searches import (
+from tests.orchestrator.jobs.search.searches import (
     DS,
     WINDOW,
     attempts,
