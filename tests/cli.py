@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forks import Server
+
 MUSTER = Path(sys.executable).parent / "muster"
 
 
@@ -52,13 +54,23 @@ class Muster:
     """The command line, with the tests' own state folder and cache."""
 
     env: dict[str, str]
+    server: Server | None = None
+    "Whose forks the commands are; None: each begins with Python."
 
     def __call__(self, *args: object, code: int | None = 0, timeout: float = 240) -> Ran:
-        done = subprocess.run(
-            [str(MUSTER), *map(str, args)],
-            env=self.env, capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
-        ran = Ran(done.returncode, done.stdout, done.stderr)
+        words = list(map(str, args))
+        if self.server is not None:
+            ran = Ran(*self.server.run(words, self.env, timeout))
+        else:
+            done = subprocess.run(
+                [str(MUSTER), *words],
+                env=self.env,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+            ran = Ran(done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in ran.err, ran.err
         if code is not None:
             assert ran.code == code, f"exit code {ran.code}, wanted {code}\n{ran.out}\n{ran.err}"
@@ -74,19 +86,23 @@ class Muster:
 
 
 @pytest.fixture(scope="session")
-def muster_without_cluster(tmp_path_factory: pytest.TempPathFactory) -> Muster:
-    """For commands that must not need one."""
+def muster_without_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muster]:
+    """For commands that must not need one: they are many, and quick."""
     home = tmp_path_factory.mktemp("muster")
-    env = {**os.environ, "MUSTER_STATE_DIR": str(home / "state"), "MUSTER_CACHE": str(home / "cache")}
-    return Muster({**env, "COLUMNS": "80", "RAY_USAGE_STATS_ENABLED": "0"})
+    places = {"MUSTER_STATE_DIR": str(home / "state"), "MUSTER_CACHE": str(home / "cache")}
+    env = {**os.environ, **places, "COLUMNS": "80", "RAY_USAGE_STATS_ENABLED": "0"}
+    server = Server(home, env)
+    yield Muster(env, server)
+    server.stop()
 
 
 @pytest.fixture(scope="session")
 def muster(muster_without_cluster: Muster) -> Iterator[Muster]:
     """With a local head that is up for the whole session: 2 CPUs, whatever the machine has."""
-    muster_without_cluster("cluster", "up", "--num-cpus", 2)
-    yield muster_without_cluster
-    muster_without_cluster("cluster", "down", "--yes")
+    found = Muster(muster_without_cluster.env)
+    found("cluster", "up", "--num-cpus", 2)
+    yield found
+    found("cluster", "down", "--yes")
 
 
 def recorded_with(muster: Muster, folder: Path, **fields: object) -> Muster:
