@@ -13,7 +13,6 @@ import contextlib
 import heapq
 import math
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
 from muster.orchestrator.fleet.failures import Failure, judge
 from muster.orchestrator.fleet.member_actor import MemberActor
+from muster.orchestrator.fleet.nodes import Nodes
 from muster.orchestrator.fleet.ranks_actor import RanksActor
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
@@ -34,9 +34,6 @@ from muster.workers.task import MemberTask, missing
 NAMESPACE = "muster"
 #: Attempts in a row that made no new checkpoint, after which a member is given up.
 FUTILE_ATTEMPTS = 3
-#: Futile attempts in a row on one node, of any members, after which it gets no more for a while.
-NODE_STRIKES = 3
-QUARANTINE_SECONDS = 600.0
 LOCKED_SECONDS = 2.0
 #: How long a poll waits for news.
 POLL_SECONDS = 0.5
@@ -76,8 +73,7 @@ class Fleet:
         self.first_event = 0
         self.generation = new_attempt_id()
         self.stopping = False
-        self.strikes: Counter[str] = Counter()
-        self.quarantined: dict[str, float] = {}
+        self.nodes = Nodes()
         self.spending = Spending(settings.budget)
         self.wake, self.said = asyncio.Event(), asyncio.Event()
         self.loop: asyncio.Task[None] | None = None
@@ -310,7 +306,7 @@ class Fleet:
             self.spending.spent[work.task.key] = cost
         self.wake.set()
         if failure is None:
-            self.strikes.pop(work.node, None)
+            self.nodes.forgive(work.node)
             self._finish(work, "done", epoch=work.task.spec.epochs)
         elif failure.final or work.futile >= FUTILE_ATTEMPTS:
             self._finish(work, "failed", message=report)
@@ -338,7 +334,8 @@ class Fleet:
             work.futile = 0
         elif failure.counts:
             work.futile += 1
-            self._strike(work.node)
+            if text := self.nodes.strike(work.node):
+                self._say(event("message", level="warning", text=text))
 
     def _failure_report(self, work: Work, failure: Failure) -> str:
         """The member, its node, its step, the cause and the log's tail, and what to do."""
@@ -356,28 +353,13 @@ class Fleet:
 
     def _avoided(self, work: Work) -> list[str]:
         """Nodes this member had better not go to, as long as there is another one that could take it."""
-        now = time.monotonic()
-        self.quarantined = {node: until for node, until in self.quarantined.items() if until > now}
         need, amount = ("GPU", self.settings.gpus) if self.settings.gpus else ("CPU", work.task.spec.threads)
         able = {
             node["NodeID"]
             for node in ray.nodes()
             if node["Alive"] and node["Resources"].get(need, 0) >= min(amount, 1)
         }
-        bad = ({work.avoid} | set(self.quarantined)) & able
-        if able - bad:
-            return sorted(bad)
-        return [] if able == {work.avoid} or not able - {work.avoid} else sorted({work.avoid} & able)
-
-    def _strike(self, node: str) -> None:
-        if not node:
-            return
-        self.strikes[node] += 1
-        if self.strikes[node] >= NODE_STRIKES:
-            self.quarantined[node] = time.monotonic() + QUARANTINE_SECONDS
-            self.strikes.pop(node)
-            text = f"node {node[:12]} failed {NODE_STRIKES} times in a row: it gets no members for 10 minutes"
-            self._say(event("message", level="warning", text=text))
+        return self.nodes.avoided(work.avoid, able)
 
     def _requeue(self, work: Work) -> None:
         asyncio.create_task(self._enqueue(work))  # noqa: RUF006  (held by whoever waits for the member)
