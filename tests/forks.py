@@ -77,6 +77,12 @@ def serve(path: str) -> None:
     import torch  # noqa: F401  (dry runs with initial weights load it)
 
     import muster.orchestrator.cli.app
+    import muster.orchestrator.cli.cluster
+    import muster.orchestrator.cli.data
+    import muster.orchestrator.cli.launch
+    import muster.orchestrator.cli.reproduce
+    import muster.orchestrator.cli.runs
+    import muster.orchestrator.cli.search
     import muster.orchestrator.client.session
     import muster.orchestrator.report.page  # noqa: F401
 

@@ -6,39 +6,88 @@ error. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 partial, 13
 
 from __future__ import annotations
 
+import ast
+import importlib
 import sys
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import muster
-from muster.orchestrator.cli import cluster as commands_cluster
-from muster.orchestrator.cli import data as commands_data
-from muster.orchestrator.cli import reproduce as commands_reproduce
-from muster.orchestrator.cli import runs as commands_run
-from muster.orchestrator.cli import search as commands_search
-from muster.orchestrator.cli.launch import LaunchGroup
 from muster.orchestrator.console.say import refuse
 from muster.orchestrator.machine.complaints import argument_problems, explained
 from muster.orchestrator.machine.outlets import answering
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, Detached
 from muster.workers.errors import UsageError
 
-MADE = {"search": commands_search.command, "reproduce": commands_reproduce.command}
+
+class Entry(NamedTuple):
+    """A command of the top: the panel of the help that it stands in, and where it is."""
+
+    panel: str
+    module: str
+    name: str
+    "A function of the module that is the command; an app of several; or what makes a command of the words behind it."
+    text: str = ""
+    "What it says it does; of a function its docstring."
+
+
+TRAIN, LOOK, PLACES = "Train", "Look", "Data and cluster"
+MADE = "command"
+COMMANDS = {
+    "launch": Entry(TRAIN, "launch", "app", "Train, gather, evaluate and report an ensemble, or one model."),
+    "search": Entry(TRAIN, "search", MADE),
+    "reproduce": Entry(TRAIN, "reproduce", MADE),
+    **{name: Entry(TRAIN, "runs", name) for name in ("resume", "stop")},
+    **{
+        name: Entry(LOOK, "runs", name)
+        for name in ("status", "runs", "logs", "gather", "evaluate", "correlation")
+    },
+    "doctor": Entry(PLACES, "cluster", "doctor"),
+    "data": Entry(PLACES, "data", "app", "Data sets: which there are, whether a copy is whole, packing."),
+    "cluster": Entry(PLACES, "cluster", "app", "The local Ray head: up, down, status."),
+}
 
 
 class TopGroup(TyperGroup):
-    """Lists first what most people come for; groups would stand behind all commands."""
+    """Lists all commands and loads the one that is run: their list needs none of what they do."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=lambda name: name != "launch")
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What stands for a command in the list."""
+        if (entry := COMMANDS.get(cmd_name)) is None:
+            return None
+        text = entry.text or _docstring(entry.module, cmd_name if entry.name == MADE else entry.name)
+        return TyperCommand(cmd_name, help=text, rich_help_panel=entry.panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is run; options that come from settings are made only now: the list of commands needs none
-        of them."""
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, MADE[name](rest) if name in MADE else command, rest
+        self.commands = dict.fromkeys(COMMANDS, TyperCommand(None))  # near ones are suggested from it
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, _loaded(str(name), rest), rest
+
+
+def _loaded(name: str, words: Sequence[str]) -> Any:
+    """The command itself; some have options that depend on the words behind it."""
+    entry = COMMANDS[name]
+    found = getattr(importlib.import_module(f"muster.orchestrator.cli.{entry.module}"), entry.name)
+    if entry.name == MADE:
+        return found(words)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False)
+        found.command(name)(function)
+    return typer.main.get_command(found)
+
+
+def _docstring(module: str, function: str) -> str:
+    """Read from the source: loading takes longer than all the rest of a list."""
+    tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text())
+    (found,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    return ast.get_docstring(found) or ""
 
 
 app = typer.Typer(
@@ -47,38 +96,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train ensembles of image embeddings on a Ray cluster.",
 )
-TRAIN, LOOK, PLACES = "Train", "Look", "Data and cluster"
-launch = typer.Typer(
-    cls=LaunchGroup,
-    no_args_is_help=True,
-    help="Train, gather, evaluate and report an ensemble, or one model.",
-)
-cluster = typer.Typer(no_args_is_help=True, help="The local Ray head: up, down, status.")
-cluster.command("up")(commands_cluster.cluster_up)
-cluster.command("down")(commands_cluster.cluster_down)
-cluster.command("status")(commands_cluster.cluster_status)
-data = typer.Typer(no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, packing.")
-data.command("list")(commands_data.data_list)
-data.command("check")(commands_data.data_check)
-data.command("pack")(commands_data.data_pack)
-
-app.add_typer(launch, name="launch", rich_help_panel=TRAIN)
-for panel, commands in {
-    TRAIN: (commands_search.search, commands_reproduce.reproduce, commands_run.resume, commands_run.stop),
-    LOOK: (
-        commands_run.status,
-        commands_run.runs,
-        commands_run.logs,
-        commands_run.gather,
-        commands_run.evaluate,
-        commands_run.correlation,
-    ),
-}.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
-app.add_typer(data, name="data", rich_help_panel=PLACES)
-app.add_typer(cluster, name="cluster", rich_help_panel=PLACES)
-app.command(rich_help_panel=PLACES)(commands_cluster.doctor)
 
 
 def _say_version(wanted: bool) -> None:

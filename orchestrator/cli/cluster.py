@@ -81,3 +81,9 @@ def doctor(storage: Storage = "store", address: Address = None, as_json: AsJson 
     rows = [dataclasses.asdict(finding) for finding in examine(whole_path(storage), address)]
     show_document(rows) if as_json else show_rows(rows, title="")
     raise typer.Exit(1 if any(row["state"] == "failed" for row in rows) else 0)
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The local Ray head: up, down, status.")
+app.command("up")(cluster_up)
+app.command("down")(cluster_down)
+app.command("status")(cluster_status)

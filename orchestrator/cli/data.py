@@ -128,3 +128,13 @@ def _print_description(one: dict[str, Any]) -> None:
         for row in tree["files"]:
             line(f"    {row['path']:38} {row['holds']}")
     line("")
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Data sets: which there are, whether a copy is whole, packing.",
+)
+app.command("list")(data_list)
+app.command("check")(data_check)
+app.command("pack")(data_pack)

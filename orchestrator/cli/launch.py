@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
 from muster.orchestrator.cli.made import FROM_FILES, command_of
 from muster.orchestrator.client.session import go
 from muster.orchestrator.methods.flags import flags_of, preset_values
-from muster.orchestrator.methods.loading import load
+from muster.orchestrator.methods.loading import check_method, load
 from muster.orchestrator.methods.registry import FRONTENDS
 
 
@@ -19,6 +20,10 @@ class LaunchGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(FRONTENDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        check_method(args[0])
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in FRONTENDS and cmd_name not in self.commands:
@@ -43,3 +48,15 @@ def _command(method: str) -> Any:
         go(request, address, detach, dry_run, as_json)
 
     return command_of(method, frontend.help, flags_of(frontend), run, FROM_FILES, preset_values(frontend))
+
+
+app = typer.Typer(
+    cls=LaunchGroup,
+    no_args_is_help=True,
+    help="Train, gather, evaluate and report an ensemble, or one model.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Its commands are made, and none is registered."""

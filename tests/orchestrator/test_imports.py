@@ -12,6 +12,10 @@ import pytest
 LIGHT = {
     "command line": [
         "muster.orchestrator.cli.app",
+        *(
+            f"muster.orchestrator.cli.{name}"
+            for name in ("cluster", "data", "launch", "reproduce", "runs", "search")
+        ),
         "muster.orchestrator.client.session",
         "muster.orchestrator.jobs.launch.preview",
         "muster.orchestrator.jobs.launch.job",
@@ -43,3 +47,14 @@ def test_a_process_that_computes_nothing_loads_no_torch(modules: list[str]) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    code = (
+        "import sys; from muster.__main__ import main; sys.argv = ['muster', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n"
+        "    print([n for n in ('numpy', 'pyarrow', 'pydantic') if n in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "[]\n"
+    assert "correlation" in done.stdout

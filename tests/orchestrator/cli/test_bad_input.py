@@ -163,7 +163,8 @@ def test_json_is_answered_with_json_also_when_refused(muster_without_cluster: Mu
 @pytest.mark.parametrize(
     ("words", "said"),
     [(["launch", "dreml", "--D", "abc"], "--D"), (["runs", "--nope"], "--nope"), (["status"], "argument"),
-     (["nope"], "No such command")],
+     (["lanch"], "Did you mean 'launch'?"),
+     (["launch", "drml"], "method = 'drml': there are dreml, bier, baseline, distill. Did you mean dreml?")],
 )  # fmt: skip
 def test_json_is_answered_with_json_also_when_the_parser_refuses(
     muster_without_cluster: Muster, words: list[str], said: str
