@@ -80,9 +80,14 @@ class Muster:
         return subprocess.Popen(
             [str(MUSTER), *map(str, args)],
             env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            # Whoever runs the tests in the background has Ctrl-C ignored, and children would inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            preexec_fn=_heeding_signals,  # noqa: PLW1509
         )  # fmt: skip
+
+
+def _heeding_signals() -> None:
+    """Whoever runs the tests in the background, or below nohup, has some ignored, and children would inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,8 @@ def test_an_interruption_that_python_wraps_is_one_too(
     """Before Python 3.12 it comes as a RuntimeError where a class names its fields."""
     (tmp_path / "wrapped.py").write_text(
         "import os, signal, sys, types\nfrom muster.__main__ import main\n"
+        # Ignored below nohup, or in the background.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "class Field:\n"
         "    def __set_name__(self, owner, name):\n"
         f"        os.kill(os.getpid(), signal.{name})\n"
