@@ -47,6 +47,10 @@ class DamagedRunError(StoreError):
     """A file of a run's folder is not what it should be. No model is lost by that."""
 
 
+class ChangedFileError(DamagedRunError):
+    """A file of a run's folder is not what the run's record promises; by itself it may look right."""
+
+
 class CorruptFileError(StoreError):
     """A file's content differs from what its record promises. The key goes back to the fleet."""
 

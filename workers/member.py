@@ -27,6 +27,7 @@ from muster.workers.forms import form
 from muster.workers.methods.registry import method_of
 from muster.workers.networks import backbones
 from muster.workers.packs.pack import Pack, Part, cache_folder, open_pack
+from muster.workers.provenance import driver, machine, versions
 from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
 from muster.workers.store.files import FileRecord
@@ -224,15 +225,9 @@ def _history(rows: list[dict[str, Any]]) -> bytes:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Where it ran: recorded with a result, and no part of its key."""
-    from importlib.metadata import version
-
-    versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
-    return {
-        "device": _device_name(device),
-        "threads": torch.get_num_threads(),
-        "node": socket.gethostname(),
-        "versions": {"python": platform.python_version(), **versions},
-    }
+    found = {"device": _device_name(device), "threads": torch.get_num_threads(), **machine()}
+    gpu = {"cuda": str(torch.version.cuda), "driver": driver()} if device.type == "cuda" else {}
+    return {**found, "versions": {**versions(), **gpu}}
 
 
 def _device_name(device: torch.device) -> str:

@@ -21,6 +21,7 @@ from muster.orchestrator.jobs.entry import ATTEMPT, REQUEST
 from muster.orchestrator.records.events import Event, from_line
 from muster.orchestrator.records.identity import Request
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.provenance import COMMIT, commit
 from muster.workers.store.layout import new_attempt_id
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def job_settings() -> dict[str, str]:
     return {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        COMMIT: commit(),  # the code that travels has no history
         "MPLBACKEND": "agg",  # plots are files; another backend of the shell's may not even be there
         # A cluster that was started below `uv run` has no uv to build an environment with.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

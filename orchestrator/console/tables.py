@@ -81,6 +81,8 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     for text in (answer.get("protocol"), spread_text(answer["curve"][-1])):
         if text:
             out.print(Text(text[0].upper() + text[1:].rstrip(".") + "."), soft_wrap=True)
+    for text in answer.get("warnings", ()):
+        out.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
     show_paths(answer.get("paths", {}))
 
 

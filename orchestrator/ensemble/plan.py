@@ -250,7 +250,9 @@ def prepare(
         for (launch, settled), images in zip(found, ready, strict=True)
         if images is not None
     )
-    return replace(prepared, warnings=(*data.differences, *prepared.warnings), inputs=inputs)
+    differences = tuple(data.differences)
+    warnings = (*differences, *prepared.warnings)
+    return replace(prepared, warnings=warnings, differences=differences, inputs=inputs)
 
 
 def _prepared(

@@ -38,6 +38,8 @@ class Prepared:
     warnings: tuple[str, ...]
     facts: dict[str, object]
     "For the report: sizes, classes, digests."
+    differences: tuple[str, ...] = ()
+    "How the copy differs from what was published."
     inputs: tuple[PreparedInput, ...] = ()
     "The runs that its models are trained from."
 

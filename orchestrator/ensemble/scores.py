@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from muster.orchestrator.ensemble.plan import PlannedEnsemble
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.records.scores import near_tie_text
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
@@ -86,7 +87,10 @@ def scored(result: EnsembleResult, splits: Sequence[str], store: Store, kept: Ke
         "ks": identity["ks"],
         "splits": found,
         "state": "done" if done == asked else f"partial {done} of {asked}",
-        "warnings": [f"{done} of {asked} members: without {', '.join(missing)}."] if missing else [],
+        "warnings": [
+            *([f"{done} of {asked} members: without {', '.join(missing)}."] if missing else []),
+            *filter(None, (near_tie_text(one["curve"][-1], one["queries"]) for one in found.values())),
+        ],
         "device_seconds": sum(taken(facts, result.request.launch.resources) for facts in records),
     }
     return replace(result, metrics=metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.identity import Request, differences
 from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.settings import compat
+from muster.orchestrator.vectors.shards import shard_records
 from muster.workers.errors import UsageError
+from muster.workers.provenance import machine, versions
 from muster.workers.store.layout import RunFolder, Store
 
 Answer = dict[str, Any]
@@ -95,7 +98,10 @@ def run_job(job: Job, request: Request, log: EventLog, fleet_name: str, extra: t
     """Runs a request in its job, whose events are kept in the run's folder; the exit code."""
     run = open_run(job, request, Store(request.storage))
     log.keep_in(run)
+    run.unseal()
     end = end_of(job, *job.run(request, run, log, fleet_name, extra))
+    ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    run.seal({"state": end["state"], "ended": ended, "versions": versions(), **machine()}, shard_records(run))
     log(end)
     return int(end["exit_code"])
 

@@ -60,6 +60,21 @@ def thinned(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows[:-1] if int(row["L"]).bit_count() == 1] + [rows[-1]]
 
 
+#: Below it, what rounding could change is not seen in a score's last printed decimal.
+TOLD_TIES = 0.001
+
+
+def near_tie_text(row: Row, queries: int) -> str:
+    """What rounding could change of a row of scores, if it would be seen; else ""."""
+    share = row.get("near_ties", 0) / max(1, queries)
+    if share < TOLD_TIES:
+        return ""
+    return (
+        f"{row['near_ties']:,} of {queries:,} queries are near ties: rounding decides them, and recall could be "
+        f"{100 * share:.1f} points otherwise. Do all images look alike to the network?"
+    )
+
+
 def spread_text(row: Mapping[str, Any]) -> str:
     """The recalls of a row with their spread over the draws, in per cent; empty where nothing was drawn."""
     found = [

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
+from muster.orchestrator.records.scores import near_tie_text
 from muster.orchestrator.settings.parse import replaced
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
@@ -66,6 +67,7 @@ def rescore(
         store, targets[split], keys, ks,
         memory=parse_bytes(memory), nmi=nmi, combination=request.settings.combination, draws=draws_of(request.data),
     )  # fmt: skip
+    ties = near_tie_text(found["curve"][-1], found["queries"])
     state = "done" if len(keys) == len(tasks) else f"partial {len(keys)} of {len(tasks)}"
     return {
         "run": request.run,
@@ -74,6 +76,7 @@ def rescore(
         "protocol": protocol_text(request.data),
         "members": keys,
         "metrics": found["curve"][-1],
+        **({"warnings": [ties]} if ties else {}),
         "message": f"{split}: {found['queries']} queries, {len(keys)} of {len(tasks)} members.",
         **found,
     }

@@ -1,8 +1,9 @@
 """The members' vectors, joined: Parquet shards that other programs read with no help of ours.
 
-A shard is a Ray task: it holds one range of images, of all members, and no more. The manifest is put last.
-A folder whose manifest names other members is emptied before anything is written, so that a reader never
-finds shards of two ensembles side by side; the same members gathered again are left as they are.
+A shard is a Ray task: it holds one range of images, of all members, and no more. The manifest, which lies beside the
+folder of the shards, is put last. A folder whose manifest names other members is emptied before anything is written, so
+that a reader never finds shards of two ensembles side by side; of the same members gathered again only the shards that
+are lost are written.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +20,40 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from muster.orchestrator.vectors.shards import whole_shards
 from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.errors import CorruptFileError
 from muster.workers.packs.pack import read_index
 from muster.workers.score.combine import Combination
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import Store, to_json
+from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import MemberTask, Target
 
 SCHEMA_VERSION = 1
 #: Rows of a shard are chosen so that its vectors take about this much.
 SHARD_BYTES = 256 << 20
 ROW_GROUP = 1024
+#: What each column of a shard is.
+COLUMNS = {
+    "image_id": "the image's name in the data set",
+    "label": "the class's name",
+    "path": "the image's file when it was gathered; null where it has none of its own",
+    "role": "query or gallery, where the data set says which; empty: both",
+    "embedding": "the vector, the members' parts side by side at their offsets",
+}
 NORMALISATION = "each member's vector has length 1; compare by dot product (the sum of the members' cosines)"
 COMBINED = "each learner's vector has length 1 times its weight (combine); compare by dot product"
+
+
+#: Calls `write_shard` with each of these arguments, in any order; what it returned, in theirs.
+Spread = Callable[[Sequence[tuple[Any, ...]]], list[dict[str, Any]]]
+
+
+def on_ray(calls: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """A task of the cluster for each."""
+    task: Any = ray.remote(num_cpus=1, max_retries=3)(write_shard)
+    found: list[dict[str, Any]] = ray.get([task.remote(*call) for call in calls])
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,6 @@ class Gathered:
     folder: str
     shards: tuple[dict[str, Any], ...]
     "For each: path, rows, bytes."
-    reused: bool
 
 
 def gather(
@@ -53,31 +73,44 @@ def gather(
     facts: dict[str, Any],
     dtype: str,
     combination: Combination | None = None,
+    spread: Spread | None = None,
 ) -> Gathered:
     """Writes the shards of an ensemble: members in index order, each at its offset in the vector.
 
     `facts` goes into the manifest and into every shard's schema metadata. BIER's learners are combined as
-    `combination` says. Raises DamagedMember.
+    `combination` says; `spread` calls `write_shard` for each shard, by default on Ray. Raises DamagedMember.
     """
     manifest = _manifest(target, members, facts, dtype, combination)
-    folder = store.run(run).gathered(target.split)
-    found = store.files.find(f"{folder}/manifest.json")
-    if found is not None and json.loads(found).get("digest") == manifest["digest"]:
-        return Gathered(store.files.path(folder), _listed(store, folder, json.loads(found)), reused=True)
-    store.files.delete(f"{folder}/manifest.json")
-    store.files.delete_folder(folder)
-    rows = int(manifest["rows"] or _rows(store, target))
+    place = store.run(run)
+    folder, before = place.gathered(target.split), place.manifest(target.split)
+    same = before is not None and before["digest"] == manifest["digest"]
+    whole = {} if before is None or not same else whole_shards(store.files, folder, before)
+    if before is not None and same and len(whole) == len(before["shards"]):
+        return Gathered(store.files.path(folder), _listed(store, folder, before))
+    _forget(store, place, target.split, all_shards=not same)
+    rows = _rows(store, target)
     size = _shard_rows(manifest["dimension"])
-    ranges = [(start, min(start + size, rows)) for start in range(0, rows, size)]
-    written = ray.get(
+    ranges = {f"part-{n:05d}.parquet": start for n, start in enumerate(range(0, rows, size))}
+    written = (spread or on_ray)(
         [
-            _write_shard.remote(store.root, f"{folder}/part-{n:05d}.parquet", target, manifest, start, stop)
-            for n, (start, stop) in enumerate(ranges)
+            (store.root, f"{folder}/{name}", target, manifest, start, min(start + size, rows))
+            for name, start in ranges.items()
+            if name not in whole
         ]
     )
-    manifest = {**manifest, "rows": rows, "shards": written}
-    store.files.put(f"{folder}/manifest.json", to_json(manifest))
-    return Gathered(store.files.path(folder), _listed(store, folder, manifest), reused=False)
+    shards = whole | {shard["file"]: shard for shard in written}
+    manifest = {**manifest, "rows": rows, "shards": [shards[name] for name in ranges]}
+    place.write(f"gathered/{target.split}.json", manifest)
+    return Gathered(store.files.path(folder), _listed(store, folder, manifest))
+
+
+def _forget(store: Store, place: RunFolder, split: str, *, all_shards: bool) -> None:
+    """Makes room for shards that are written anew; until then there is no manifest that promises any."""
+    folder = place.gathered(split)
+    store.files.delete(place / f"gathered/{split}.json")
+    store.files.delete(f"{folder}/manifest.json")
+    if all_shards:
+        store.files.delete_folder(folder)
 
 
 def _manifest(
@@ -108,7 +141,7 @@ def _manifest(
         **how,
         "members": entries,
         "L": len(members),
-        "rows": 0,
+        "columns": COLUMNS,
         **facts,
     }
 
@@ -137,10 +170,10 @@ def _listed(store: Store, folder: str, manifest: dict[str, Any]) -> tuple[dict[s
     )
 
 
-@ray.remote(num_cpus=1, max_retries=3)
-def _write_shard(
+def write_shard(
     root: str, name: str, target: Target, manifest: dict[str, Any], start: int, stop: int
 ) -> dict[str, Any]:
+    """Writes the images `start` to `stop` of all members; what the manifest says of it. Raises DamagedMember."""
     store = Store(root)
     combination = Combination(manifest["learners"], manifest["combine"]) if "combine" in manifest else None
     dtype = np.dtype(manifest["dtype"])
@@ -148,14 +181,14 @@ def _write_shard(
     for entry in manifest["members"]:
         columns = slice(entry["offset"], entry["offset"] + entry["dimension"])
         joined[:, columns] = member_vectors(store, entry["key"], target.digest, start, stop, combination)
-    data = _parquet(_names(store, target, start, stop), joined, manifest)
+    data = _parquet(_names(store, target, manifest, start, stop), joined, manifest)
     store.files.put(name, data)
     record = FileRecord.of(data)
     file = name.rpartition("/")[2]
     return {"file": file, "rows": stop - start, "bytes": record.size, "sha256": record.sha256}
 
 
-def _names(store: Store, target: Target, start: int, stop: int) -> pa.Table:
+def _names(store: Store, target: Target, manifest: Mapping[str, Any], start: int, stop: int) -> pa.Table:
     index = read_index(store.pack(target.images.pack), target.images.pack)
     if index is None:
         raise CorruptFileError(
@@ -167,17 +200,20 @@ def _names(store: Store, target: Target, start: int, stop: int) -> pa.Table:
         {
             "image_id": table["image_id"],
             "label": table["class_name"],
-            "path": table["image_id"],
+            "path": _paths(table["image_id"], manifest.get("image_root")),
             "role": table["role"],
         }
     )
 
 
+def _paths(names: pa.ChunkedArray, root: str | None) -> pa.Array:
+    return pa.array([None if root is None else f"{root}/{name}" for name in names.to_pylist()], pa.string())
+
+
 def _parquet(names: pa.Table, joined: np.ndarray, manifest: dict[str, Any]) -> bytes:
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(joined.reshape(-1)), joined.shape[1])
     table = names.append_column("embedding", vectors)
-    described = {key: value for key, value in manifest.items() if key not in {"rows", "shards"}}
-    table = table.replace_schema_metadata({"muster": json.dumps(described)})
+    table = table.replace_schema_metadata({"muster": json.dumps(manifest)})
     buffer = io.BytesIO()
     pq.write_table(
         table, buffer, row_group_size=ROW_GROUP, compression="zstd", use_dictionary=["label", "role"]

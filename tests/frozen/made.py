@@ -132,7 +132,7 @@ def digests() -> dict[str, Any]:
     import json
 
     found: dict[str, Any] = {}
-    for path in sorted(STORE.rglob("DONE.json")):
+    for path in sorted(path for part in ("models", "packs") for path in (STORE / part).rglob("DONE.json")):
         done = json.loads(path.read_text())
         files = {Path(name).name: record["sha256"] for name, record in done["files"].items()}
         kept = {
@@ -140,8 +140,9 @@ def digests() -> dict[str, Any]:
         }
         found[path.parent.relative_to(STORE).as_posix()] = kept
     found["packs/sources"] = sorted(path.name for path in (STORE / "packs/sources").iterdir())
-    for path in sorted(STORE.glob("runs/*/gathered/*/manifest.json")):
-        found[path.relative_to(STORE).as_posix()] = json.loads(path.read_text())["digest"]
+    for path in sorted(STORE.glob("runs/*/gathered/*.json")):
+        was = path.relative_to(STORE).with_suffix("") / "manifest.json"  # where it lay when this was recorded
+        found[was.as_posix()] = json.loads(path.read_text())["digest"]
     for path in sorted(STORE.glob("runs/*/metrics.json")):
         found[path.relative_to(STORE).as_posix()] = json.loads(path.read_text()).get("identity")
     return found
@@ -153,5 +154,8 @@ def tree() -> list[str]:
 
     attempt = r"\d{8}T\d{6}-[0-9a-f]{6}"
     paths = {path.relative_to(STORE).as_posix() for path in STORE.rglob("*") if path.is_file()}
+    # A run's record came later, and its manifests lay in the folders of the shards.
+    paths = {re.sub(r"(gathered/\w+)\.json$", r"\1/manifest.json", path) for path in paths}
+    paths = {path for path in paths if not re.fullmatch(r"runs/[^/]+/DONE\.json", path)}
     shown = {re.sub(attempt, "ATTEMPT", path) for path in paths}
     return sorted({re.sub(r"-\d{6}\.jsonl$", "-NNNNNN.jsonl", path) for path in shown})

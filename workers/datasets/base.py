@@ -90,6 +90,14 @@ class DataSet(Protocol):
         """The image as RGB. Raises OSError, SyntaxError or ValueError if it can't be decoded whole."""
         ...
 
+    @property
+    def image_root(self) -> str | None:
+        """The folder in which an image's id is its file's path; None if images have no files of their own.
+
+        Raises UsageError if it is not there.
+        """
+        ...
+
     def source_digest(self, split: Split) -> str:
         """Changes whenever the split's files, labels or order may have changed; no image is decoded."""
         ...

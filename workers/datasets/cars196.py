@@ -112,6 +112,10 @@ class Cars196(Published):
             return read_rgb(cars_parquet.image_file(self.home, item.image_id))
         return super().read(item)
 
+    @property
+    def image_root(self) -> str | None:
+        return None if self.variant == "parquet" else super().image_root
+
     def source_digest(self, split: Split) -> str:
         if self.variant == "parquet":
             return cars_parquet.source_digest(self.home, split)

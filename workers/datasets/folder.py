@@ -83,6 +83,10 @@ class ImageFolder:
     def read(self, item: Item) -> Image.Image:
         return read_rgb(self.root / item.image_id)
 
+    @property
+    def image_root(self) -> str:
+        return str(self.root.absolute())
+
     def source_digest(self, split: Split) -> str:
         return files_digest(self.root, split, extra=f"folder/{split.name}/{self.root.absolute()}")
 

@@ -67,6 +67,8 @@ class Glyphs:
         code, face = item.image_id.split("/")
         return _draw(chr(int(code[2:], 16)), face)
 
+    image_root = None
+
     def source_digest(self, split: Split) -> str:
         """The drawing is a function of this code and the fonts: their digest."""
         found = hashlib.sha256(f"glyphs/{DRAWING_VERSION}/{split.name}".encode())

@@ -184,6 +184,10 @@ class Published(ABC):
     def read(self, item: Item) -> Image.Image:
         return read_rgb(self.home / item.image_id)
 
+    @property
+    def image_root(self) -> str | None:
+        return str(self.home.absolute())
+
     def source_digest(self, split: Split) -> str:
         return files_digest(self.home, split, extra=f"{self.name}/{split.name}/{self.home.absolute()}")
 

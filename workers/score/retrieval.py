@@ -30,6 +30,9 @@ from muster.workers.score.ranking import TIE_TOLERANCE, Block, PrefixScore, byte
 __all__ = ["TIE_TOLERANCE", "PrefixScore", "PrefixScorer", "Protocol", "leave_one_out", "prefix_curve"]
 
 CACHE_BYTES = 4 << 20  # of similarities in a CPU thread's block: they stay in its cache from member to member
+MOST_LENGTH = (
+    1e15  # of a vector: sums of products stay far from float32's largest number, whatever their number
+)
 MIN_CPU_ROWS = 64  # with fewer queries at once the matrix product is slow, however large the gallery
 
 A = TypeVar("A")
@@ -169,11 +172,14 @@ def _checked_member(vectors: np.ndarray, index: int, protocol: Protocol) -> tupl
     with warnings.catch_warnings():  # files mapped for reading stay unwritten here too
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         table = torch.from_numpy(vectors)
-    if not torch.isfinite(table.sum()):
+    longest = float(torch.linalg.vector_norm(table, dim=1).amax())
+    if not longest <= MOST_LENGTH:  # nor if it is NaN
         bad = ~np.isfinite(vectors).all(axis=1)
+        what = f"{bad.sum()} of {n} vectors hold NaN or infinity, the first is row {bad.argmax()}"
+        if not bad.any():
+            what = f"its longest vector has a length of {longest:.3g}, and such products overflow"
         raise MusterError(
-            f"member {index}: {bad.sum()} of {n} vectors hold NaN or infinity, the first is row {bad.argmax()}; "
-            "delete its embeddings and embed it again, or train it again."
+            f"member {index}: {what}; delete its embeddings and embed it again, or train it again."
         )
     first = int(protocol.gallery[0])
     if np.array_equal(protocol.gallery, np.arange(first, first + len(protocol.gallery))):

@@ -164,6 +164,20 @@ class Files:
         with self._telling("read", name):
             return bool(self._fs.get_file_info(self._full(name)).type == pafs.FileType.File)
 
+    def size(self, name: str) -> int | None:
+        """A file's bytes, or None if there is no such file."""
+        with self._telling("read", name):
+            found = self._fs.get_file_info(self._full(name))
+        return int(found.size) if found.type == pafs.FileType.File else None
+
+    def below(self, folder: str) -> Iterator[str]:
+        """The names of all files below a folder, relative to it."""
+        for name in self.names(folder):
+            if self.exists(f"{folder}/{name}"):
+                yield name
+            else:
+                yield from (f"{name}/{rest}" for rest in self.below(f"{folder}/{name}"))
+
     def names(self, folder: str) -> list[str]:
         """The names of the files and folders directly below a folder, sorted, less the scratch files of writers; empty
         if there is no such folder. What is no text, or would never end (a pipe), was not put there by us."""

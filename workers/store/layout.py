@@ -8,6 +8,7 @@
     models/<key>/DONE.json                     last: names the attempt, its files and their checksums
     models/<key>/embeddings/<digest>/          vectors.parquet and a DONE.json
     runs/<run>/                                run.json, plan.json, events/, logs/, gathered/, metrics.json, ...
+    runs/<run>/DONE.json                       last: the files of the newest answer and their checksums
 
 A folder without its DONE.json does not exist for a reader. A late or doubled attempt can overwrite nothing
 of another's; the first to put DONE.json is the one that counts.
@@ -20,12 +21,15 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
+from muster.workers.errors import ChangedFileError, CorruptFileError, DamagedRunError, UsageError
 from muster.workers.store.files import FileRecord, Files
 
+#: Of a run: what goes on being written, or is known by its own content.
+UNSEALED = ("events", "logs", "DONE.json")
 #: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHECKPOINT = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
@@ -179,11 +183,17 @@ class RunFolder:
     def read(self, name: str, *keys: str) -> Any:
         """A JSON object of the run, parsed; None if it is not there.
 
-        Raises DamagedRunError if it is no JSON object, or if one of the `keys` is not in it.
+        Raises DamagedRunError if it is no JSON object, if one of the `keys` is not in it, or if it is not what was
+        written.
         """
         data = self.files.find(self / name)
         if data is None:
             return None
+        record = self.record().get(name)
+        if record is not None and FileRecord.of(data) != record:
+            raise ChangedFileError(
+                str(self.damaged(name, "its content is not what the run's DONE.json promises"))
+            )
         try:
             found = parse_json(data)
         except ValueError as error:
@@ -194,9 +204,54 @@ class RunFolder:
             raise self.damaged(name, f"it lacks {' and '.join(absent)}")
         return found
 
+    def record(self) -> dict[str, FileRecord]:
+        """What a finished run's files are, by name; empty while it is not finished, and of an older store's run.
+
+        Raises DamagedRunError.
+        """
+        data = self.files.find(self / "DONE.json")
+        if data is None:
+            return {}
+        try:
+            return Done.from_json(data).files
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.damaged("DONE.json", str(error)) from error
+
+    def unseal(self) -> None:
+        """Its files are about to be written anew: none is promised until they are. What is not as it was promised is
+        deleted, so that nobody goes on from it; of shards only their sizes are looked at."""
+        try:
+            promised = self.record()
+        except DamagedRunError:
+            promised = {}
+        for name, record in promised.items():
+            size = self.files.size(self / name)
+            shard = name.endswith(".parquet") and name.startswith("gathered/")
+            if size is None or (size == record.size and shard):
+                continue
+            if size != record.size or FileRecord.of(self.files.get(self / name)) != record:
+                self.files.delete(self / name)
+        self.files.delete(self / "DONE.json")
+
+    def seal(self, facts: dict[str, Any], known: Mapping[str, FileRecord]) -> None:
+        """Records what its files are now, as the last act; `known` are large ones that need not be read for it."""
+        names = [
+            name for name in self.files.below(f"runs/{self.run}") if name.partition("/")[0] not in UNSEALED
+        ]
+        files = {name: known.get(name) or FileRecord.of(self.files.get(self / name)) for name in names}
+        self.files.put(self / "DONE.json", Done(files, facts).to_json())
+
     def place(self, name: str) -> str:
         """The full path or URI of a file of the run."""
         return self.files.path(self / name)
+
+    def kept(self, paths: Mapping[str, str]) -> dict[str, str]:
+        """Full paths of files of the run, as they are kept: relative to the run, which may be moved."""
+        return {what: path.partition(f"/runs/{self.run}/")[2] or path for what, path in paths.items()}
+
+    def found(self, paths: Mapping[str, str]) -> dict[str, str]:
+        """What `kept` keeps, as full paths of where the run lies now; also of older stores, which kept those."""
+        return {what: self.place(path) for what, path in self.kept(paths).items()}
 
     def damaged(self, name: str, cause: str) -> DamagedRunError:
         """What to raise for a file of the run that can't be used: where it is, why, and what to do."""
@@ -216,7 +271,20 @@ class RunFolder:
         return self / f"logs/{key}-{attempt}.log"
 
     def gathered(self, split: str) -> str:
+        """The folder of a split's shards, which holds nothing else."""
         return self / f"gathered/{split}"
+
+    def manifest(self, split: str) -> dict[str, Any] | None:
+        """What the shards of a split are: beside their folder; in older stores it lies in it. None where there is none,
+        or none that can be used."""
+        for name in (f"gathered/{split}.json", f"gathered/{split}/manifest.json"):
+            try:
+                found: dict[str, Any] | None = self.read(name, "digest", "shards")
+            except DamagedRunError:
+                continue
+            if found is not None:
+                return found
+        return None
 
 
 class Store:

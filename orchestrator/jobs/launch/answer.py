@@ -21,6 +21,8 @@ from muster.orchestrator.methods.loading import parse_request
 from muster.orchestrator.records.identity import differences
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
+from muster.orchestrator.vectors.shards import all_there
+from muster.workers.errors import ChangedFileError
 from muster.workers.methods.registry import method_of
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
@@ -42,9 +44,12 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
     if request.ensemble.weights != "none":
         return None  # their content must be read first
     run = store.run(request.run)
-    saved = run.read("run.json")
-    answer = run.read("answer.json", "precision", "paths")
-    metrics = run.read("metrics.json", "identity", "splits")
+    try:
+        saved = run.read("run.json")
+        answer = run.read("answer.json", "precision", "paths")
+        metrics = run.read("metrics.json", "identity", "splits")
+    except ChangedFileError:
+        return None  # it is made again
     if not (saved and answer and metrics and _is_answer(answer) and _is_metrics(metrics)):
         return None
     if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
@@ -55,10 +60,7 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
     plan, (ensemble,) = make_plan(ensembles, store), ensembles
     if not ensemble.tasks or plan.to_train or plan.to_embed or not _current(ensemble, store, metrics):
         return None
-    # As the store lies now: it may have been moved since.
-    paths = {
-        name: run.place(str(path).partition(f"/runs/{run.run}/")[2]) for name, path in answer["paths"].items()
-    }
+    paths = run.found(answer["paths"])  # the store may have been moved since
     return plan_text(plan), launch_answer(ensemble, set(), metrics, paths, time.monotonic() - started)
 
 
@@ -88,8 +90,7 @@ def _current(ensemble: PlannedEnsemble, store: Store, metrics: dict[str, Any]) -
     if {**scored, "embeddings": mine} != wanted:
         return False
     run = store.run(request.run)
-    manifests = [store.files.find(f"{run.gathered(target.split)}/manifest.json") for target in targets]
-    return all(manifests) and store.files.exists(run / "report.html")
+    return all(all_there(run, target.split) for target in targets) and store.files.exists(run / "report.html")
 
 
 def launch_answer(
@@ -110,6 +111,7 @@ def launch_answer(
         "metrics": {name: value for name, value in curve[-1].items() if name != "near_ties"},
         "curve": curve,
         "protocol": protocol_text(request.data),
+        **({"warnings": metrics["warnings"]} if metrics["warnings"] else {}),
         **{name: test[name] for name in ("learners", "correlation") if name in test},
         "precision": spec.precision,
         "weights": spec.weights,

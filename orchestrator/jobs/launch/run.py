@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
 from typing import Any
 
+from muster import __version__
 from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.plan import (
     check_listing,
@@ -18,9 +21,10 @@ from muster.orchestrator.ensemble.scores import keep, result_of, scored
 from muster.orchestrator.jobs.launch.answer import launch_answer, plan_text
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit, stage
-from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.request import LaunchRequest, open_data
 from muster.orchestrator.vectors.gather import Gathered, gather
-from muster.workers.errors import MusterError
+from muster.orchestrator.vectors.protocols import protocol_text
+from muster.workers.errors import MusterError, UsageError
 from muster.workers.store.layout import RunFolder, Store
 
 
@@ -61,7 +65,7 @@ def launch(
         outcomes = [client.outcomes[key] for key in ensemble.keys]
         paths = write_results(store, run, result, outcomes, client.trained, gathered)
     answer = launch_answer(ensemble, client.trained, result.metrics or {}, paths, time.monotonic() - started)
-    run.write("answer.json", answer)
+    run.write("answer.json", {**answer, "paths": run.kept(answer["paths"])})
     return answer, [outcome.message for outcome in outcomes if outcome.state == "failed"]
 
 
@@ -75,12 +79,26 @@ def _gathered(result: EnsembleResult, run: RunFolder, store: Store) -> dict[str,
         "D": launch.ensemble.D,
         "asked": len(result.tasks),
         "seed": launch.ensemble.seed,
+        "backbone": launch.ensemble.backbone,
+        "view": dataclasses.asdict(launch.view),
+        "protocol": protocol_text(launch.data),
+        "test_list": launch.data.test_list if launch.data.dataset == "vehicleid" else None,
+        "differences": list(result.prepared.differences) if result.prepared else [],
+        "image_root": _image_root(launch),
+        "muster": __version__,
     }
     dtype, combination = launch.resources.embedding_type, launch.settings.combination
     return {
         target.split: gather(store, run.run, target, list(result.members), facts, dtype, combination)
         for target in result.tasks[0].targets
     }
+
+
+def _image_root(launch: LaunchRequest) -> str | None:
+    """Where an image's file is found by its name; None if the images have no files of their own, or are gone."""
+    with contextlib.suppress(UsageError):
+        return open_data(launch.data).image_root
+    return None
 
 
 def _scored(result: EnsembleResult, run: RunFolder, store: Store, emit: Emit) -> EnsembleResult:

@@ -117,7 +117,9 @@ def write_answer(run: RunFolder, answer: dict[str, Any]) -> dict[str, str]:
     for target in answer["targets"]:
         if target["kind"] == "figure" and target["files"]:
             paths[target["target"]] = target["files"][0].rpartition("/")[0]
-    run.write("answer.json", {**answer, "paths": paths, "written": written})
+    # Of figures the names are kept, as the store may be moved.
+    targets = [{**target, "files": []} if "names" in target else target for target in answer["targets"]]
+    run.write("answer.json", {**answer, "targets": targets, "paths": run.kept(paths), "written": written})
     return paths
 
 
@@ -157,4 +159,7 @@ def from_store(options: ReproduceOptions, store: Store, found: Draft) -> tuple[s
         return None
     models = answer["models"]
     models |= {"trained": 0, "reused": models["asked"] - models["failed"]}
-    return "", dict(answer)
+    for target in answer["targets"]:  # the store may have been moved since
+        if "names" in target:
+            target["files"] = [store.files.path(name) for name in target["names"]]
+    return "", {**answer, "paths": run.found(answer["paths"])}

@@ -96,7 +96,7 @@ def write_answer(run: RunFolder, answer: dict[str, Any], request: SearchRequest)
     paths = {name.rpartition("/")[2].replace(".", "_"): run.files.path(run / name) for name in sorted(files)}
     for name, data in files.items():
         run.files.put(run / name, data)
-    run.write("answer.json", {**answer, "paths": paths})
+    run.write("answer.json", {**answer, "paths": run.kept(paths)})
     return paths
 
 

@@ -55,3 +55,12 @@ def test_all_mistakes_of_a_protocol_are_told_at_once():
     with pytest.raises(UsageError) as caught:
         Protocol(np.array([0, 0, 1]), np.array([-1, 0]), np.array([1, 1, 3]))
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize("length", [1e19, 3e15])
+def test_vectors_whose_products_overflow_are_no_hits(length: float) -> None:
+    vectors = np.full((20, 4), length, np.float32)
+    with pytest.raises(
+        MusterError, match=r"its longest vector has a length of .*, and such products overflow"
+    ):
+        prefix_curve([vectors], leave_one_out(np.arange(20) // 2))

@@ -19,7 +19,8 @@ KINDS = ("published", "measured", "spread", "difference")
 DETAILS = ("members", "seeds", "recipe", "precision", "device", "device_hours", "protocol")
 SPREAD = "Spread: standard deviation over the seeds (n - 1)."
 CSV_COLUMNS = (
-    "target", "place", "row", "label", "metric", *KINDS, "source", *DETAILS, "trouble", "command", "rehearsal",
+    "target", "place", "row", "label", "metric", *KINDS, "source", *DETAILS, "trouble", "not_compared", "command",
+    "rehearsal",
 )  # fmt: skip
 
 
@@ -86,7 +87,8 @@ def note_of(row: Answer) -> str:
     if row["trouble"]:
         return str(row["trouble"])
     done, _, asked = row["members"].partition(" of ")
-    return f"partial: {row['members']} members" if done != asked else ""
+    partial = f"partial: {row['members']} members" if done != asked else ""
+    return "; ".join(text for text in (partial, row.get("not_compared", "")) if text)
 
 
 def _shared_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

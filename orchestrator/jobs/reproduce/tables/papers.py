@@ -254,7 +254,8 @@ TABLES = {
             (
                 RECIPE,
                 "L = 48 as in the table; the paper's section 5 says 12 for In-Shop.",
-                "26,830 test images (14,218 queries, 12,612 in the gallery); the paper's 28,760 is a misprint.",
+                "Published are 26,830 test images (14,218 queries, 12,612 in the gallery): the paper's 28,760 is a "
+                "misprint.",
                 BIER_RECIPE,
                 LEFT_OUT,
             ),

@@ -64,6 +64,9 @@ def _row(
     measured = [one for one in found if one.metrics is not None]
     troubles = [want.refusal for want in wants if want.refusal]
     troubles += [one.trouble for one in found if one.trouble]
+    troubles += [
+        text for one in measured for text in (one.metrics or {}).get("warnings", ()) if "near ties" in text
+    ]
     asked, done = (sum(len(part) for part in parts) for parts in _members(found))
     return {
         "target": table.name,
@@ -76,6 +79,7 @@ def _row(
         "seeds": len(measured),
         "members": f"{done} of {asked}" if asked else "",
         "trouble": "; ".join(dict.fromkeys(troubles)),
+        "not_compared": _not_compared(measured),
         **_facts(measured, store),
         "cells": _cells(table, row, place, measured),
     }
@@ -125,8 +129,7 @@ def recipe_in_words(request: LaunchRequest) -> str:
 def _cells(table: Table, row: Row, place: Place, measured: Sequence[EnsembleResult]) -> list[Answer]:
     """A cell for each metric: published with its source, measured mean and spread, difference in points."""
     found = []
-    # Another protocol than the paper's gives other numbers, not a difference.
-    comparable = not any(draws_of(one.request.launch.data) for one in measured)
+    comparable = not _not_compared(measured)
     for metric in table.metrics(place, recall_at(place)):
         printed = published.cell(table.name, row.name, place.name, metric)
         values = [100 * value for one in measured if (value := _score(one, metric)) is not None]
@@ -143,6 +146,22 @@ def _cells(table: Table, row: Row, place: Place, measured: Sequence[EnsembleResu
             }
         )
     return found
+
+
+def _not_compared(measured: Sequence[EnsembleResult]) -> str:
+    """Why what was measured can't be set against what was published, and what was measured then; else ""."""
+    launches = [one.request.launch for one in measured]
+    causes = {
+        "another protocol than the paper's": any(draws_of(launch.data) for launch in launches),
+        "a rehearsal": any(one.request.note for one in measured),
+        "not the published images": any(one.prepared and one.prepared.differences for one in measured),
+    }
+    if not any(causes.values()):
+        return ""
+    shape = launches[0].settings.in_words(launches[0])[:2]
+    images = sorted({int(str(one.prepared.facts["test_images"])) for one in measured if one.prepared})
+    trained = [*shape, f"{' or '.join(f'{count:,}' for count in images)} test images"]
+    return f"{' and '.join(cause for cause, here in causes.items() if here)}: {', '.join(trained)}"
 
 
 def _score(one: EnsembleResult, metric: str) -> float | None:

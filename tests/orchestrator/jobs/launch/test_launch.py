@@ -113,7 +113,7 @@ def test_shards_describe_themselves(launched: tuple[Path, Any]) -> None:
     store, answer = launched
     folder = Path(answer["paths"]["gathered"])
     table = pq.read_table(folder / "part-00000.parquet")
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads(folder.with_suffix(".json").read_text())
     described = json.loads(table.schema.metadata[b"muster"])
     assert table.schema.names == ["image_id", "label", "path", "role", "embedding"]
     assert [member["offset"] for member in described["members"]] == [0, 4, 8, 12]
@@ -132,7 +132,7 @@ def test_another_split_is_embedded_on_demand_without_touching_the_weights(
     before = weights(store)
     stamps = {path: path.stat().st_mtime_ns for path in store.glob("models/*/attempts/*/weights.safetensors")}
     answer = muster("gather", "first", "--split", "train", "--storage", store, "--json").document
-    assert Path(answer["paths"]["gathered_train"], "manifest.json").exists()
+    assert Path(answer["paths"]["gathered_train"]).with_suffix(".json").exists()
     assert weights(store) == before
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
     found = muster("evaluate", "first", "--split", "train", "--storage", store, "--no-nmi", "--json").document
@@ -185,15 +185,45 @@ def test_status_tells_of_a_model_that_the_store_lost(
     )
 
 
+def test_a_finished_run_promises_its_files_and_a_lost_shard_is_written_again(
+    launched: tuple[Path, Any], muster: Muster, small: list[object], tmp_path: Path
+) -> None:
+    store = tmp_path / "moved"
+    shutil.copytree(launched[0], store)
+    run = store / "runs/first"
+    again = [*small, "--L", 4, "--storage", store, "--name", "first", "--json"]
+    record = json.loads((run / "DONE.json").read_text())
+    assert {"metrics.json", "answer.json", "report.html", "gathered/test/part-00000.parquet"} <= set(
+        record["files"]
+    )
+    assert record["versions"]["muster"]
+    assert json.loads((run / "answer.json").read_text())["paths"]["report"] == "report.html"
+    shard = run / "gathered/test/part-00000.parquet"
+    good = shard.read_bytes()
+    shard.write_bytes(good[:-1])
+    answer = muster(*again).document
+    assert answer["models"] == {"asked": 4, "reused": 4, "trained": 0, "failed": 0}
+    assert answer["paths"]["report"] == str(run / "report.html")
+    assert pq.read_table(shard).equals(pq.read_table(launched[0] / "runs/first/gathered/test"))
+    text = (run / "metrics.json").read_text()
+    value = f'"recall_at_1": {answer["curve"][-1]["recall_at_1"]}'
+    assert value in text
+    (run / "metrics.json").write_text(text.replace(value, '"recall_at_1": 0.999'))
+    assert muster(*again).document["curve"] == launched[1]["curve"]  # scored again, and no number is wrong
+    (run / "answer.json").write_text((run / "answer.json").read_text().replace("0.", "1.", 1))
+    assert (
+        "answer.json is damaged: its content is not"
+        in muster("status", "first", "--storage", store, code=None).err
+    )
+
+
 def test_damaged_vectors_are_found_and_made_again(
     launched: tuple[Path, Any], muster: Muster, small: list[object], tmp_path: Path
 ) -> None:
     store = tmp_path / "copy"
     shutil.copytree(launched[0], store)
     shutil.rmtree(store / "runs")
-    digest = json.loads((launched[0] / "runs/first/gathered/test/manifest.json").read_text())[
-        "embedding_digest"
-    ]
+    digest = json.loads((launched[0] / "runs/first/gathered/test.json").read_text())["embedding_digest"]
     victim = next(store.glob(f"models/*/embeddings/{digest}/vectors.parquet"))
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1

@@ -1,0 +1,36 @@
+"""Which of a run's gathered shards are there, as their manifest promises. Starts nothing and loads no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.workers.store.files import FileRecord, Files
+from muster.workers.store.layout import RunFolder
+
+
+def whole_shards(files: Files, folder: str, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Those of a manifest's shards that are there, with the size that it promises, by their names."""
+    return {
+        shard["file"]: shard
+        for shard in manifest["shards"]
+        if files.size(f"{folder}/{shard['file']}") == shard["bytes"]
+    }
+
+
+def shard_records(run: RunFolder) -> dict[str, FileRecord]:
+    """What the manifests of a run promise of its shards, by names in the run."""
+    found = {}
+    for name in run.files.names(run / "gathered"):
+        split = name.removesuffix(".json")
+        for shard in (run.manifest(split) or {}).get("shards", ()):
+            found[f"gathered/{split}/{shard['file']}"] = FileRecord(shard["bytes"], shard["sha256"])
+    return found
+
+
+def all_there(run: RunFolder, split: str) -> bool:
+    """Whether a split was gathered and all of its shards are there."""
+    manifest = run.manifest(split)
+    if manifest is None:
+        return False
+    return len(whole_shards(run.files, run.gathered(split), manifest)) == len(manifest["shards"])

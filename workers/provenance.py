@@ -1,0 +1,73 @@
+"""Which code and which machine made something: recorded with results, and no part of any key. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import muster
+
+#: Set for a job by who submits it: the copy of the code that travels with a job has no history.
+COMMIT = "MUSTER_COMMIT"
+_PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow")
+
+
+def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """muster's and Python's versions, and those of the packages that are there."""
+    found = {"muster": muster.__version__, "python": platform.python_version()}
+    if text := commit():
+        found["commit"] = text
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The git commit of this code; "" where it is not known, as in a wheel."""
+    if given := os.environ.get(COMMIT):
+        return given
+    home = Path(muster.__file__).resolve().parents[2] / ".git"
+    try:
+        if home.is_file():  # a work tree of another repository
+            home = (home.parent / home.read_text().removeprefix("gitdir:").strip()).resolve()
+        head = (home / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head.removeprefix("ref: ")
+        shared = home / (home / "commondir").read_text().strip() if (home / "commondir").is_file() else home
+        if (shared / name).is_file():
+            return (shared / name).read_text().strip()
+        packed = (shared / "packed-refs").read_text().splitlines()
+        return next((line.partition(" ")[0] for line in packed if line.endswith(f" {name}")), "")
+    except OSError:
+        return ""
+
+
+def machine() -> dict[str, str]:
+    """This machine's name and its CPU's."""
+    return {"node": socket.gethostname(), "cpu": _cpu()}
+
+
+def driver() -> str:
+    """The version of the GPUs' driver; "" where there is none."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return ""
+    return next((word for word in text.split() if word[:1].isdigit() and "." in word), "")
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
