@@ -49,7 +49,7 @@ class SearchSettings:
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
     space: dict[str, str]
-    "A spec for each searched key; see `search_space`."
+    "A spec for each searched key, as `space.py` reads it."
     algorithm: Algorithm = field(default="grid", metadata=flag())
     "grid, random or optuna."
     samples: int = field(default=SAMPLES, metadata=flag())
@@ -59,7 +59,7 @@ class SearchSettings:
     first_rung: int = field(default=FIRST_RUNG, metadata=flag())
     "The L at which trials are compared first; the next rungs follow by factors of `reduction`, or of 2."
     reduction: int | None = field(default=None, metadata=flag())
-    "At a rung, one trial in so many goes on. None: in 2, or in more to train at most half of the grid."
+    "At a rung, one trial in so many goes on; by default one in 2, or in more to train at most half of the grid."
     plateau: tuple[int, float] | None = field(default=None, metadata=flag())
     "k:epsilon, a trial ends when its last k members added less than epsilon to the metric, a share in 0..1."
     metric: str = field(default="recall_at_1", metadata=flag())
