@@ -12,6 +12,7 @@ from muster.orchestrator.report.plots import GRID, INK, MUTED, our_style, saved
 from muster.workers.score.metrics import is_share
 
 #: From dark to light, as many as can be told apart; more trials repeat them.
+MOST_TICKS = 12
 LINES = ("#08457e", "#c4500b", "#00795c", "#7b3f98", "#b8860b", "#2a71b0", "#8c2d2d", "#52606d")
 
 
@@ -42,8 +43,13 @@ def by_axis(rows: Sequence[Row], axis: Axis, metric: str, title: str, kind: str)
     where several share a value."""
     with our_style():
         figure, axes = _empty(title, "meta-classes D" if axis.key == "D" else axis.key, metric)
+        named = axis.kind in {str, bool}  # between names there is nothing that a line could show
         if axis.scale == "log":
+            values = sorted({row[axis.key] for row in rows})
             axes.set_xscale("log")
+            if len(values) <= MOST_TICKS:
+                axes.set_xticks(values, [f"{value:g}" for value in values])
+                axes.minorticks_off()
         reached: dict[int, int] = {}
         for row in rows:
             reached[row["trial"]] = max(reached.get(row["trial"], 0), row["L"])
@@ -53,12 +59,16 @@ def by_axis(rows: Sequence[Row], axis: Axis, metric: str, title: str, kind: str)
             best: dict[Any, float] = {}
             for row in rows:
                 if row["L"] == size:
-                    value = str(row[axis.key]) if axis.kind in {str, bool} else row[axis.key]
+                    value = str(row[axis.key]) if named else row[axis.key]
                     best[value] = max(best.get(value, 0.0), 100 * row[metric])
             x, y = zip(*sorted(best.items()), strict=True)
-            axes.plot(
-                x, y, "o-", color=LINES[n % len(LINES)], markersize=4, linewidth=1.8, label=f"L = {size}"
-            )
+            style = {
+                "linestyle": "" if named else "-",
+                "linewidth": 1.8,
+                "marker": "o",
+                "markersize": 5 if named else 4,
+            }
+            axes.plot(x, y, color=LINES[n % len(LINES)], label=f"L = {size}", **style)
         if shown != [1]:
             axes.legend(frameon=False, loc="lower right")
         return saved(figure, kind)
