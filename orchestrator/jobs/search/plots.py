@@ -11,8 +11,9 @@ from muster.orchestrator.records.scores import Row
 from muster.orchestrator.report.plots import GRID, INK, MUTED, our_style, saved
 from muster.workers.score.metrics import is_share
 
-#: From dark to light, as many as can be told apart; more trials repeat them.
+#: Values of a searched axis that are written below it one by one.
 MOST_TICKS = 12
+#: From dark to light, as many as can be told apart; more trials repeat them.
 LINES = ("#08457e", "#c4500b", "#00795c", "#7b3f98", "#b8860b", "#2a71b0", "#8c2d2d", "#52606d")
 
 
@@ -62,13 +63,10 @@ def by_axis(rows: Sequence[Row], axis: Axis, metric: str, title: str, kind: str)
                     value = str(row[axis.key]) if named else row[axis.key]
                     best[value] = max(best.get(value, 0.0), 100 * row[metric])
             x, y = zip(*sorted(best.items()), strict=True)
-            style = {
-                "linestyle": "" if named else "-",
-                "linewidth": 1.8,
-                "marker": "o",
-                "markersize": 5 if named else 4,
-            }
-            axes.plot(x, y, color=LINES[n % len(LINES)], label=f"L = {size}", **style)
+            axes.plot(
+                x, y, "o" if named else "o-", color=LINES[n % len(LINES)], markersize=6 if named else 4,
+                linewidth=1.8, label=f"L = {size}",
+            )  # fmt: skip
         if shown != [1]:
             axes.legend(frameon=False, loc="lower right")
         return saved(figure, kind)
