@@ -23,6 +23,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 # 8 members of 4 epochs on the embedded data set; a second time all of them are found in the store.
 demo: $(VENV)/.installed
 	$(BIN)/muster launch dreml --dataset glyphs --L 8 --epochs 4 --storage $(STORE)
+	@echo "README.md has the same table; on another CPU model its last digits differ."
 
 # Two at a time, a file's tests together, and the slow ones (the first folders) first: most of them wait for processes of
 # a local head, one for each of the two.
