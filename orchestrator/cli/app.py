@@ -80,7 +80,9 @@ def _loaded(name: str, words: Sequence[str]) -> Any:
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False)
         found.command(name)(function)
-    return typer.main.get_command(found)
+    command = typer.main.get_command(found)
+    command.help = entry.text or command.help
+    return command
 
 
 def _docstring(module: str, function: str) -> str:

@@ -83,7 +83,7 @@ def doctor(storage: Storage = "store", address: Address = None, as_json: AsJson 
     raise typer.Exit(1 if any(row["state"] == "failed" for row in rows) else 0)
 
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The local Ray head: up, down, status.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("up")(cluster_up)
 app.command("down")(cluster_down)
 app.command("status")(cluster_status)

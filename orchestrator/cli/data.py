@@ -130,11 +130,7 @@ def _print_description(one: dict[str, Any]) -> None:
     line("")
 
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Data sets: which there are, whether a copy is whole, packing.",
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("list")(data_list)
 app.command("check")(data_check)
 app.command("pack")(data_pack)

@@ -50,11 +50,7 @@ def _command(method: str) -> Any:
     return command_of(method, frontend.help, flags_of(frontend), run, FROM_FILES, preset_values(frontend))
 
 
-app = typer.Typer(
-    cls=LaunchGroup,
-    no_args_is_help=True,
-    help="Train, gather, evaluate and report an ensemble, or one model.",
-)
+app = typer.Typer(cls=LaunchGroup, no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

@@ -32,16 +32,17 @@ R_PRECISION = Metric("r_precision", "R-precision", shown=False)
 BY_RANK = (MAP_AT_R, R_PRECISION)
 #: Of a few sizes: it takes a clustering each.
 NMI = Metric("nmi", "NMI")
+METRICS = (*BY_RANK, NMI)
 #: Those that tables and plots show after recall.
-SHOWN = tuple(metric for metric in (*BY_RANK, NMI) if metric.shown)
+SHOWN = tuple(metric for metric in METRICS if metric.shown)
 
 
 def is_share(name: str) -> bool:
     """Whether a column of scores, or one made of it ("test_map_at_r"), is a metric's."""
-    return RECALL in name or any(name.endswith(metric.name) for metric in (*BY_RANK, NMI))
+    return RECALL in name or any(name.endswith(metric.name) for metric in METRICS)
 
 
 def title_of(name: str) -> str:
     """A column's name for people: "recall@1", "MAP@R"."""
-    titles = {metric.name: metric.title for metric in (*BY_RANK, NMI)}
+    titles = {metric.name: metric.title for metric in METRICS}
     return titles.get(name, name.replace(RECALL, "recall@"))

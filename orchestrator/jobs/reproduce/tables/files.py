@@ -84,11 +84,9 @@ def _block_row(row: Answer, sources: Sequence[str]) -> dict[str, Any]:
 
 def note_of(row: Answer) -> str:
     """What a reader must know before trusting a row's numbers."""
-    if row["trouble"]:
-        return str(row["trouble"])
     done, _, asked = row["members"].partition(" of ")
     partial = f"partial: {row['members']} members" if done != asked else ""
-    return "; ".join(text for text in (partial, row.get("not_compared", "")) if text)
+    return "; ".join(text for text in (row["trouble"] or partial, row.get("not_compared", "")) if text)
 
 
 def _shared_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

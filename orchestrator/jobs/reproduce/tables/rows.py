@@ -15,6 +15,7 @@ from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import published
 from muster.orchestrator.jobs.reproduce.tables.papers import Place, Row, Table, Want, places
 from muster.orchestrator.methods.command import launch_command
+from muster.orchestrator.records.scores import near_tie_text
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.orchestrator.vectors.protocols import draws_of, protocol_text
@@ -64,9 +65,7 @@ def _row(
     measured = [one for one in found if one.metrics is not None]
     troubles = [want.refusal for want in wants if want.refusal]
     troubles += [one.trouble for one in found if one.trouble]
-    troubles += [
-        text for one in measured for text in (one.metrics or {}).get("warnings", ()) if "near ties" in text
-    ]
+    troubles += [text for one in measured if (text := _near_ties(one))]
     asked, done = (sum(len(part) for part in parts) for parts in _members(found))
     return {
         "target": table.name,
@@ -162,6 +161,12 @@ def _not_compared(measured: Sequence[EnsembleResult]) -> str:
     images = sorted({int(str(one.prepared.facts["test_images"])) for one in measured if one.prepared})
     trained = [*shape, f"{' or '.join(f'{count:,}' for count in images)} test images"]
     return f"{' and '.join(cause for cause, here in causes.items() if here)}: {', '.join(trained)}"
+
+
+def _near_ties(one: EnsembleResult) -> str:
+    assert one.metrics is not None
+    test = one.metrics["splits"]["test"]
+    return near_tie_text(test["curve"][-1], test.get("queries", 0))
 
 
 def _score(one: EnsembleResult, metric: str) -> float | None:
