@@ -7,7 +7,6 @@ embeds and commits.
 
 from __future__ import annotations
 
-import io
 import platform
 import socket
 import time
@@ -15,8 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -32,6 +29,7 @@ from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, Folder, ModelFolder, Store, to_json
+from muster.workers.store.parquet import table_bytes
 from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import Images, MemberTask, missing
 from muster.workers.train.loop import Report, train
@@ -159,7 +157,7 @@ def _train(
         "ranks": team.size,
         **environment(device),
     }
-    files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": _history(rows)}
+    files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": table_bytes(rows)}
     for name, data in files.items():
         folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
     records = {f"attempts/{attempt}/{name}": FileRecord.of(data) for name, data in files.items()}
@@ -215,12 +213,6 @@ def _initial_weights(store: Store, spec: ModelSpec) -> dict[str, torch.Tensor]:
             f"{store.files.path(name)} was damaged. The store has forgotten it: launch again to put it anew."
         )
     return state
-
-
-def _history(rows: list[dict[str, Any]]) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), buffer)
-    return buffer.getvalue()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

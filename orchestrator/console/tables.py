@@ -81,9 +81,13 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     for text in (answer.get("protocol"), spread_text(answer["curve"][-1])):
         if text:
             out.print(Text(text[0].upper() + text[1:].rstrip(".") + "."), soft_wrap=True)
+    _show_warnings(answer)
+    show_paths(answer.get("paths", {}))
+
+
+def _show_warnings(answer: dict[str, Any]) -> None:
     for text in answer.get("warnings", ()):
         out.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
-    show_paths(answer.get("paths", {}))
 
 
 def search_table(answer: dict[str, Any], message: str) -> None:
@@ -110,6 +114,7 @@ def search_table(answer: dict[str, Any], message: str) -> None:
     for text in (message, answer["recommended"]["training"]["text"]):
         out.print(Text(text), soft_wrap=True)
     out.print(Text(f"  {answer['recommended']['command']}"), soft_wrap=True)
+    _show_warnings(answer)
     show_paths(answer["paths"])
 
 
@@ -118,8 +123,7 @@ def reproduce_table(answer: dict[str, Any], message: str, layout: Callable[[Any]
     answer, message = shown(answer), printable(message)
     if answer["rehearsal"]:
         out.print(Text(answer["rehearsal"], style="yellow"), soft_wrap=True)
-    for text in answer["warnings"]:
-        out.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+    _show_warnings(answer)
     for target in answer["targets"]:
         out.print()
         out.print(Text(target["title"], style="bold"), soft_wrap=True)

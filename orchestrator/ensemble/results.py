@@ -6,13 +6,9 @@ into the answer that the command line prints.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from muster.orchestrator.ensemble.compared import references
 from muster.orchestrator.ensemble.requests import EnsembleResult
@@ -23,9 +19,11 @@ from muster.orchestrator.report.heatmap import heat_map, heat_title
 from muster.orchestrator.report.page import DataSet, Reference, ReportData, render_report
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
+from muster.orchestrator.vectors.queries import queries_name
 from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.score.combine import correlation
 from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.parquet import table_bytes
 from muster.workers.task import read_history
 
 if TYPE_CHECKING:
@@ -46,13 +44,11 @@ def write_results(
     request, metrics = result.request.launch, result.metrics or {}
     run.write("metrics.json", metrics)
     curve = metrics["splits"]["test"]["curve"]
-    buffer = io.BytesIO()
     rows = [{"split": split, **row} for split, found in metrics["splits"].items() for row in found["curve"]]
-    pq.write_table(pa.Table.from_pylist(rows), buffer)
     beside = references(store, result)
     others = [(one.name, one.curve) for one in beside]
     files = {
-        "curves.parquet": buffer.getvalue(),
+        "curves.parquet": table_bytes(rows),
         "plots/curve.png": plots.curve_png(curve, _title(request), others=others),
         "plots/curve.svg": plots.curve_svg(curve, _title(request), others=others),
     }
@@ -72,6 +68,7 @@ def write_results(
         "plot_png": store.files.path(run / "plots/curve.png"),
         "plot_svg": store.files.path(run / "plots/curve.svg"),
         "curves": store.files.path(run / "curves.parquet"),
+        "queries": store.files.path(run / queries_name("test")),
         "metrics": store.files.path(run / "metrics.json"),
         **{f"heat_{kind}": store.files.path(run / f"plots/correlation-test.{kind}") for kind in heat},
     }
@@ -139,7 +136,7 @@ def _report(
             references=beside,
             near_ties=test["near_ties"],
             gathered=shards.shards,
-            examples=reading_examples(folder),
+            examples=reading_examples(folder, run.place(queries_name("test")), len(result.members)),
             versions=_versions(store, result.tasks),
             warnings=[*result.prepared.warnings, *metrics["warnings"]],
             losses=_losses(store, result.tasks),
@@ -161,11 +158,13 @@ def _heat_maps(
     return heat_map(correlation(raw, combination.sizes).table, combination.sizes, heat_title(request))
 
 
-def reading_examples(folder: str) -> dict[str, str]:
-    """How other programs open the shards."""
+def reading_examples(folder: str, queries: str, members: int) -> dict[str, str]:
+    """How other programs open the shards, and the table of an ensemble's queries."""
     return {
         "DuckDB": f"SELECT image_id, label, embedding FROM '{folder}/*.parquet'",
         "Polars": f"pl.read_parquet('{folder}/*.parquet')",
+        "Queries that find a wrong image first, DuckDB": "SELECT image_id, label, nearest[1], nearest_label[1] "
+        f"FROM '{queries}' WHERE rank_L{members} > 1",
     }
 
 

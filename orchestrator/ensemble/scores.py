@@ -17,8 +17,9 @@ from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
+from muster.orchestrator.vectors.queries import queries_name
 from muster.workers.score.metrics import BY_RANK
-from muster.workers.store.layout import Store
+from muster.workers.store.layout import RunFolder, Store
 from muster.workers.task import Target
 
 if TYPE_CHECKING:
@@ -70,14 +71,18 @@ def score_all(
     return {ensemble.request.name: score(ensemble) for ensemble in ensembles}
 
 
-def scored(result: EnsembleResult, splits: Sequence[str], store: Store, kept: Kept) -> EnsembleResult:
-    """With its `metrics`, if it has any member. New scores are added to `kept`. Raises DamagedMember."""
+def scored(
+    result: EnsembleResult, splits: Sequence[str], store: Store, kept: Kept, run: RunFolder | None = None
+) -> EnsembleResult:
+    """With its `metrics`, if it has any member. New scores are added to `kept`; what each query found is written to the
+    folder of the `run`, if one is given. Raises DamagedMember.
+    """
     if not result.members:
         return result
     identity = _identity(result, splits)
     found = kept.get(digest_of(identity))
     if found is None:
-        found = {split: _evaluated(result, result.target(split), store) for split in splits}
+        found = {split: _evaluated(result, split, store, run) for split in splits}
         kept[digest_of(identity)] = found
     done, asked = len(result.members), len(result.tasks)
     missing = [str(task.spec.index) for task in result.tasks if task not in result.members]
@@ -129,15 +134,16 @@ def digest_of(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True)
 
 
-def _evaluated(result: EnsembleResult, target: Target, store: Store) -> dict[str, Any]:
+def _evaluated(result: EnsembleResult, split: str, store: Store, run: RunFolder | None) -> dict[str, Any]:
     launch = result.request.launch
     return evaluate_on_ray(
         store,
-        target,
+        result.target(split),
         result.members,
         recall_at(launch),
         memory=parse_bytes(launch.resources.eval_memory),
         nmi=launch.resources.nmi,
         combination=launch.settings.combination,
         draws=draws_of(launch.data),
+        queries="" if run is None else run / queries_name(split),
     )

@@ -6,25 +6,24 @@ and is computed at L = 1, 2, 4, ... and the last, a task each.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from muster.orchestrator.vectors.learners import learner_scores
 from muster.orchestrator.vectors.protocols import mean_curve
-from muster.orchestrator.vectors.vectors import member_vectors
-from muster.workers.errors import CorruptFileError
-from muster.workers.packs.pack import read_index
+from muster.orchestrator.vectors.queries import query_table
+from muster.orchestrator.vectors.vectors import images_of, member_vectors
 from muster.workers.score.combine import Combination
 from muster.workers.score.protocol import Protocol, one_of_each_class
 from muster.workers.store.layout import Store
+from muster.workers.store.parquet import table_bytes
 from muster.workers.task import MemberTask, Target
-
-if TYPE_CHECKING:
-    pass
 
 MOST_THREADS = 8
 NMI_SEED = 0
@@ -42,11 +41,13 @@ def evaluate_on_ray(
     nmi: bool,
     combination: Combination | None = None,
     draws: int = 0,
+    queries: str = "",
 ) -> dict[str, Any]:
     """The curve over L of a split's members, in index order: `curve` (a row for each L), `near_ties` and `lone`.
 
     A model with learners has one row, and what `learner_scores` finds of them. With `draws` above 0 the scores are
-    means over so many random galleries. Shares are in 0..1. Raises DamagedMember.
+    means over so many random galleries. Shares are in 0..1. What each query finds is written to the file `queries` of
+    the store, if one is named: see `query_table`. Raises DamagedMember.
     """
     keys = [task.key for task in members]
     import ray
@@ -55,7 +56,7 @@ def evaluate_on_ray(
     threads = min(MOST_THREADS, cores)
     score: Any = ray.remote(num_cpus=threads, max_retries=3)(prefix_scores)
     cluster: Any = ray.remote(num_cpus=1, max_retries=3)(prefix_nmi)
-    scores = score.remote(store.root, target, keys, list(ks), memory, threads, combination, draws)
+    scores = score.remote(store.root, target, keys, list(ks), memory, threads, combination, draws, queries)
     # The largest first: it takes the longest.
     sizes = sorted(nmi_schedule(len(keys)), reverse=True) if nmi else []
     clusterings = {size: cluster.remote(store.root, target, keys[:size], combination) for size in sizes}
@@ -98,12 +99,7 @@ def nmi_schedule(members: int) -> list[int]:
 
 def protocol_of(store: Store, target: Target) -> Protocol:
     """Which images ask and which answer: all of them each way, or the roles that the data set gives."""
-    index = read_index(store.pack(target.images.pack), target.images.pack)
-    if index is None:
-        raise CorruptFileError(
-            f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
-        )
-    part = index.part(target.images.class_ids)
+    index, part = images_of(store, target)
     roles = np.asarray(index.table["role"].to_pylist(), dtype=object)[part.rows]
     return Protocol(part.labels, np.flatnonzero(roles != "gallery"), np.flatnonzero(roles != "query"))
 
@@ -117,23 +113,33 @@ def prefix_scores(
     threads: int,
     combination: Combination | None = None,
     draws: int = 0,
+    queries: str = "",
 ) -> dict[str, Any]:
-    """Recall@K, MAP@R and R-precision of every prefix, with so many threads. Raises DamagedMember."""
+    """Recall@K, MAP@R and R-precision of every prefix, with so many threads; see `evaluate_on_ray`."""
     import torch
 
+    from muster.workers.score.queries import QueryRecord
     from muster.workers.score.retrieval import prefix_curve
 
     torch.set_num_threads(threads)
     store = Store(root)
     own = protocol_of(store, target)
     protocols = [one_of_each_class(own.labels, draw) for draw in range(draws)] or [own]
+    records = [QueryRecord(one, nmi_schedule(len(keys))) for one in protocols] if queries else []
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
         vectors = all_vectors(store, target, keys, memory, Path(scratch), combination)
-        scored = [prefix_curve(vectors, one, ks, map_at_r=True, memory=memory) for one in protocols]
+        scored = [
+            prefix_curve(vectors, one, ks, map_at_r=True, memory=memory, record=record)
+            for one, record in itertools.zip_longest(protocols, records)
+        ]
+    if queries:
+        index, part = images_of(store, target)
+        found_by = query_table(index.table.take(pa.array(part.rows)), protocols, records)
+        store.files.put(queries, table_bytes(found_by, compression="zstd"))
     curve = mean_curve([[score.full_row for score in scores] for scores in scored])
     lone = {"queries": protocols[0].lone_queries, "classes": list(protocols[0].lone_classes)}
-    queries = scored[0][-1].queries  # as many in each draw
-    found = {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": queries, "lone": lone}
+    asked = scored[0][-1].queries  # as many in each draw
+    found = {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": asked, "lone": lone}
     if combination is None:
         return found
     raw = member_vectors(store, keys[0], target.digest)

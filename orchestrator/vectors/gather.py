@@ -9,7 +9,6 @@ are lost are written.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from muster.orchestrator.vectors.shards import whole_shards
-from muster.orchestrator.vectors.vectors import member_vectors
-from muster.workers.errors import CorruptFileError
-from muster.workers.packs.pack import read_index
+from muster.orchestrator.vectors.vectors import images_of, member_vectors
 from muster.workers.score.combine import Combination
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.parquet import table_bytes
 from muster.workers.task import MemberTask, Target
 
 SCHEMA_VERSION = 1
@@ -88,7 +85,7 @@ def gather(
     if before is not None and same and len(whole) == len(before["shards"]):
         return Gathered(store.files.path(folder), _listed(store, folder, before))
     _forget(store, place, target.split, all_shards=not same)
-    rows = _rows(store, target)
+    rows = len(images_of(store, target)[1].rows)
     size = _shard_rows(manifest["dimension"])
     ranges = {f"part-{n:05d}.parquet": start for n, start in enumerate(range(0, rows, size))}
     written = (spread or on_ray)(
@@ -146,15 +143,6 @@ def _manifest(
     }
 
 
-def _rows(store: Store, target: Target) -> int:
-    index = read_index(store.pack(target.images.pack), target.images.pack)
-    if index is None:
-        raise CorruptFileError(
-            f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
-        )
-    return len(index.part(target.images.class_ids).rows)
-
-
 def _shard_rows(dimension: int) -> int:
     return max(1, SHARD_BYTES // (dimension * 4) // ROW_GROUP) * ROW_GROUP
 
@@ -189,13 +177,8 @@ def write_shard(
 
 
 def _names(store: Store, target: Target, manifest: Mapping[str, Any], start: int, stop: int) -> pa.Table:
-    index = read_index(store.pack(target.images.pack), target.images.pack)
-    if index is None:
-        raise CorruptFileError(
-            f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
-        )
-    rows = index.part(target.images.class_ids).rows[start:stop]
-    table = index.table.take(pa.array(rows))
+    index, part = images_of(store, target)
+    table = index.table.take(pa.array(part.rows[start:stop]))
     return pa.table(
         {
             "image_id": table["image_id"],
@@ -214,8 +197,4 @@ def _parquet(names: pa.Table, joined: np.ndarray, manifest: dict[str, Any]) -> b
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(joined.reshape(-1)), joined.shape[1])
     table = names.append_column("embedding", vectors)
     table = table.replace_schema_metadata({"muster": json.dumps(manifest)})
-    buffer = io.BytesIO()
-    pq.write_table(
-        table, buffer, row_group_size=ROW_GROUP, compression="zstd", use_dictionary=["label", "role"]
-    )
-    return buffer.getvalue()
+    return table_bytes(table, row_group_size=ROW_GROUP, compression="zstd", use_dictionary=["label", "role"])

@@ -1,13 +1,15 @@
-"""A member's vectors from the store, ready to be compared, and whose fault it is if they are not there."""
+"""A member's vectors and the images they are of, from the store, and whose fault it is if they are not there."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from muster.workers.errors import CorruptFileError, DamagedMember
+from muster.workers.packs.pack import PackIndex, Part, read_index
 from muster.workers.score.combine import Combination, combine
 from muster.workers.store.layout import Store
 from muster.workers.store.vectors import read_vectors
+from muster.workers.task import Target
 
 
 def member_vectors(
@@ -27,3 +29,13 @@ def member_vectors(
     except CorruptFileError as error:
         raise DamagedMember(key, str(error)) from error
     return vectors if combination is None else combine(vectors, combination.sizes, combination.how)
+
+
+def images_of(store: Store, target: Target) -> tuple[PackIndex, Part]:
+    """The index of a split's pack, and the part of it that is meant. Raises CorruptFileError if it is gone."""
+    index = read_index(store.pack(target.images.pack), target.images.pack)
+    if index is None:
+        raise CorruptFileError(
+            f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
+        )
+    return index, index.part(target.images.class_ids)

@@ -7,7 +7,6 @@ they are listed in the pack's record. A pack appears in the store whole or not a
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from muster.workers.datasets.base import DataSet, Item, Split
 from muster.workers.errors import BadImagesError, CorruptFileError, MusterError, UsageError
@@ -36,6 +34,7 @@ from muster.workers.packs.scratch import workshop
 from muster.workers.quantities import bytes_text
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, Store, parse_json, to_json
+from muster.workers.store.parquet import table_bytes
 
 SHOWN = 10
 
@@ -188,12 +187,11 @@ def _commit(
             return
     except CorruptFileError:
         folder.distrust()
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    folder.files.put(folder / "index.parquet", buffer.getvalue())
+    data = table_bytes(table, compression="zstd")
+    folder.files.put(folder / "index.parquet", data)
     path, record = pixels
     folder.files.move_in(folder / "pixels.bin", path)
-    files = {"index.parquet": FileRecord.of(buffer.getvalue()), "pixels.bin": record}
+    files = {"index.parquet": FileRecord.of(data), "pixels.bin": record}
     facts = {
         "split": split.name,
         "resize": resize,

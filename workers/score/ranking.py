@@ -14,6 +14,7 @@ import torch
 
 from muster.workers.score.metrics import MAP_AT_R, R_PRECISION, RECALL
 from muster.workers.score.protocol import Protocol
+from muster.workers.score.queries import QueryRecord
 
 TIE_TOLERANCE = 1e-6  # for each member: similarities closer than this differ by rounding
 
@@ -69,12 +70,20 @@ def bytes_per_query(protocol: Protocol, full: bool) -> tuple[int, int]:
 class Block:
     """The running similarities of the queries numbered `queries` with the whole gallery.
 
-    `ks`: ascending K for recall. `full`: the metrics of ranks too. Every query must have a right answer.
+    `ks`: ascending K for recall. `full`: the metrics of ranks too. `record`: what is told what each query finds. Every
+    query must have a right answer.
     """
 
     def __init__(
-        self, protocol: Protocol, queries: np.ndarray, ks: list[int], full: bool, device: str
+        self,
+        protocol: Protocol,
+        queries: np.ndarray,
+        ks: list[int],
+        full: bool,
+        device: str,
+        record: QueryRecord | None = None,
     ) -> None:
+        self.queries, self.record = queries, record
         self.rows, self.ks, self.full, self.members = torch.from_numpy(protocol.query[queries]), ks, full, 0
         start, stop = (edge[queries, None] for edge in protocol.class_ranges)
         columns = start + np.arange((stop - start).max())
@@ -96,6 +105,9 @@ class Block:
         sims.scatter_(1, self.right, -torch.inf)  # only the wrong ones are left, until the last line
         hits, near_ties = self._recall(sims, right.amax(1))
         sums = self._by_rank(sims, right) if self.full else {}
+        if self.record is not None:
+            unlike = right.masked_fill(self.repeated, -torch.inf)
+            self.record.take(self.queries, self.members, sims, unlike, self.right)
         sims.scatter_(1, self.right, right)
         return PrefixScore(self.members, len(self.rows), hits, near_ties, sums)
 

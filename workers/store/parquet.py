@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,3 +20,10 @@ def read_table(data: bytes) -> pa.Table:
     buffer = pa.allocate_buffer(len(data))
     memoryview(buffer).cast("B")[:] = data
     return pq.ParquetFile(pa.BufferReader(buffer)).read(use_threads=False)
+
+
+def table_bytes(table: pa.Table | Sequence[Mapping[str, Any]], **how: Any) -> bytes:
+    """The bytes of a Parquet file of a table, or of rows; `how` is as in `pyarrow.parquet.write_table`."""
+    buffer = io.BytesIO()
+    pq.write_table(table if isinstance(table, pa.Table) else pa.Table.from_pylist(table), buffer, **how)
+    return buffer.getvalue()

@@ -6,17 +6,14 @@ of the images and of the view.
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from muster.workers.errors import CorruptFileError
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, Folder
-from muster.workers.store.parquet import read_table
+from muster.workers.store.parquet import read_table, table_bytes
 
 Float32 = npt.NDArray[np.float32]
 VECTORS = "vectors.parquet"
@@ -27,9 +24,7 @@ def write_vectors(folder: Folder, vectors: Float32, facts: dict[str, object]) ->
     if folder.done() is not None:
         return
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({"vector": column}), buffer, compression="none", use_dictionary=False)
-    data = buffer.getvalue()
+    data = table_bytes(pa.table({"vector": column}), compression="none", use_dictionary=False)
     folder.files.put(folder / VECTORS, data)
     folder.commit(
         Done({VECTORS: FileRecord.of(data)}, {**facts, "rows": len(vectors), "D": vectors.shape[1]})

@@ -24,6 +24,7 @@ from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.request import LaunchRequest, open_data
 from muster.orchestrator.vectors.gather import Gathered, gather
 from muster.orchestrator.vectors.protocols import protocol_text
+from muster.orchestrator.vectors.queries import queries_name
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.store.layout import RunFolder, Store
 
@@ -105,7 +106,8 @@ def _scored(result: EnsembleResult, run: RunFolder, store: Store, emit: Emit) ->
     """With the scores of every split, from the run folder if they are those of these members."""
     before = run.read("metrics.json", "identity", "splits")
     splits = [target.split for target in result.tasks[0].targets]
-    found = scored(result, splits, store, {} if before is None else keep(before))
+    whole = before is not None and all(store.files.exists(run / queries_name(split)) for split in splits)
+    found = scored(result, splits, store, keep(before) if whole else {}, run)
     assert found.metrics is not None  # there are members
     emit(event("curve", rows=found.metrics["splits"]["test"]["curve"]))
     return found

@@ -6,12 +6,8 @@ Everything is computed from the record and the store; nothing is trained or scor
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from muster.orchestrator.ensemble.plan import counted_members, member_tasks, prepare
 from muster.orchestrator.fleet.budget import Budget
@@ -20,10 +16,12 @@ from muster.orchestrator.jobs.search.plan import SearchCost, SearchPlan
 from muster.orchestrator.jobs.search.record import Record, Row, TrialRecord
 from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.methods.command import launch_command
-from muster.orchestrator.records.scores import percent
+from muster.orchestrator.records.scores import near_tie_text, percent
 from muster.orchestrator.settings.resources import Resources
+from muster.orchestrator.vectors.evaluate import protocol_of
 from muster.workers.score.metrics import is_share
 from muster.workers.store.layout import RunFolder, Store, to_json
+from muster.workers.store.parquet import table_bytes
 from muster.workers.task import missing
 
 #: A smaller ensemble is recommended if it is at most so far below the best one, as a share.
@@ -64,7 +62,27 @@ def build_answer(
         "pareto": [_point(row, tests, metric) for row in pareto(points, metric)],
         "cost": _cost(plan, record, cost, trained, budget),
         "curve": curve,
+        **({"warnings": ties} if (ties := tie_warnings(points, _queries(plan, store))) else {}),
     }
+
+
+def _queries(plan: SearchPlan, store: Store) -> int:
+    """How many queries the trials were chosen by: those of the same images, however a trial sees them."""
+    task, *_ = plan.tasks(plan.request.trials()[0])
+    (target,) = (one for one in task.targets if one.split == plan.request.search.select_on)
+    protocol = protocol_of(store, target)
+    return len(protocol.query) - protocol.lone_queries
+
+
+def tie_warnings(points: Sequence[Row], queries: int) -> list[str]:
+    """One line for the trials whose scores with all their members rounding could move; none if it would not be seen."""
+    ends = {row["trial"]: row for row in sorted(points, key=lambda row: row["L"])}
+    told = [number for number, row in sorted(ends.items()) if near_tie_text(row, queries)]
+    if not told:
+        return []
+    worst = max((ends[number] for number in told), key=lambda row: row["near_ties"])
+    named = f"trial{'s' * (len(told) > 1)} {', '.join(map(str, told))}{': of the worst' * (len(told) > 1)}"
+    return [f"{named}: {near_tie_text(worst, queries)}"]
 
 
 def pareto(points: Sequence[Row], metric: str) -> list[Row]:
@@ -82,12 +100,10 @@ def pareto(points: Sequence[Row], metric: str) -> list[Row]:
 
 def write_answer(run: RunFolder, answer: dict[str, Any], request: SearchRequest) -> dict[str, str]:
     """Writes search.json, curves.parquet, the plots and answer.json; the paths, by what they are."""
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(answer["curve"]), buffer)
     split, metric = answer["chosen_on"]["split"], answer["chosen_on"]["metric"]
     rows = [row for row in answer["curve"] if row["split"] == split]
     title = f"{answer['run']}: {metric.replace('_at_', '@')} on {answer['chosen_on']['text']}"
-    files = {"search.json": to_json(answer), "curves.parquet": buffer.getvalue()}
+    files = {"search.json": to_json(answer), "curves.parquet": table_bytes(answer["curve"])}
     for kind in ("png", "svg"):
         if request.base.ensemble.L > 1:
             files[f"plots/by_L.{kind}"] = search_plots.by_members(rows, metric, title, kind)

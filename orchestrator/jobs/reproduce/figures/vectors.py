@@ -11,9 +11,9 @@ import numpy as np
 
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.settings.resources import parse_bytes
+from muster.orchestrator.vectors import vectors
 from muster.orchestrator.vectors.evaluate import all_vectors
-from muster.workers.errors import CorruptFileError
-from muster.workers.packs.pack import Part, read_index
+from muster.workers.packs.pack import Part
 from muster.workers.store.layout import Store
 
 
@@ -32,10 +32,6 @@ def images_of(store: Store, got: EnsembleResult, split: str) -> tuple[Part, list
 
     Raises CorruptFileError if the pack is gone.
     """
-    images = got.target(split).images
-    index = read_index(store.pack(images.pack), images.pack)
-    if index is None:
-        raise CorruptFileError(f"The pack {images.pack} is gone from {store.root}: launch again to build it.")
-    part = index.part(images.class_ids)
+    index, part = vectors.images_of(store, got.target(split))
     table = index.table.select(["image_id", "class_name"]).take(part.rows)
     return part, table["image_id"].to_pylist(), table["class_name"].to_pylist()
