@@ -8,22 +8,13 @@ from muster.orchestrator.ensemble.plan import (
     Plan,
     PlannedEnsemble,
     prepare_ensembles,
-    store_weights,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest
-from muster.orchestrator.fleet.capacity import (
-    check_places_for,
-    cluster_resources,
-    common_precision,
-    gpu_share,
-)
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
-from muster.orchestrator.settings.request import LaunchRequest
-from muster.workers.spec import Precision
 from muster.workers.store.layout import RunFolder, Store
 
 
@@ -41,26 +32,6 @@ def pack(
         for text in dict.fromkeys([*troubles, *warnings]):
             emit(event("message", level="warning", text=text))
     return ensembles
-
-
-class ClusterTerms:
-    """What the cluster settles of a request. It must have a place for it: UsageError is raised, or there is one."""
-
-    def __init__(self, example: LaunchRequest, store: Store) -> None:
-        """`example` has the job's resources."""
-        self.store, self.there = store, cluster_resources()
-        self.gpus = gpu_share(example, self.there)
-        "A member's share of a GPU."
-        self.weights: dict[tuple[str, str], str] = {}
-
-    def __call__(self, request: EnsembleRequest) -> tuple[str, Precision]:
-        """The digest of the initial weights, which are in the store now, and the precision."""
-        launch = request.launch
-        check_places_for(launch, self.gpus, self.there)
-        named = (launch.ensemble.backbone, launch.ensemble.weights)
-        if named not in self.weights:
-            self.weights[named] = store_weights(launch, self.store)
-        return self.weights[named], common_precision(launch, self.gpus, self.there)
 
 
 def train(

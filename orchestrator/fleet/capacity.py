@@ -83,10 +83,8 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Amounts) -> Non
         raise UsageError(f"--ranks {ranks}: the cluster has {int(have)} {kind}. Take at most {int(room)}.")
 
 
-def common_precision(request: LaunchRequest, gpus: float, there: Amounts) -> Precision:
-    """The precision that is part of the keys: what was asked, or what every GPU of the cluster can do."""
-    if request.ensemble.precision != "auto":
-        return request.ensemble.precision
+def auto_precision(gpus: float, there: Amounts) -> Precision:
+    """What precision "auto" is, which is part of the keys: what every GPU of the cluster can do."""
     kinds = [name.removeprefix("accelerator_type:") for name in there if name.startswith("accel")]
     able = bool(kinds) and not any(kind.startswith(WITHOUT_BF16) for kind in kinds)
     return "bf16" if gpus and able else "fp32"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
+from muster.orchestrator.ensemble.terms import known_terms
 from muster.orchestrator.report.heatmap import heat_map, heat_title
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.vectors import member_vectors
@@ -76,9 +77,7 @@ def _found(request: LaunchRequest, split: str) -> Correlation:
     targets = {} if prepared is None else {target.split: target for target in prepared.targets}
     if prepared is None or split not in targets:
         raise UsageError(f"{request.run} has no vectors of {split}: muster resume {request.run}.")
-    answer = store.run(request.run).read("answer.json") or {}
-    settled = answer.get("weights", "none"), answer.get("precision", "fp32")
-    (task,) = member_tasks(request, prepared, *settled)
+    (task,) = member_tasks(request, prepared, *known_terms(request, store.run(request.run)))
     return correlation(member_vectors(store, task.key, targets[split].digest), _sizes(request))
 
 

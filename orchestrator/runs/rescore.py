@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
+from muster.orchestrator.ensemble.terms import known_terms
 from muster.orchestrator.records.scores import near_tie_text
 from muster.orchestrator.settings.parse import replaced
 from muster.orchestrator.settings.request import LaunchRequest
@@ -54,9 +55,7 @@ def rescore(
     targets = {target.split: target for target in prepared.targets}
     if split not in targets:
         raise UsageError(f"--split {split}: this run has {', '.join([*targets, 'train'])}.")
-    answer = store.run(request.run).read("answer.json") or {}
-    settled = answer.get("weights", "none"), answer.get("precision", "fp32")
-    tasks = member_tasks(request, prepared, *settled)
+    tasks = member_tasks(request, prepared, *known_terms(request, store.run(request.run)))
     digest = targets[split].digest
     keys = [task.key for task in tasks if store.model(task.key).embedding(digest).done() is not None]
     if not keys:

@@ -13,6 +13,7 @@ from muster.orchestrator.ensemble.plan import (
     settle_members,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest
+from muster.orchestrator.ensemble.terms import known_terms
 from muster.orchestrator.machine.places import unwritable
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
@@ -49,8 +50,8 @@ def preview(
     if weights is None:
         unknown = "what the store has of them is not known until ImageNet's weights are fetched."
         return {**found, "sentence": f"{members}: {unknown}"}
-    precision = "fp32" if request.ensemble.precision == "auto" else request.ensemble.precision
-    settle_members(ensembles, lambda _: (weights, precision), all_needed=True)
+    terms = known_terms(request, store.run(request.run), weights)
+    settle_members(ensembles, lambda _: terms, all_needed=True)
     plan = make_plan(ensembles, store)
     if plan.to_train or plan.to_embed:
         rows += _warning(store)

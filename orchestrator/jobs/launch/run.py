@@ -16,8 +16,9 @@ from muster.orchestrator.ensemble.plan import (
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.ensemble.results import write_results
-from muster.orchestrator.ensemble.run import ClusterTerms, pack, train
+from muster.orchestrator.ensemble.run import pack, train
 from muster.orchestrator.ensemble.scores import keep, result_of, scored
+from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.jobs.launch.answer import launch_answer, plan_text
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit, stage
@@ -43,7 +44,7 @@ def launch(
     (ensemble,) = ensembles
     assert ensemble.prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
-        terms = ClusterTerms(request, store)
+        terms = ClusterTerms(request, run)
         settle_members(ensembles, terms, all_needed=True)
         plan = make_plan(ensembles, store)
         text = plan_text(plan)

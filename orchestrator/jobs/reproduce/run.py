@@ -15,8 +15,9 @@ import ray
 from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.plan import Plan, make_plan, settle_members
 from muster.orchestrator.ensemble.requests import EnsembleResult
-from muster.orchestrator.ensemble.run import ClusterTerms, pack, train
+from muster.orchestrator.ensemble.run import pack, train
 from muster.orchestrator.ensemble.scores import digest_of, score_all
+from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.jobs.reproduce.answer import answer_of, write_answer
 from muster.orchestrator.jobs.reproduce.plan import Draft, check_data, draft, plan_text
@@ -44,7 +45,7 @@ def reproduce(
         emit(event("message", level="warning", text=options.rehearsal))
     ensembles = pack(found.requests, store, emit, all_needed=False)
     with stage(emit, "plan"):
-        terms = ClusterTerms(_any_launch(options, found), store)
+        terms = ClusterTerms(_any_launch(options, found), run)
         settle_members(ensembles, terms)
         plan = make_plan(ensembles, store)
         _write_plan(plan, run)

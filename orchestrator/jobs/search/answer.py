@@ -62,13 +62,13 @@ def build_answer(
         "pareto": [_point(row, tests, metric) for row in pareto(points, metric)],
         "cost": _cost(plan, record, cost, trained, budget),
         "curve": curve,
-        **({"warnings": ties} if (ties := tie_warnings(points, _queries(plan, store))) else {}),
+        **({"warnings": ties} if (ties := tie_warnings(points, _queries(plan, store, record))) else {}),
     }
 
 
-def _queries(plan: SearchPlan, store: Store) -> int:
+def _queries(plan: SearchPlan, store: Store, record: Record) -> int:
     """How many queries the trials were chosen by: those of the same images, however a trial sees them."""
-    task, *_ = plan.tasks(plan.request.trials()[0])
+    task, *_ = plan.tasks(record.in_order()[0].settings)
     (target,) = (one for one in task.targets if one.split == plan.request.search.select_on)
     protocol = protocol_of(store, target)
     return len(protocol.query) - protocol.lone_queries

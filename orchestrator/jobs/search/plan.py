@@ -17,6 +17,7 @@ from muster.orchestrator.ensemble.plan import (
     prepare_ensembles,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
+from muster.orchestrator.ensemble.terms import known_terms
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
 from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.jobs.search.space import grid
@@ -191,8 +192,7 @@ def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None
         what = "the images are packed" if prepared is None else "ImageNet's weights are fetched"
         text = f"{cost.counts()}; cost unknown until {what}."
         return {**found, "sentence": text, "at_most": cost.grid.members, "by_schedule": cost.by_schedule}
-    precision = request.base.ensemble.precision
-    plan = SearchPlan(request, prepared, weights, "fp32" if precision == "auto" else precision, ())
+    plan = SearchPlan(request, prepared, *known_terms(request.base, store.run(request.run), weights), ())
     cost = search_cost(plan, store)
     for row, settings in zip(rows, trials, strict=True):
         row["in_store"] = sum(not missing(store, task)[0] for task in plan.tasks(settings))

@@ -18,7 +18,8 @@ import ray
 from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.plan import check_listing
 from muster.orchestrator.ensemble.requests import EnsembleRequest
-from muster.orchestrator.ensemble.run import ClusterTerms, pack
+from muster.orchestrator.ensemble.run import pack
+from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.fleet.budget import Budget, trained_seconds
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.scheduler import NAMESPACE, FleetSettings
@@ -81,7 +82,7 @@ def _planned(
     prepared = prepared_by_pictures(pack(ensembles_of(request), store, emit, all_needed=True))
     assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
-        terms = ClusterTerms(request.base, store)
+        terms = ClusterTerms(request.base, run)
         weights, precision = terms(EnsembleRequest(launch=request.base))
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
         cost = search_cost(plan, store)

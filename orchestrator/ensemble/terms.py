@@ -1,0 +1,107 @@
+"""What requests leave open, settled once for a run: on which kind of device, in which precision, from which weights.
+
+It is written to the run before the first key is made, and a resume is bound by it: on another cluster "auto" would
+become something else, and other members would be trained under the name of the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import get_args
+
+from muster.orchestrator.ensemble.plan import store_weights
+from muster.orchestrator.ensemble.requests import EnsembleRequest, Settled
+from muster.orchestrator.fleet.capacity import (
+    Amounts,
+    auto_precision,
+    check_places_for,
+    cluster_resources,
+    gpu_share,
+)
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.errors import UsageError
+from muster.workers.spec import Precision
+from muster.workers.store.layout import RunFolder, Store
+
+SETTLED = "settled.json"
+
+
+@dataclass(frozen=True)
+class SettledRun:
+    """What a run was begun with."""
+
+    device: str
+    "gpu or cpu."
+    precision: Precision
+    'What "auto" is.'
+    weights: dict[str, str] = field(default_factory=dict)
+    "The digests of initial weights by backbone and name, as they were asked for."
+
+
+def settled_run(run: RunFolder) -> SettledRun | None:
+    """What a run is bound by; None before it has a plan, and of an older store's. Raises DamagedRunError."""
+    found = run.read(SETTLED, "device", "precision", "weights") if run.read("plan.json") is not None else None
+    if found is None:
+        return None
+    device, precision, weights = found["device"], found["precision"], found["weights"]
+    if device not in {"gpu", "cpu"} or precision not in get_args(Precision) or not isinstance(weights, dict):
+        raise run.damaged(SETTLED, f"it says device {device}, precision {precision}, weights {weights}")
+    return SettledRun(device, precision, weights)
+
+
+def known_terms(launch: LaunchRequest, run: RunFolder, weights: str = "none") -> Settled:
+    """What a launch's keys are made of, as far as the store knows: as the run was begun, or, in an older store, as its
+    answer says; else these `weights`, and float32 where the precision is left open."""
+    ensemble, settled = launch.ensemble, settled_run(run)
+    if settled is not None:
+        digest = settled.weights.get(_named(launch), weights)
+        return digest, settled.precision if ensemble.precision == "auto" else ensemble.precision
+    answer = run.read("answer.json") or {}
+    auto = answer.get("precision", "fp32")
+    return answer.get("weights", weights), auto if ensemble.precision == "auto" else ensemble.precision
+
+
+def _named(launch: LaunchRequest) -> str:
+    return f"{launch.ensemble.backbone} {launch.ensemble.weights}"
+
+
+class ClusterTerms:
+    """What the cluster settles of a request. It must have a place for it: UsageError is raised, or there is one."""
+
+    def __init__(self, example: LaunchRequest, run: RunFolder, there: Amounts | None = None) -> None:
+        """`example` has the job's resources; `there` is what the cluster has, by default the one of this process."""
+        self.run, self.there = run, cluster_resources() if there is None else there
+        before = settled_run(run)
+        self.gpus = gpu_share(example, self.there)
+        "A member's share of a GPU."
+        if before is not None and example.resources.gpus_per_member is None:
+            if before.device == "gpu" and not self.gpus:
+                raise UsageError(
+                    f"{run.run} was begun on GPUs, and the cluster has none. Give it GPUs, or go on on CPUs: "
+                    f"muster resume {run.run} --gpus-per-member 0."
+                )
+            self.gpus = self.gpus if before.device == "gpu" else 0.0
+        precision = before.precision if before else auto_precision(self.gpus, self.there)
+        device = "gpu" if self.gpus else "cpu"
+        self._settle(SettledRun(device, precision, before.weights if before else {}))
+
+    def __call__(self, request: EnsembleRequest) -> tuple[str, Precision]:
+        """The digest of the initial weights, which are in the store now, and the precision."""
+        ensemble = request.launch.ensemble
+        check_places_for(request.launch, self.gpus, self.there)
+        named, store = _named(request.launch), Store(self.run.files.root)
+        digest = self.settled.weights.get(named)
+        if digest is None or (digest != "none" and not store.files.exists(store.weights(digest))):
+            found = store_weights(request.launch, store)
+            if digest not in {None, found}:
+                raise UsageError(
+                    f"--weights {ensemble.weights}: {self.run.run} was begun from other weights ({digest[:12]}), and "
+                    "the store's copy of them is gone. Put them back, or give --name another name."
+                )
+            self._settle(replace(self.settled, weights={**self.settled.weights, named: found}))
+        asked = ensemble.precision
+        return self.settled.weights[named], self.settled.precision if asked == "auto" else asked
+
+    def _settle(self, settled: SettledRun) -> None:
+        self.settled = settled
+        self.run.write(SETTLED, asdict(settled))
