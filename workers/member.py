@@ -57,18 +57,20 @@ def run_member(
     report: Report = lambda progress: None,
     log: Log = lambda line: None,
     team: Team = ALONE,
+    began: float | None = None,
 ) -> None:
     """Brings everything that the task asks for into the store; a finished part is not done again.
 
-    Raises what `train` and the store raise. A damaged file that it meets is forgotten and
-    made again.
+    `began`: when the attempt took its device, by `time.monotonic`; default: now. Raises what `train` and the store
+    raise. A damaged file that it meets is forgotten and made again.
     """
+    began = time.monotonic() if began is None else began
     prepare_device(task.spec, device)
     folder = store.model(task.key)
     if team.leads:
         _forget_damaged(folder, log)
     if team.agree(missing(store, task)[0]):
-        _train(store, folder, task, attempt, device, report, log, team)
+        _train(store, folder, task, attempt, device, report, log, team, began)
     if not team.leads or not missing(store, task)[1]:
         return
     report({"state": "embedding"})
@@ -85,9 +87,10 @@ def run_member(
         pack, part = open_images(store, target.images)
         started = time.monotonic()
         vectors = embed(network, pack, part, target.view, device, normalize=not task.spec.learners)
-        speed = len(vectors) / (time.monotonic() - started)
+        took = time.monotonic() - started
         facts: dict[str, object] = {"key": task.key, "split": target.split, "view": form(target.view)}
-        facts |= {"images": target.images.digest, "images_per_s": round(speed, 1)}
+        facts |= {"images": target.images.digest, "seconds": round(took, 3)}
+        facts["images_per_s"] = round(len(vectors) / took, 1)
         write_vectors(vectors_folder, vectors, facts)
         log(f"embedded {len(vectors)} images of {target.split}")
 
@@ -121,8 +124,9 @@ def _train(
     report: Report,
     log: Log,
     team: Team = ALONE,
+    began: float | None = None,
 ) -> None:
-    spec = task.spec
+    spec, began = task.spec, time.monotonic() if began is None else began
     if team.leads and not folder.files.exists(folder / "spec.json"):
         folder.files.put(folder / "spec.json", to_json({"key": spec.key, **form(spec)}))
     pack, part = open_images(store, task.train)
@@ -145,21 +149,23 @@ def _train(
     state = train(trainer, resume=resume, save=saved, report=report)
     if not team.leads:
         return
-    rows = state.history
+    rows, before = state.history, len(resume.history) if resume else 0
+    files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": table_bytes(rows)}
+    for name, data in files.items():
+        folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
+    overhead = time.monotonic() - began - sum(row["seconds"] for row in rows[before:])
     facts = {
         "key": spec.key,
         "attempt": attempt,
         "resumed_after_epoch": resume.epoch if resume else 0,
         "seconds": round(sum(row["seconds"] for row in rows), 3),
+        "overhead_seconds": round(overhead, 3),
         "loss": rows[-1]["loss"],
         "images": spec.shown(len(part.rows)) // spec.epochs,
         "epochs": spec.epochs,
         "ranks": team.size,
         **environment(device),
     }
-    files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": table_bytes(rows)}
-    for name, data in files.items():
-        folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
     records = {f"attempts/{attempt}/{name}": FileRecord.of(data) for name, data in files.items()}
     first = folder.commit(Done(records, facts))
     log("finished" if first else "finished, after another attempt: its result stands")

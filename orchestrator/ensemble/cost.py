@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from muster.orchestrator.fleet.device_time import device_time
 from muster.orchestrator.records.events import Event, event
-from muster.workers.errors import StoreError
-from muster.workers.spec import ModelSpec
-from muster.workers.store.layout import Done, Store, parse_json
+from muster.orchestrator.records.measured import Measurements, Place
+from muster.orchestrator.records.scores import duration
+from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask
 
-SAMPLED_MODELS = 40
+
+class Expected(NamedTuple):
+    """What something takes: the middle of what was measured of its like, the least and the most of it."""
+
+    middle: float
+    least: float
+    most: float
+
+    def __add__(self, other: Expected) -> Expected:  # type: ignore[override]
+        return Expected(*map(sum, zip(self, other, strict=True)))
+
+    def times(self, factor: float) -> Expected:
+        return Expected(*(factor * value for value in self))
+
+
+NOTHING = Expected(0.0, 0.0, 0.0)
+
+
+class Group(NamedTuple):
+    """Members of one kind of training, and what they have in common."""
+
+    tasks: Sequence[MemberTask]
+    devices: float
+    "That a member takes."
+    images: int
+    "That they are trained on."
+    embedded: int
+    "That each embeds."
 
 
 @dataclass(frozen=True)
@@ -25,33 +52,80 @@ class Cost:
     members: int
     "Different ones that are asked for."
     to_train: int
-    seconds: float | None
-    "Of training them, all added up; None if it is not known of all of them."
-    device_seconds: float | None
-    "The same for their shares of devices."
+    seconds: Expected | None
+    "Of training and embedding them, with starts and checkpoints, all added up; None if it is not known of all of them."
+    device_time: Expected | None
+    "The same for their shares of devices, in seconds."
     basis: str
+    slots: int = 0
+    "Members at once; 0: not known."
 
     @property
     def in_store(self) -> int:
         return self.members - self.to_train
 
     @property
+    def device_seconds(self) -> float | None:
+        """The middle of what is expected."""
+        return None if self.device_time is None else self.device_time.middle
+
+    @property
     def seconds_each(self) -> float | None:
         """The mean of those to train."""
-        return self.seconds / self.to_train if self.seconds and self.to_train else None
+        return self.seconds.middle / self.to_train if self.seconds and self.to_train else None
 
-    def device_seconds_of(self, members: int) -> float | None:
-        """Expected if at most so many of them are trained."""
-        if self.device_seconds is None or not self.to_train:
+    @property
+    def clock_seconds(self) -> float | None:
+        """From the first start to the last end."""
+        if self.seconds is None or not self.slots or not self.to_train:
             return None
-        return self.device_seconds * min(1.0, members / self.to_train)
+        return math.ceil(self.to_train / self.slots) * self.seconds.middle / self.to_train
+
+    @property
+    def numbers(self) -> dict[str, float | list[float] | None]:
+        """For JSON, in seconds: the middle of what devices are expected to take, its range, and the clock's time."""
+        known = self.device_time if self.to_train else None
+        return {
+            "device_seconds": None if known is None else round(known.middle, 2),
+            "device_seconds_range": None if known is None else [round(known.least, 2), round(known.most, 2)],
+            "clock_seconds": None if self.clock_seconds is None else round(self.clock_seconds, 2),
+        }
+
+    def of(self, members: int) -> Cost:
+        """If at most so many of them are trained."""
+        if members >= self.to_train:
+            return self
+        share = members / self.to_train
+        return replace(
+            self,
+            members=self.in_store + members,
+            to_train=members,
+            seconds=self.seconds and self.seconds.times(share),
+            device_time=self.device_time and self.device_time.times(share),
+        )
 
     def sentence(self, what: str, like: str) -> str:
         """The plan in one line: `what` it is of, and of what (`it`) nothing like is in the store if that is so."""
         if not self.to_train:
             return f"{what}: all found in the store, none to train."
-        counts = f"{self.in_store} in the store, {self.to_train} to train"
-        return f"{what}: {counts}, {cost_text(self.device_seconds, self.basis, like)}."
+        return f"{what}: {self.in_store} in the store, {self.to_train} to train, {self.text(like)}."
+
+    def text(self, like: str) -> str:
+        """What training takes and how that is known."""
+        if self.device_time is None:
+            return f"cost unknown: nothing like {like} in the store"
+        clock = self.clock_seconds
+        ends = f"{duration(clock)} on the clock with {self.slots} at once, " if clock is not None else ""
+        return f"about {spread(self.device_time)}, {ends}{self.basis}"
+
+
+def spread(expected: Expected) -> str:
+    """Device-seconds, for people: from the least to the most, where that shows."""
+    least, most = device_time(expected.least), device_time(expected.most)
+    if least == most:
+        return device_time(expected.middle)
+    number, _, unit = least.partition(" ")
+    return f"{number if unit == most.partition(' ')[2] else least} to {most}"
 
 
 def plan_event(cost: Cost, text: str) -> Event:
@@ -60,85 +134,37 @@ def plan_event(cost: Cost, text: str) -> Event:
     return event("plan", **counts, text=text)
 
 
-def cost_text(device_seconds: float | None, basis: str, like: str) -> str:
-    """What training takes and how that is known."""
-    if device_seconds is None:
-        return f"cost unknown: nothing like {like} in the store"
-    return f"about {device_time(device_seconds)}, {basis}"
-
-
 def cost_of(
-    groups: Iterable[tuple[Sequence[MemberTask], float]], to_train: Collection[str], store: Store
+    groups: Iterable[Group], to_train: Collection[str], store: Store, place: Place | None = None
 ) -> Cost:
-    """The cost of groups of members that are alike, each with the devices that a member takes. A member that several
-    groups have counts once."""
-    keys: set[str] = set()
-    seconds: dict[str, float] = {}
-    device_seconds: dict[str, float] = {}
-    bases: list[str] = []
-    for tasks, devices in groups:
-        mine = [task.key for task in tasks if task.key in to_train and task.key not in seconds]
-        keys |= {task.key for task in tasks}
-        each, basis = expected_seconds(store, tasks, to_train) if mine else (None, "")
-        if each is not None:
-            seconds |= dict.fromkeys(mine, each)
-            device_seconds |= dict.fromkeys(mine, each * devices)
-            bases.append(basis)
-    lacking = len(keys.intersection(to_train))
-    known = len(seconds) == lacking
+    """The cost of groups of members; one that several groups have counts once. `place` is where they are to be trained,
+    if that is known."""
+    groups = list(groups)
+    keys = {task.key: None for group in groups for task in group.tasks}
+    lacking = [key for key in keys if key in to_train]
+    measured = Measurements(store, [key for key in keys if key not in to_train], place) if lacking else None
+    seconds, device_seconds, known = NOTHING, NOTHING, set[str]()
+    used: dict[str, int] = {}
+    for group in groups:
+        for task in group.tasks:
+            if measured is None or task.key not in to_train or task.key in known:
+                continue
+            alike = measured.like(task.spec, task.ranks)
+            if not alike:
+                continue
+            known.add(task.key)
+            used[alike[0].device] = max(used.get(alike[0].device, 0), len(alike))
+            took = [one.seconds(task.spec.shown(group.images), group.embedded) for one in alike]
+            expected = Expected(statistics.median(took), min(took), max(took))
+            seconds += expected
+            device_seconds += expected.times(group.devices)
+    bases = [f"measured on {count} like member{'s' * (count > 1)} on {name}" for name, count in used.items()]
+    whole = len(known) == len(lacking)
     return Cost(
         len(keys),
-        lacking,
-        sum(seconds.values()) if known else None,
-        sum(device_seconds.values()) if known else None,
-        "; ".join(dict.fromkeys(bases)),
+        len(lacking),
+        seconds if whole else None,
+        device_seconds if whole else None,
+        "; ".join(bases),
+        place.slots if place else 0,
     )
-
-
-def expected_seconds(
-    store: Store, tasks: Sequence[MemberTask], to_train: Collection[str]
-) -> tuple[float | None, str]:
-    """Mean seconds of a member like these, and where that is from: the finished ones, else others in the store."""
-    mine = [done for task in tasks if task.key not in to_train and (done := store.model(task.key).done())]
-    if mine:
-        mean = float(np.mean([done.facts["seconds"] for done in mine]))
-        return mean, f"measured on {len(mine)} of its members on {mine[0].facts['device']}"
-    for key in store.files.names("models")[:SAMPLED_MODELS]:
-        spec = tasks[0].spec
-        try:
-            done = store.model(key).done()
-            alike = done is not None and _alike(store, key, spec)
-        except StoreError:  # damaged, or another user's own: there are others to measure by
-            continue
-        if done is not None and alike and (expected := _expected_like(done, spec)) is not None:
-            return expected, _measured_on(done)
-    return None, ""
-
-
-def _expected_like(done: Done, spec: ModelSpec) -> float | None:
-    """Seconds of a model like one that is finished; None if its record does not say what it took."""
-    facts = done.facts
-    try:
-        each = float(facts["seconds"]) / (facts["images"] * facts["epochs"])
-        expected = each * spec.shown(facts["images"])
-        return expected if math.isfinite(expected) and facts["device"] else None
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        return None
-
-
-def _alike(store: Store, key: str, spec: ModelSpec) -> bool:
-    found = store.files.find(store.model(key) / "spec.json")
-    if found is None:
-        return False
-    same = ("method", "backbone", "train_digest", "precision", "threads")
-    try:
-        other = parse_json(found)
-        return (
-            all(other[name] == getattr(spec, name) for name in same) and other["recipe"]["crop"] == spec.crop
-        )
-    except (ValueError, KeyError, TypeError):  # damaged: there are others to measure by
-        return False
-
-
-def _measured_on(done: Done) -> str:
-    return f"measured on a like member on {done.facts['device']}"

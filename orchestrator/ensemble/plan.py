@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from muster.orchestrator.ensemble.cost import Cost, cost_of
+from muster.orchestrator.ensemble.cost import Cost, Group, cost_of
 from muster.orchestrator.ensemble.inputs import finished_run, with_settled_inputs
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, PreparedInput, Settled
+from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import InputRun, LaunchRequest, open_data
 from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.errors import BadImagesError, MusterError, UsageError
@@ -128,14 +129,24 @@ def settle_members(
             ensemble.error = error
 
 
-def make_plan(ensembles: Sequence[PlannedEnsemble], store: Store) -> Plan:
-    """What the store lacks of ensembles that have their members, and what that costs."""
+def make_plan(
+    ensembles: Sequence[PlannedEnsemble], store: Store, place: Callable[[], Place] | None = None
+) -> Plan:
+    """What the store lacks of ensembles that have their members, and what that costs. `place` says where they are to be
+    trained; it is asked if any is."""
     tasks = merged(ensembles)
     lacking = {key: missing(store, task) for key, task in tasks.items()}
     to_train = frozenset(key for key, (train, _) in lacking.items() if train)
     to_embed = frozenset(key for key, (train, targets) in lacking.items() if targets and not train)
-    groups = [(ensemble.tasks, ensemble.request.launch.resources.devices) for ensemble in ensembles]
-    return Plan(ensembles, tasks, to_train, to_embed, cost_of(groups, to_train, store))
+    groups = [cost_group(one.request.launch, one.prepared, one.tasks) for one in ensembles if one.prepared]
+    where = place() if place and to_train else None
+    return Plan(ensembles, tasks, to_train, to_embed, cost_of(groups, to_train, store, where))
+
+
+def cost_group(launch: LaunchRequest, prepared: Prepared, tasks: Sequence[MemberTask]) -> Group:
+    """The members of a launch with what their cost depends on."""
+    images = int(str(prepared.facts["train_images"]))
+    return Group(tasks, launch.resources.devices, images, prepared.embedded)
 
 
 def merged(ensembles: Iterable[PlannedEnsemble]) -> dict[str, MemberTask]:
@@ -265,16 +276,16 @@ def _prepared(
     extra: tuple[str, ...],
 ) -> Prepared:
     kept, held = split_classes(request, len(train.class_names))
-    images = Images(pack=train.digest, class_ids=kept, digest=train.part(kept).digest)
-    targets = [Target(split="test", images=_images(test, None), view=request.view)]
-    if held:
-        targets.append(Target(split="val", images=_images(seen, held), view=request.view))
-    if "train" in extra:
-        targets.append(Target(split="train", images=_images(seen, kept), view=request.view))
+    images, shown = _images(train, kept)
+    wanted: list[tuple[str, PackIndex, tuple[int, ...] | None]] = [("test", test, None)]
+    wanted += [("val", seen, held)] if held else []
+    wanted += [("train", seen, kept)] if "train" in extra else []
+    found = [(split, *_images(index, classes)) for split, index, classes in wanted]
+    targets = tuple(Target(split=split, images=part, view=request.view) for split, part, _ in found)
     facts: dict[str, object] = {
         "dataset": request.data.dataset,
         "root": request.data.root,
-        "train_images": len(train.part(kept).rows),
+        "train_images": shown,
         "train_classes": len(kept),
         "val_classes": len(held),
         "test_images": len(test),
@@ -283,13 +294,14 @@ def _prepared(
         "test_digest": targets[0].images.digest,
         "pack_bytes": train.bytes + test.bytes,
     }
-    return Prepared(
-        images, len(kept), tuple(targets), _warnings(store, splits, {train.digest, test.digest}), facts
-    )
+    warnings = _warnings(store, splits, {train.digest, test.digest})
+    return Prepared(images, len(kept), targets, warnings, facts, sum(count for _, _, count in found))
 
 
-def _images(index: PackIndex, class_ids: tuple[int, ...] | None) -> Images:
-    return Images(pack=index.digest, class_ids=class_ids, digest=index.part(class_ids).digest)
+def _images(index: PackIndex, class_ids: tuple[int, ...] | None) -> tuple[Images, int]:
+    """Those of some classes, and how many they are."""
+    part = index.part(class_ids)
+    return Images(pack=index.digest, class_ids=class_ids, digest=part.digest), len(part.rows)
 
 
 def split_classes(request: LaunchRequest, total: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -38,6 +38,8 @@ class Prepared:
     warnings: tuple[str, ...]
     facts: dict[str, object]
     "For the report: sizes, classes, digests."
+    embedded: int = 0
+    "How many images each member embeds, of all targets."
     differences: tuple[str, ...] = ()
     "How the copy differs from what was published."
     inputs: tuple[PreparedInput, ...] = ()

@@ -86,7 +86,6 @@ def scored(
         kept[digest_of(identity)] = found
     done, asked = len(result.members), len(result.tasks)
     missing = [str(task.spec.index) for task in result.tasks if task not in result.members]
-    records = [record.facts for task in result.members if (record := store.model(task.key).done())]
     metrics = {
         "identity": identity,
         "ks": identity["ks"],
@@ -96,7 +95,7 @@ def scored(
             *([f"{done} of {asked} members: without {', '.join(missing)}."] if missing else []),
             *filter(None, (near_tie_text(one["curve"][-1], one["queries"]) for one in found.values())),
         ],
-        "device_seconds": sum(taken(facts, result.request.launch.resources) for facts in records),
+        "device_seconds": taken(store, result.members, result.request.launch.resources),
     }
     return replace(result, metrics=metrics)
 

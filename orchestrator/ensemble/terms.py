@@ -17,7 +17,9 @@ from muster.orchestrator.fleet.capacity import (
     check_places_for,
     cluster_resources,
     gpu_share,
+    place_of,
 )
+from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
@@ -61,6 +63,15 @@ def known_terms(launch: LaunchRequest, run: RunFolder, weights: str = "none") ->
     return answer.get("weights", weights), auto if ensemble.precision == "auto" else ensemble.precision
 
 
+def place_here(launch: LaunchRequest, run: RunFolder) -> Place:
+    """Where this machine would train its members, on a local head: for a plan that starts nothing."""
+    from muster.cluster import local
+
+    there, before = local.offered(), settled_run(run)
+    bound = before is not None and before.device == "cpu" and launch.resources.gpus_per_member is None
+    return place_of(launch, 0.0 if bound else gpu_share(launch, there), there)
+
+
 def _named(launch: LaunchRequest) -> str:
     return f"{launch.ensemble.backbone} {launch.ensemble.weights}"
 
@@ -101,6 +112,10 @@ class ClusterTerms:
             self._settle(replace(self.settled, weights={**self.settled.weights, named: found}))
         asked = ensemble.precision
         return self.settled.weights[named], self.settled.precision if asked == "auto" else asked
+
+    def place(self, launch: LaunchRequest) -> Place:
+        """Where its members are trained."""
+        return place_of(launch, self.gpus, self.there)
 
     def _settle(self, settled: SettledRun) -> None:
         self.settled = settled

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.methods.registry import METHODS
@@ -83,8 +84,22 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Amounts) -> Non
         raise UsageError(f"--ranks {ranks}: the cluster has {int(have)} {kind}. Take at most {int(room)}.")
 
 
+def place_of(request: LaunchRequest, gpus: float, there: Amounts) -> Place:
+    """Where members that each take so many GPUs (0: none) are trained, and how many of them at once."""
+    room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 0) / request.ensemble.threads
+    ranks = request.resources.ranks if METHODS[request.method].multi_rank else 1
+    slots = request.resources.parallel or max(1, int(room / ranks + 1e-6))
+    return Place("gpu" if gpus else "cpu", slots, _cards(there) if gpus else ())
+
+
+def _cards(there: Amounts) -> tuple[str, ...]:
+    """The kinds of GPUs, as Ray names them."""
+    kind = "accelerator_type:"
+    return tuple(name.removeprefix(kind) for name in there if name.startswith(kind))
+
+
 def auto_precision(gpus: float, there: Amounts) -> Precision:
     """What precision "auto" is, which is part of the keys: what every GPU of the cluster can do."""
-    kinds = [name.removeprefix("accelerator_type:") for name in there if name.startswith("accel")]
-    able = bool(kinds) and not any(kind.startswith(WITHOUT_BF16) for kind in kinds)
+    cards = _cards(there)
+    able = bool(cards) and not any(card.startswith(WITHOUT_BF16) for card in cards)
     return "bf16" if gpus and able else "fp32"

@@ -114,6 +114,8 @@ class FleetClient:
                 if name := self._ensemble_of.get(item["key"]):
                     item = {**item, "of": name}  # noqa: PLW2901
             self.emit(item)
+        if text := self.forecast.first_contact():
+            self.emit(event("message", level="info", text=text))
         now = time.monotonic()
         if changed or (events and now - self._forecast_at >= FORECAST_SECONDS):
             self._forecast_at = now

@@ -6,16 +6,31 @@ takes four. Without GPUs the device is a training process's share of a node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from muster.orchestrator.settings.resources import Resources
+from muster.workers.store.layout import Store
+from muster.workers.task import MemberTask
 
 
-def taken(facts: Mapping[str, Any], resources: Resources) -> float:
-    """Device-seconds of training, by a model's commit record. The record does not say which share of a device a
-    member had: it is taken to be what `resources` gives one."""
-    return float(facts["seconds"]) * int(facts.get("ranks", 1)) * resources.share
+def taken(store: Store, tasks: Iterable[MemberTask], resources: Resources) -> float:
+    """Device-seconds of models, by their records: of training with starts and checkpoints, and of the vectors that the
+    tasks ask for. Records don't say which share of a device a member had: it is taken to be what `resources` gives one.
+
+    Raises CorruptFileError.
+    """
+    total = 0.0
+    for task in tasks:
+        folder = store.model(task.key)
+        done = folder.done()
+        if done is None:
+            continue
+        seconds = float(done.facts["seconds"]) + float(done.facts.get("overhead_seconds", 0.0))
+        records = (folder.embedding(target.digest).done() for target in task.targets)
+        embedding = sum(float(record.facts.get("seconds", 0.0)) for record in records if record)
+        total += seconds * int(done.facts.get("ranks", 1)) + embedding
+    return total * resources.share
 
 
 def images_per_s(facts: Mapping[str, Any]) -> float:
@@ -25,5 +40,6 @@ def images_per_s(facts: Mapping[str, Any]) -> float:
 
 def device_time(seconds: float) -> str:
     """Device-seconds, for people."""
-    hours = seconds / 3600
-    return f"{hours:.1f} device-hours" if hours >= 0.1 else f"{hours * 60:.1f} device-minutes"
+    if seconds < 60:
+        return f"{seconds:.1f} device-seconds"
+    return f"{seconds / 60:.1f} device-minutes" if seconds < 360 else f"{seconds / 3600:.1f} device-hours"

@@ -21,6 +21,7 @@ class MemberActor:
 
     def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
         """Trains and embeds what the store lacks. Raises what the work raises, its log already in the store."""
+        began = time.monotonic()
         fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
         from muster.workers.member import run_member
         from muster.workers.store.layout import Store
@@ -28,7 +29,8 @@ class MemberActor:
         store = Store(store_root)
         log = AttemptLog(store, store.run(run).log(task.key, attempt))
         with logged(log):
-            run_member(store, task, attempt, _device(gpus), report=Ticker(fleet, task.key, attempt), log=log)
+            ticker = Ticker(fleet, task.key, attempt)
+            run_member(store, task, attempt, _device(gpus), report=ticker, log=log, began=began)
 
 
 def where_am_i() -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class RanksActor:
 
 def train_rank(config: dict[str, Any]) -> None:
     """What one rank does, in a process of Ray Train."""
+    began = time.monotonic()
     import ray.train
     from ray.train.torch import get_device
 
@@ -89,7 +91,7 @@ def train_rank(config: dict[str, Any]) -> None:
         how["report"] = Ticker(config["fleet"], task.key, config["attempt"])
         how["log"] = AttemptLog(store, store.run(config["run"]).log(task.key, config["attempt"]))
     with logged(how.get("log")):
-        run_member(store, task, config["attempt"], get_device(), team=team, **how)
+        run_member(store, task, config["attempt"], get_device(), team=team, began=began, **how)
 
 
 def root_cause(error: BaseException) -> BaseException:

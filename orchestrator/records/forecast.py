@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from muster.orchestrator.records.events import Event, event
+from muster.orchestrator.records.scores import duration
 
+#: Steps after which a model whose like the store never saw is taken to have shown its pace.
+FIRST_STEPS = 20
 RUNNING = {"starting", "training", "embedding"}
 DONE = {"done", "reused"}
 
@@ -22,6 +25,7 @@ class Forecast:
         self.members: dict[str, Event] = {}
         self.began: dict[str, float] = {}
         self.took: list[float] = []
+        self.measured = seconds_each is not None
 
     def follow(self, item: Event) -> bool:
         """Takes a member's event; whether it entered another state."""
@@ -33,6 +37,23 @@ class Forecast:
         if state == "done" and key in self.began:
             self.took.append(item["t"] - self.began[key])
         return bool(before.get("state") != state)
+
+    def first_contact(self) -> str:
+        """Once, where the store had nothing like these models: what the first one's pace says of all; else ""."""
+        if self.measured:
+            return ""
+        for key, member in self.members.items():
+            ended = member["state"] == "done"
+            under_way = member.get("epoch", 0) > 0 or member.get("step", 0) >= FIRST_STEPS
+            if key in self.began and (ended or (under_way and "seconds_left" in member)):
+                self.measured = True
+                each = member["t"] - self.began[key] + (0.0 if ended else member["seconds_left"])
+                left = duration(self.event()["seconds_left"])
+                on = "its whole training" if ended else f"its first {FIRST_STEPS} steps or more"
+                return (
+                    f"measured on {on}: a model takes about {duration(each)}, and all of them {left} from now"
+                )
+        return ""
 
     def event(self) -> Event:
         """The `ensemble` event of this moment."""

@@ -33,6 +33,7 @@ def test_a_member_is_trained_and_embedded_in_every_kind_of_store(root: str, imag
     assert done.facts["attempt"] == "one"
     assert done.facts["images"] == 24
     assert done.facts["threads"] == 1
+    assert 0 < done.facts["overhead_seconds"] < 600
     assert [row["epoch"] for row in read_history(folder, done)] == [1, 2, 3]
     assert folder.files.names(folder.attempt("one")) == ["history.parquet", "weights.safetensors"]
     assert any("epoch 3: loss" in line for line in log)

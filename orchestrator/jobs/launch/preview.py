@@ -13,7 +13,7 @@ from muster.orchestrator.ensemble.plan import (
     settle_members,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest
-from muster.orchestrator.ensemble.terms import known_terms
+from muster.orchestrator.ensemble.terms import known_terms, place_here
 from muster.orchestrator.machine.places import unwritable
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
@@ -52,14 +52,14 @@ def preview(
         return {**found, "sentence": f"{members}: {unknown}"}
     terms = known_terms(request, store.run(request.run), weights)
     settle_members(ensembles, lambda _: terms, all_needed=True)
-    plan = make_plan(ensembles, store)
+    plan = make_plan(ensembles, store, lambda: place_here(request, store.run(request.run)))
     if plan.to_train or plan.to_embed:
         rows += _warning(store)
     for task in ensemble.tasks:
         state = "to train" if task.key in plan.to_train else "in the store"
         rows.append({"what": f"member {task.spec.index}", "value": f"{task.key} {state}"})
     sentence = plan.cost.sentence(members, "it")
-    expected = {"to_train": plan.cost.to_train, "device_seconds": plan.cost.device_seconds or None}
+    expected = {"to_train": plan.cost.to_train, **plan.cost.numbers}
     return {**found, "sentence": sentence, **expected}
 
 

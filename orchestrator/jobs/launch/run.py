@@ -46,7 +46,7 @@ def launch(
     with stage(emit, "plan"):
         terms = ClusterTerms(request, run)
         settle_members(ensembles, terms, all_needed=True)
-        plan = make_plan(ensembles, store)
+        plan = make_plan(ensembles, store, lambda: terms.place(request))
         text = plan_text(plan)
         run.write("plan.json", {"text": text, "members": ensemble.keys, **ensemble.prepared.facts})
         emit(plan_event(plan.cost, text))

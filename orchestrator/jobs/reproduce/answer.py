@@ -62,7 +62,7 @@ def answer_of(
     outcomes, trained = client.outcomes, client.trained
     done = {key for key, outcome in outcomes.items() if outcome.in_store}
     prepared = [one.prepared for one in got.values() if one.prepared is not None]
-    records = [record.facts for key in done if (record := store.model(key).done())]
+    members = {task.key: task for one in got.values() for task in one.members}
     return {
         "run": options.run,
         "kind": "reproduce",
@@ -74,7 +74,7 @@ def answer_of(
         "warnings": list(dict.fromkeys(text for one in prepared for text in one.warnings)),
         "targets": targets,
         "models": model_counts(outcomes, done, trained),
-        "device_hours": sum(taken(facts, options.resources) for facts in records) / 3600,
+        "device_hours": taken(store, members.values(), options.resources) / 3600,
         "resume": f"muster resume {options.run} --storage {options.storage}",
     }
 

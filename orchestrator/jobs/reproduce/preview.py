@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from muster.orchestrator.ensemble.cost import expected_seconds
+from muster.orchestrator.ensemble.cost import cost_of
 from muster.orchestrator.ensemble.plan import (
     Plan,
     PlannedEnsemble,
+    cost_group,
     make_plan,
     prepare_ensembles,
     settle_members,
@@ -87,13 +88,15 @@ def _row(ensemble: PlannedEnsemble, plan: Plan, store: Store) -> Row:
             **_empty(ensemble.request.name, trouble), "members": ensemble.request.launch.ensemble.L,
         }  # fmt: skip
     mine = [key for key in ensemble.keys if key in plan.to_train]
-    each, basis = expected_seconds(store, ensemble.tasks, plan.to_train) if mine else (0.0, "")
+    assert ensemble.prepared is not None  # it has members
+    group = cost_group(ensemble.request.launch, ensemble.prepared, ensemble.tasks)
+    cost = cost_of([group], mine, store)
     return {
         "ensemble": ensemble.request.name,
         "members": len(ensemble.tasks),
         "to_train": len(mine),
-        "time": None if each is None else duration(each * len(mine)),
-        "note": basis,
+        "time": None if cost.seconds is None else duration(cost.seconds.middle),
+        "note": cost.basis,
     }
 
 

@@ -45,9 +45,10 @@ def reproduce(
         emit(event("message", level="warning", text=options.rehearsal))
     ensembles = pack(found.requests, store, emit, all_needed=False)
     with stage(emit, "plan"):
-        terms = ClusterTerms(_any_launch(options, found), run)
+        example = _any_launch(options, found)
+        terms = ClusterTerms(example, run)
         settle_members(ensembles, terms)
-        plan = make_plan(ensembles, store)
+        plan = make_plan(ensembles, store, lambda: terms.place(example))
         _write_plan(plan, run)
         emit(plan_event(plan.cost, plan_text(plan)))
     client = train(plan, run, emit, fleet_name, parallel=options.resources.parallel, gpus=terms.gpus)

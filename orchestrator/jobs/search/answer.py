@@ -9,14 +9,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muster.orchestrator.ensemble.plan import counted_members, member_tasks, prepare
+from muster.orchestrator.ensemble.cost import cost_of
+from muster.orchestrator.ensemble.plan import cost_group, counted_members, member_tasks, prepare
 from muster.orchestrator.fleet.budget import Budget
 from muster.orchestrator.jobs.search import plots as search_plots
 from muster.orchestrator.jobs.search.plan import SearchCost, SearchPlan
 from muster.orchestrator.jobs.search.record import Record, Row, TrialRecord
 from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.methods.command import launch_command
+from muster.orchestrator.records.measured import Place
 from muster.orchestrator.records.scores import near_tie_text, percent
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.orchestrator.vectors.evaluate import protocol_of
 from muster.workers.score.metrics import is_share
@@ -37,8 +40,9 @@ def build_answer(
     cost: SearchCost,
     trained: Mapping[str, float],
     budget: Budget,
+    place: Place,
 ) -> dict[str, Any]:
-    """What `search --json` prints, but for paths and seconds."""
+    """What `search --json` prints, but for paths and seconds. `place` is where members are trained."""
     request = plan.request
     curve = _curve(plan, record, tests)
     metric = request.search.metric
@@ -58,7 +62,7 @@ def build_answer(
         "trials": [_trial_row(plan, request, trial, tests, trained) for trial in record.in_order()],
         "verdicts": [dataclasses.asdict(verdict) for verdict in record.verdicts],
         "best": _point(best, tests, metric),
-        "recommended": _recommended(plan, store, record, best, chosen, tests, trained),
+        "recommended": _recommended(plan, store, record, best, chosen, tests, place),
         "pareto": [_point(row, tests, metric) for row in pareto(points, metric)],
         "cost": _cost(plan, record, cost, trained, budget),
         "curve": curve,
@@ -172,7 +176,7 @@ def _recommended(
     best: Row,
     chosen: Row,
     tests: Mapping[int, Sequence[Row]],
-    trained: Mapping[str, float],
+    place: Place,
 ) -> dict[str, Any]:
     request, metric = plan.request, plan.request.search.metric
     trial = record.trials[chosen["trial"]]
@@ -196,7 +200,7 @@ def _recommended(
         **_point(chosen, tests, metric),
         "sentence": f"{sentence} Chosen on {_chosen_on(request)['text']}.",
         "command": launch_command(launch),
-        "training": _training_cost(plan, store, launch, trial),
+        "training": _training_cost(plan, store, launch, place),
     }
 
 
@@ -207,25 +211,19 @@ def _named(record: Record, point: Row) -> str:
     return ", ".join(f"{key}={value}" for key, value in {**shape, **settings}.items())
 
 
-def _training_cost(plan: SearchPlan, store: Store, launch: Any, trial: TrialRecord) -> dict[str, Any]:
-    """What the recommended ensemble costs when it is trained on all training classes."""
+def _training_cost(plan: SearchPlan, store: Store, launch: LaunchRequest, place: Place) -> dict[str, Any]:
+    """What the recommended ensemble costs when it is trained on all training classes: what its command would say."""
     prepared = prepare(launch, store, None)
     assert prepared is not None  # the search has packed these very images
     tasks = member_tasks(launch, prepared, plan.weights, plan.precision)
-    to_train = sum(missing(store, task)[0] for task in tasks)
-    seconds = [
-        done.facts["seconds"] / done.facts["images"]
-        for task in plan.tasks(trial.settings)[: trial.reached]
-        if (done := store.model(task.key).done()) is not None
-    ]
-    images = int(str(prepared.facts["train_images"]))
-    total = round(sum(seconds) / max(1, len(seconds)) * images * to_train * launch.resources.devices, 1)
-    there = f"{len(tasks) - to_train} of its {len(tasks)} members are in the store"
+    to_train = {task.key for task in tasks if missing(store, task)[0]}
+    cost = cost_of([cost_group(launch, prepared, tasks)], to_train, store, place)
+    there = f"{cost.in_store} of its {len(tasks)} members are in the store"
     if launch.one_model:
-        there = f"The model is {'not ' * to_train}in the store"
-    takes = f"; training {to_train} on {prepared.facts['train_classes']} classes takes about {total:.3g} device-seconds"
+        there = f"The model is {'not ' * cost.to_train}in the store"
+    takes = f"; training {cost.to_train} on {prepared.facts['train_classes']} classes takes {cost.text('it')}"
     text = f"{there}{takes * bool(to_train)}."
-    return {"members": len(tasks), "to_train": to_train, "device_seconds": total, "text": text}
+    return {"members": len(tasks), "to_train": cost.to_train, **cost.numbers, "text": text}
 
 
 def _cost(

@@ -5,22 +5,24 @@ Nothing here trains, and no cluster is asked: `--dry-run` and the job's own plan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from muster.orchestrator.ensemble.cost import Cost, cost_of, cost_text
+from muster.orchestrator.ensemble.cost import Cost, Group, cost_of
 from muster.orchestrator.ensemble.plan import (
     PlannedEnsemble,
+    cost_group,
     counted_members,
     member_tasks,
     prepare_ensembles,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
-from muster.orchestrator.ensemble.terms import known_terms
+from muster.orchestrator.ensemble.terms import known_terms, place_here
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
 from muster.orchestrator.jobs.search.request import SearchRequest
 from muster.orchestrator.jobs.search.space import grid
+from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.score.combine import Combination
 from muster.workers.spec import Precision, TestView
@@ -50,6 +52,11 @@ class SearchPlan:
         """The members of a trial up to max L, in index order."""
         launch = self.request.launch_of(settings)
         return member_tasks(launch, self.prepared[pictures(launch)], self.weights, self.precision)
+
+    def group(self, settings: Mapping[str, Any]) -> Group:
+        """Its members up to max L, for what they cost."""
+        launch = self.request.launch_of(settings)
+        return cost_group(launch, self.prepared[pictures(launch)], self.tasks(settings))
 
     def ensemble(self, number: int, settings: Mapping[str, Any], L: int) -> PlannedEnsemble:
         """The first L members of a trial, to be scored at every size without NMI: no trial is steered by it."""
@@ -83,9 +90,14 @@ class SearchCost:
     "A trial trains one model, and no ensemble."
 
     @property
+    def expected(self) -> Cost:
+        """Of what the schedule trains."""
+        return self.grid.of(min(self.by_schedule, self.grid.to_train))
+
+    @property
     def device_seconds(self) -> float | None:
         """Expected of what the schedule trains."""
-        return self.grid.device_seconds_of(self.by_schedule)
+        return self.expected.device_seconds
 
     def counts(self) -> str:
         """What it may train."""
@@ -102,7 +114,7 @@ class SearchCost:
         text = f"{self.counts()}; {self.grid.in_store} in the store"
         if not self.grid.to_train:
             return f"{text}, none to train."
-        return f"{text}; {cost_text(self.device_seconds, self.grid.basis, 'it')}."
+        return f"{text}; {self.expected.text('it')}."
 
 
 def pictures(launch: LaunchRequest) -> Pictures:
@@ -139,15 +151,16 @@ def schedule_of(request: SearchRequest) -> Schedule:
     return make_schedule(trials, search.first_rung, max_L, search.reduction)
 
 
-def search_cost(plan: SearchPlan, store: Store) -> SearchCost:
-    """What the store has of all trials' members, and what the rest would cost."""
+def search_cost(plan: SearchPlan, store: Store, place: Callable[[], Place] | None = None) -> SearchCost:
+    """What the store has of all trials' members, and what the rest would cost; `place` is as in `make_plan`."""
     request = plan.request
     trials = request.trials()
     if not trials:  # Optuna proposes them as it goes
         return _unseen(request)
-    tasks: dict[str, MemberTask] = {task.key: task for settings in trials for task in plan.tasks(settings)}
+    groups = [plan.group(settings) for settings in trials]
+    tasks: dict[str, MemberTask] = {task.key: task for group in groups for task in group.tasks}
     to_train = {key for key, task in tasks.items() if missing(store, task)[0]}
-    most = cost_of([(tuple(tasks.values()), request.base.resources.devices)], to_train, store)
+    most = cost_of(groups, to_train, store, place() if place and to_train else None)
     schedule = schedule_of(request)
     hint = _hint(schedule, request.search.reduction)
     return SearchCost(len(trials), most, min(schedule.members, most.members), hint, request.base.one_model)
@@ -193,7 +206,7 @@ def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None
         text = f"{cost.counts()}; cost unknown until {what}."
         return {**found, "sentence": text, "at_most": cost.grid.members, "by_schedule": cost.by_schedule}
     plan = SearchPlan(request, prepared, *known_terms(request.base, store.run(request.run), weights), ())
-    cost = search_cost(plan, store)
+    cost = search_cost(plan, store, lambda: place_here(request.base, store.run(request.run)))
     for row, settings in zip(rows, trials, strict=True):
         row["in_store"] = sum(not missing(store, task)[0] for task in plan.tasks(settings))
     return {
@@ -202,5 +215,5 @@ def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None
         "at_most": cost.grid.members,
         "by_schedule": cost.by_schedule,
         "in_store": cost.grid.in_store,
-        "device_seconds": cost.device_seconds,
+        **cost.expected.numbers,
     }

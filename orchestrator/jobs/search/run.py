@@ -55,9 +55,9 @@ def search(
     started = time.monotonic()
     store = Store(request.storage)
     check_listing(largest(request))
-    plan, cost, gpus = _planned(request, store, run, emit)
-    budget = _budget(request, cost, gpus)
-    settings = FleetSettings(store.root, request.run, request.base.resources.parallel, gpus, budget)
+    plan, cost, terms = _planned(request, store, run, emit)
+    budget = _budget(request, cost, terms.gpus)
+    settings = FleetSettings(store.root, request.run, request.base.resources.parallel, terms.gpus, budget)
     client = FleetClient(settings, fleet_name, emit, Forecast(cost.by_schedule, cost.grid.seconds_each))
     record = Record(request, emit)
     with stage(emit, "train"), client.forwarding():
@@ -69,7 +69,8 @@ def search(
     with stage(emit, "evaluate"):
         tests = evaluate_tests(plan, record, client)
     with stage(emit, "report"):
-        answer = build_answer(plan, store, record, tests, cost, trained_seconds(store, request.run), budget)
+        spent = trained_seconds(store, request.run)
+        answer = build_answer(plan, store, record, tests, cost, spent, budget, terms.place(request.base))
         answer["seconds"] = round(time.monotonic() - started, 2)
         answer["paths"] = write_answer(run, answer, request)
     return answer
@@ -77,18 +78,18 @@ def search(
 
 def _planned(
     request: SearchRequest, store: Store, run: RunFolder, emit: Emit
-) -> tuple[SearchPlan, SearchCost, float]:
-    """Packs what is missing and tells the plan. The last: a member's share of a GPU."""
+) -> tuple[SearchPlan, SearchCost, ClusterTerms]:
+    """Packs what is missing and tells the plan."""
     prepared = prepared_by_pictures(pack(ensembles_of(request), store, emit, all_needed=True))
     assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
         terms = ClusterTerms(request.base, run)
         weights, precision = terms(EnsembleRequest(launch=request.base))
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
-        cost = search_cost(plan, store)
+        cost = search_cost(plan, store, lambda: terms.place(request.base))
         run.write("plan.json", {"text": cost.sentence(), "trials": request.trials()})
         emit(plan_event(cost.grid, cost.sentence()))
-    return plan, cost, terms.gpus
+    return plan, cost, terms
 
 
 def _budget(request: SearchRequest, cost: SearchCost, gpus: float) -> Budget:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.orchestrator.ensemble.cost import Cost, cost_of
 from muster.orchestrator.fleet.device_time import device_time, taken
-from muster.orchestrator.jobs.search.plan import SearchCost
 from muster.orchestrator.settings.resources import Resources
 from muster.workers.store.layout import Done, Store
 from tests.workers.members import task_for
@@ -29,24 +27,27 @@ def test_devices_that_a_model_takes(resources: Resources, devices: float) -> Non
     assert resources.devices == devices
 
 
-def test_time_taken_is_that_of_the_ranks_that_trained() -> None:
-    assert taken({"seconds": 100.0, "ranks": 2}, Resources()) == 200
-    assert taken({"seconds": 100.0, "ranks": 1}, Resources(gpus_per_member=0.5)) == 50
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3.14, "3.1 device-seconds"),
+        (90, "1.5 device-minutes"),
+        (360, "0.1 device-hours"),
+        (9000, "2.5 device-hours"),
+    ],
+)
+def test_device_time_is_told_in_the_unit_that_shows_it(seconds: float, text: str) -> None:
+    assert device_time(seconds) == text
 
 
-def test_plans_tell_device_time(tmp_path: Path, image_folder: Path) -> None:
+def test_time_taken_is_that_of_ranks_starts_and_vectors(tmp_path: Path, image_folder: Path) -> None:
     store = Store(str(tmp_path))
     task = task_for(store, image_folder)
+    folder = store.model(task.key)
+    folder.commit(Done({}, {"seconds": 100.0, "ranks": 2, "overhead_seconds": 10.0}))
+    folder.embedding(task.targets[0].digest).commit(Done({}, {"seconds": 4.0}))
+    assert taken(store, [task], Resources()) == 224
+    assert taken(store, [task], Resources(gpus_per_member=0.5)) == 112
     other = replace(task, spec=replace(task.spec, index=2))
-    store.model(other.key).commit(Done({}, {"seconds": 7200, "device": "cpu"}))
-    plan = cost_of([((task, other), 0.25), ((task,), 0.5)], {task.key}, store)
-    assert (plan.members, plan.in_store, plan.to_train) == (2, 1, 1)  # the second ensemble's is the first's
-    assert (plan.seconds, plan.device_seconds) == (7200, 1800)
-    expected = (
-        "2 members: 1 in the store, 1 to train, about 0.5 device-hours, measured on 1 of its members on cpu."
-    )
-    assert plan.sentence("2 members", "it") == expected
-    cost = SearchCost(2, Cost(16, 16, 576, 288, "measured"), by_schedule=10)
-    assert cost.device_seconds == 180
-    assert "about 3.0 device-minutes, measured" in cost.sentence()
-    assert device_time(360) == "0.1 device-hours"
+    store.model(other.key).commit(Done({}, {"seconds": 50.0}))  # as older stores have it
+    assert taken(store, [task, other], Resources()) == 274

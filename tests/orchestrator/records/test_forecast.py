@@ -43,3 +43,29 @@ def test_a_member_that_is_tried_again_starts_its_clock_anew() -> None:
     assert forecast.follow(member("a", "starting", 60))
     forecast.follow(member("a", "done", 70))
     assert forecast.took == [10]
+
+
+def test_the_first_steps_tell_what_a_plan_could_not() -> None:
+    forecast = Forecast(4, None)
+    forecast.follow(member("a", "starting", 0))
+    forecast.follow(member("a", "training", 8, epoch=0, step=19, seconds_left=60))
+    assert forecast.first_contact() == ""
+    forecast.follow(member("a", "training", 10, epoch=0, step=20, seconds_left=50))
+    assert forecast.first_contact() == (
+        "measured on its first 20 steps or more: a model takes about 1:00, and all of them 3:50 from now"
+    )
+    assert forecast.first_contact() == ""  # once
+
+
+def test_short_trainings_are_told_when_they_end_and_known_ones_never() -> None:
+    forecast = Forecast(2, None)
+    forecast.follow(member("r", "reused", 0))
+    forecast.follow(member("a", "starting", 0))
+    forecast.follow(member("a", "training", 4, epoch=0, step=3, seconds_left=1))
+    assert forecast.first_contact() == ""
+    forecast.follow(member("a", "done", 6))
+    assert forecast.first_contact().startswith("measured on its whole training: a model takes about 0:06")
+    known = Forecast(1, 30.0)
+    known.follow(member("a", "starting", 0))
+    known.follow(member("a", "training", 10, epoch=2, step=20, seconds_left=50))
+    assert known.first_contact() == ""

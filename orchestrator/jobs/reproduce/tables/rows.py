@@ -94,18 +94,13 @@ def _facts(measured: Sequence[EnsembleResult], store: Store) -> Answer:
         nothing = ("recipe", "precision", "device", "device_hours", "protocol", "command")
         return dict.fromkeys(nothing)
     request = measured[0].request.launch
-    records = {
-        task.key: done.facts
-        for one in measured
-        for task in one.members
-        if (done := store.model(task.key).done()) is not None
-    }
-    specs = {task.spec.precision for one in measured for task in one.members}
+    members = {task.key: task for one in measured for task in one.members}
+    records = [done.facts for key in members if (done := store.model(key).done()) is not None]
     return {
         "recipe": recipe_in_words(request),
-        "precision": ", ".join(sorted(specs)),
-        "device": ", ".join(sorted({str(facts["device"]) for facts in records.values()})),
-        "device_hours": sum(taken(facts, request.resources) for facts in records.values()) / 3600,
+        "precision": ", ".join(sorted({task.spec.precision for task in members.values()})),
+        "device": ", ".join(sorted({str(facts["device"]) for facts in records})),
+        "device_hours": taken(store, members.values(), request.resources) / 3600,
         "protocol": protocol_text(request.data),
         "command": launch_command(dataclasses.replace(request, resources=Resources(), name="")),
     }
