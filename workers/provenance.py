@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from typing import Any
 
 import muster
 
 #: Set for a job by who submits it: the copy of the code that travels with a job has no history.
 COMMIT = "MUSTER_COMMIT"
+_DRIVER = Path("/proc/driver/nvidia")
 _PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow")
 
 
@@ -55,10 +58,37 @@ def machine() -> dict[str, str]:
     return {"node": socket.gethostname(), "cpu": _cpu()}
 
 
+def here() -> dict[str, Any]:
+    """This machine and the versions on it, those of its GPUs' driver and of torch's CUDA among them."""
+    found = {"cuda": _cuda(), "driver": driver(), "gpus": ", ".join(_gpus())}
+    return {**machine(), "versions": versions() | {name: text for name, text in found.items() if text}}
+
+
+def _cuda() -> str:
+    """The CUDA version that torch was built with; "" if it was built with none, or is not there."""
+    try:
+        text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text()
+    except (OSError, PackageNotFoundError):
+        return ""
+    found = re.search(r"^cuda\b.*= '([\d.]+)'", text, re.M)
+    return found[1] if found else ""
+
+
+def _gpus() -> list[str]:
+    """The models of this machine's GPUs, by its driver."""
+    texts = (path.read_text() for path in sorted(_DRIVER.glob("gpus/*/information")))
+    return [
+        line.partition(":")[2].strip()
+        for text in texts
+        for line in text.splitlines()
+        if line.startswith("Model")
+    ]
+
+
 def driver() -> str:
     """The version of the GPUs' driver; "" where there is none."""
     try:
-        text = Path("/proc/driver/nvidia/version").read_text()
+        text = (_DRIVER / "version").read_text()
     except OSError:
         return ""
     return next((word for word in text.split() if word[:1].isdigit() and "." in word), "")

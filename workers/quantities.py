@@ -1,6 +1,13 @@
-"""Numbers with a unit, as people read them."""
+"""Sizes and times, as people read them."""
 
 from __future__ import annotations
+
+import time
+
+
+def time_text(seconds: float | None = None) -> str:
+    """A moment in Unix seconds (default: now) as all of muster writes it: "2026-11-27T07:25:40Z", in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def bytes_text(count: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,8 +46,6 @@ def show_paths(paths: Mapping[str, str]) -> None:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name == "heard":
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -173,10 +170,8 @@ def _in_percent(row: dict[str, Any]) -> dict[str, Any]:
 def status_table(status: dict[str, Any]) -> None:
     """A run's state and its members."""
     status = shown(status)
-    heard = _cell("heard", status["heard"])
-    out.print(
-        Text(f"{status['run']}: {status['state']}, {status['done']} of {status['asked']} members, {heard}")
-    )
+    counts = f"{status['done']} of {status['asked']} members, heard of {status['heard'] or 'never'}"
+    out.print(Text(f"{status['run']}: {status['state']}, {counts}"))
     if text := status["message"] or status["plan"]:  # once it has ended, what was planned is history
         out.print(Text(text), soft_wrap=True)
     if status["trials"]:

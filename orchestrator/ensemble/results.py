@@ -6,7 +6,6 @@ into the answer that the command line prints.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.queries import queries_name
 from muster.orchestrator.vectors.vectors import member_vectors
+from muster.workers.quantities import time_text
 from muster.workers.score.combine import correlation
 from muster.workers.store.layout import RunFolder, Store
 from muster.workers.store.parquet import table_bytes
@@ -123,7 +123,7 @@ def _report(
     return render_report(
         ReportData(
             name=run.run,
-            created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            created=time_text(),
             state=metrics["state"],
             command=f"muster resume {run.run} --storage {store.root}",
             request=_flat(request.document()),
@@ -197,13 +197,15 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _versions(store: Store, tasks: Sequence[MemberTask]) -> dict[str, Any]:
-    """The versions that trained the members; several, where they differ."""
+    """What trained the members: devices, CPUs and versions; several, where they differ."""
     found: dict[str, set[str]] = {}
     for task in tasks:
         done = store.model(task.key).done()
-        for name, version in (done.facts["versions"] if done else {}).items():
-            found.setdefault(name, set()).add(version)
-    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
+        facts = done.facts if done else {}
+        made = {name: facts[name] for name in ("device", "cpu") if name in facts} | facts.get("versions", {})
+        for name, value in made.items():
+            found.setdefault(name, set()).add(str(value))
+    return {name: ", ".join(sorted(values)) for name, values in found.items()}
 
 
 def _losses(store: Store, tasks: Sequence[MemberTask]) -> dict[int, list[float | None]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import ray
 
+from muster.workers.quantities import time_text
+
 TICK_SECONDS = 1.0
 
 
@@ -91,7 +93,7 @@ class AttemptLog:
         self.store, self.name, self.lines = store, name, [""]
 
     def __call__(self, text: str) -> None:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        stamp = time_text()
         self.lines[-1:] = [*(f"{stamp} {line}" for line in text.rstrip().splitlines()), ""]
         try:
             self.store.files.put(self.name, "\n".join(self.lines).encode())

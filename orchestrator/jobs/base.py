@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,8 @@ from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.settings import compat
 from muster.orchestrator.vectors.shards import shard_records
 from muster.workers.errors import UsageError
-from muster.workers.provenance import machine, versions
+from muster.workers.provenance import here
+from muster.workers.quantities import time_text
 from muster.workers.store.layout import RunFolder, Store
 
 Answer = dict[str, Any]
@@ -90,7 +90,7 @@ def check_run(job: Job, request: Request, store: Store) -> RunFolder:
 def open_run(job: Job, request: Request, store: Store) -> RunFolder:
     """The run's folder, with the request in it. Raises what `check_run` does."""
     run = check_run(job, request, store)
-    run.write("run.json", request.document())
+    run.write("run.json", {**request.document(), compat.MADE_BY: here()})
     return run
 
 
@@ -100,8 +100,7 @@ def run_job(job: Job, request: Request, log: EventLog, fleet_name: str, extra: t
     log.keep_in(run)
     run.unseal()
     end = end_of(job, *job.run(request, run, log, fleet_name, extra))
-    ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    run.seal({"state": end["state"], "ended": ended, "versions": versions(), **machine()}, shard_records(run))
+    run.seal({"state": end["state"], "ended": time_text(), **here()}, shard_records(run))
     log(end)
     return int(end["exit_code"])
 

@@ -10,6 +10,7 @@ from muster.orchestrator.records.events import Event, from_line
 from muster.orchestrator.records.identity import known_runs
 from muster.orchestrator.settings import compat
 from muster.workers.errors import DamagedRunError, StoreError, UsageError
+from muster.workers.quantities import time_text
 from muster.workers.store.layout import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
@@ -20,17 +21,28 @@ FINISHED = {"done", "reused"}
 def read_events(store: Store, run: str) -> list[Event]:
     """The events of a run's newest attempt, in order."""
     folder = store.run(run)
-    names = store.files.names(folder / "events")
-    if not names:
-        return []
-    newest = names[-1].rpartition("-")[0]
     lines = [
         line
-        for name in names
-        if name.rpartition("-")[0] == newest
+        for name in _newest_segments(store, run)
         for line in store.files.get(folder / f"events/{name}").decode(errors="replace").splitlines()
     ]
     return [item for line in lines if (item := from_line(line)) is not None]
+
+
+def _newest_segments(store: Store, run: str) -> list[str]:
+    """The names of the newest attempt's segments, in order. Attempts are named by the clocks of who asked for them,
+    which may differ by hours: where there are several, the storage's clock says which was written last."""
+    folder = store.run(run)
+    attempts: dict[str, list[str]] = {}
+    for name in store.files.names(folder / "events"):
+        attempts.setdefault(name.rpartition("-")[0], []).append(name)
+    if len(attempts) < 2:
+        return next(iter(attempts.values()), [])
+    written = {
+        attempt: (store.files.modified(folder / f"events/{names[-1]}") or 0.0, attempt)
+        for attempt, names in attempts.items()
+    }
+    return attempts[max(attempts, key=lambda attempt: written[attempt])]
 
 
 def run_status(store: Store, run: str) -> dict[str, Any]:
@@ -60,10 +72,13 @@ def _run_status(store: Store, run: str) -> dict[str, Any]:
             members[item["key"]] = {**members.get(item["key"], {}), **known_fields}
     rows = sorted(members.values(), key=lambda row: (row["index"], row.get("D", 0)))
     heard = events[-1]["t"] if events else None
+    written = None
+    if end is None and events:  # the driver's clock may not be ours
+        written = store.files.modified(folder / f"events/{_newest_segments(store, run)[-1]}") or heard
     return {
         "run": run,
-        "state": _state(end, heard),
-        "heard": heard,
+        "state": _state(end, written),
+        "heard": None if heard is None else time_text(heard),
         "stage": next((item["name"] for item in reversed(events) if item["event"] == "stage"), None),
         "plan": next((item["text"] for item in reversed(events) if item["event"] == "plan"), None),
         "message": end["message"] if end else None,
@@ -134,12 +149,13 @@ def _trials(events: list[Event]) -> list[dict[str, Any]]:
     return [found[number] for number in sorted(found)]
 
 
-def _state(end: Event | None, heard: float | None) -> str:
+def _state(end: Event | None, written: float | None) -> str:
+    """`written`: when the last that was heard was written."""
     if end is not None:
         return str(end["state"])
-    if heard is None:
+    if written is None:
         return "new"
-    return "running" if time.time() - heard < SILENT_SECONDS else "lost"
+    return "running" if time.time() - written < SILENT_SECONDS else "lost"
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:

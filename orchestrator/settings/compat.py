@@ -20,6 +20,10 @@ FIRST_METHODS = ("dreml", "bier", "baseline")
 UNUSED: Mapping[str, Any] = {"bier": None, "baseline": None, "combine": "share"}
 
 
+#: In a `run.json`: the versions and the machine of the job that last ran it; no part of the request.
+MADE_BY = "made_by"
+
+
 class NewerRunError(StoreError):
     """A run was written by a newer release than this one."""
 
@@ -53,7 +57,7 @@ def current(saved: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"{where} has format {number}, and this is muster {__version__}, which reads up to format {FORMAT}. Get "
             f"muster {saved.get('muster', 'of a later release')}, which wrote it, or a newer one."
         )
-    found = {name: value for name, value in saved.items() if name not in {"format", "muster"}}
+    found = {name: value for name, value in saved.items() if name not in {"format", "muster", MADE_BY}}
     method = found.get("method")
     if number == 1 and method in FIRST_METHODS:
         unused = {"bier": {"baseline"}, "baseline": {"bier", "combine"}, "dreml": set(UNUSED)}[str(method)]

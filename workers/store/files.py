@@ -170,6 +170,12 @@ class Files:
             found = self._fs.get_file_info(self._full(name))
         return int(found.size) if found.type == pafs.FileType.File else None
 
+    def modified(self, name: str) -> float | None:
+        """When a file was written, in Unix seconds by the storage's clock; None if it does not say."""
+        with self._telling("read", name):
+            found = self._fs.get_file_info(self._full(name))
+        return found.mtime_ns / 1e9 if found.mtime_ns is not None and found.mtime_ns > 0 else None
+
     def below(self, folder: str) -> Iterator[str]:
         """The names of all files below a folder, relative to it."""
         for name in self.names(folder):
