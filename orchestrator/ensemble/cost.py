@@ -83,13 +83,14 @@ class Cost:
 
     @property
     def numbers(self) -> dict[str, float | list[float] | None]:
-        """For JSON, in seconds: the middle of what devices are expected to take, its range, and the clock's time."""
+        """For JSON, in seconds: the middle of what devices are expected to take and, where it is known, its range and
+        the time on the clock."""
         known = self.device_time if self.to_train else None
-        return {
-            "device_seconds": None if known is None else round(known.middle, 2),
-            "device_seconds_range": None if known is None else [round(known.least, 2), round(known.most, 2)],
-            "clock_seconds": None if self.clock_seconds is None else round(self.clock_seconds, 2),
-        }
+        if known is None:
+            return {"device_seconds": None}
+        clock = {} if self.clock_seconds is None else {"clock_seconds": round(self.clock_seconds, 2)}
+        spread = [round(known.least, 2), round(known.most, 2)]
+        return {"device_seconds": round(known.middle, 2), "device_seconds_range": spread, **clock}
 
     def of(self, members: int) -> Cost:
         """If at most so many of them are trained."""
