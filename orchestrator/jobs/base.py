@@ -88,8 +88,9 @@ def check_run(job: Job, request: Request, store: Store) -> RunFolder:
 
 
 def open_run(job: Job, request: Request, store: Store) -> RunFolder:
-    """The run's folder, with the request in it. Raises what `check_run` does."""
+    """The run's folder, with the request in it and nothing promised of it. Raises what `check_run` does."""
     run = check_run(job, request, store)
+    run.unseal()  # first: it deletes what is not as it was promised, and the request is written anew
     run.write("run.json", {**request.document(), compat.MADE_BY: here()})
     return run
 
@@ -98,7 +99,6 @@ def run_job(job: Job, request: Request, log: EventLog, fleet_name: str, extra: t
     """Runs a request in its job, whose events are kept in the run's folder; the exit code."""
     run = open_run(job, request, Store(request.storage))
     log.keep_in(run)
-    run.unseal()
     end = end_of(job, *job.run(request, run, log, fleet_name, extra))
     run.seal({"state": end["state"], "ended": time_text(), **here()}, shard_records(run))
     log(end)

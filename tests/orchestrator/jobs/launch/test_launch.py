@@ -185,38 +185,6 @@ def test_status_tells_of_a_model_that_the_store_lost(
     )
 
 
-def test_a_finished_run_promises_its_files_and_a_lost_shard_is_written_again(
-    launched: tuple[Path, Any], muster: Muster, small: list[object], tmp_path: Path
-) -> None:
-    store = tmp_path / "moved"
-    shutil.copytree(launched[0], store)
-    run = store / "runs/first"
-    again = [*small, "--L", 4, "--storage", store, "--name", "first", "--json"]
-    record = json.loads((run / "DONE.json").read_text())
-    assert {"metrics.json", "answer.json", "report.html", "gathered/test/part-00000.parquet"} <= set(
-        record["files"]
-    )
-    assert record["versions"]["muster"]
-    assert json.loads((run / "answer.json").read_text())["paths"]["report"] == "report.html"
-    shard = run / "gathered/test/part-00000.parquet"
-    good = shard.read_bytes()
-    shard.write_bytes(good[:-1])
-    answer = muster(*again).document
-    assert answer["models"] == {"asked": 4, "reused": 4, "trained": 0, "failed": 0}
-    assert answer["paths"]["report"] == str(run / "report.html")
-    assert pq.read_table(shard).equals(pq.read_table(launched[0] / "runs/first/gathered/test"))
-    text = (run / "metrics.json").read_text()
-    value = f'"recall_at_1": {answer["curve"][-1]["recall_at_1"]}'
-    assert value in text
-    (run / "metrics.json").write_text(text.replace(value, '"recall_at_1": 0.999'))
-    assert muster(*again).document["curve"] == launched[1]["curve"]  # scored again, and no number is wrong
-    (run / "answer.json").write_text((run / "answer.json").read_text().replace("0.", "1.", 1))
-    assert (
-        "answer.json is damaged: its content is not"
-        in muster("status", "first", "--storage", store, code=None).err
-    )
-
-
 def test_damaged_vectors_are_found_and_made_again(
     launched: tuple[Path, Any], muster: Muster, small: list[object], tmp_path: Path
 ) -> None:
