@@ -47,3 +47,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_settings_page_is_what_the_code_says() -> None:
     page = runpy.run_path(str(ROOT / "docs" / "settings.py"))["page"]
     assert (ROOT / "docs" / "settings.md").read_text() == page(), "run: python docs/settings.py"
+
+
+def test_the_demo_says_whose_last_digits_the_table_has() -> None:
+    shown = subprocess.run(
+        ["make", "-n", "demo", "PYTHON=python3"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "last digits differ" in shown
+    told = " ".join((ROOT / "README.md").read_text().split())
+    assert "another CPU model rounds differently" in told
+    assert "Over seeds 0, 1 and 2" in told
