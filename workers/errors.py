@@ -57,6 +57,13 @@ class CorruptFileError(StoreError):
     exit_code = 1
 
 
+class LackingFactError(CorruptFileError, KeyError):
+    """A commit record does not say what is asked of it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class DamagedMember(CorruptFileError):  # noqa: N818  (names the member, and crosses process borders)
     """A member's vectors are damaged or gone: its key goes back to the fleet."""
 

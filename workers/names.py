@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 
@@ -12,6 +13,13 @@ def is_text(name: str) -> bool:
         return os.fsencode(name).decode() == name
     except UnicodeError:
         return False
+
+
+def is_inner(name: str) -> bool:
+    """Whether a name stays below the folder that it is relative to, on any system: it is no absolute path, has no disk
+    and no "..", and could be a file's at all."""
+    parts = name.replace("\\", "/").split("/")
+    return "\0" not in name and parts[0] != "" and ".." not in parts and not re.match(r"[A-Za-z]:", name)
 
 
 def no_text(name: str) -> tuple[str, str]:

@@ -32,6 +32,7 @@ from muster.workers.packs.pack import (
 )
 from muster.workers.packs.scratch import workshop
 from muster.workers.quantities import bytes_text
+from muster.workers.store.documents import PACK_SOURCE
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, Store, parse_json, to_json
 from muster.workers.store.parquet import table_bytes
@@ -51,9 +52,9 @@ def find_pack(store: Store, data: DataSet, split: Split, resize: str, skip_bad: 
     if found is None:
         return None
     try:
-        digest = parse_json(found)["pack"]
+        digest = parse_json(found, PACK_SOURCE)["pack"]
         return read_index(store.pack(digest), digest)
-    except (ValueError, KeyError, TypeError, CorruptFileError):
+    except (ValueError, CorruptFileError):
         return None  # building it again mends it
 
 

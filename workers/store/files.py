@@ -24,13 +24,15 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from muster.workers.errors import CorruptFileError, StoreError
-from muster.workers.names import is_text
+from muster.workers.names import is_inner, is_text
 
 CHUNK = 1 << 22
 #: Files of this name are being written, or were left by a writer that was killed.
 SCRATCH = ".writing-"
 #: Schemes that pyarrow opens itself; others go to fsspec.
 ARROW_SCHEMES = {"file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"}
+#: Folders of a store down to this depth (packs/DIGEST, models/KEY, runs/RUN) may be links to another disk.
+LINKED_DEPTH = 2
 #: What file systems without hard links answer.
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -59,7 +61,8 @@ class Files:
     """A root folder (a path, or a URI that pyarrow.fs or fsspec opens) and the files below it.
 
     Every `name` is relative to the root, with forward slashes. All methods raise StoreError, naming the
-    file and the cause, where the store can't be read or written.
+    file and the cause, where the store can't be read or written; and before anything is touched where a name leads
+    out of the root, as one in a store that was handed over may: upwards, to an absolute place, or through a link.
     """
 
     def __init__(self, root: str) -> None:
@@ -80,12 +83,13 @@ class Files:
     def put(self, name: str, data: bytes) -> None:
         """Writes a file whole; a reader sees the old content or the new, never a part."""
         with self._telling("write", name):
+            full = self._full(name, made=True)
             if self.local_root is not None:
-                with _beside(self.local_root / name) as temporary:
+                with _beside(Path(full)) as temporary:
                     _write_synced(temporary, data)
-                    os.replace(temporary, self.local_root / name)
+                    os.replace(temporary, full)
                 return
-            with self._fs.open_output_stream(self._full(name)) as stream:
+            with self._fs.open_output_stream(full) as stream:
                 stream.write(data)
 
     def move_in(self, name: str, source: Path) -> None:
@@ -93,14 +97,15 @@ class Files:
         If the copying fails, an object store may keep a part of it: trust what a record names, checked against it.
         """
         with self._telling("write", name):
+            full = self._full(name, made=True)
             if self.local_root is None:
-                with source.open("rb") as file, self._fs.open_output_stream(self._full(name)) as stream:
+                with source.open("rb") as file, self._fs.open_output_stream(full) as stream:
                     shutil.copyfileobj(file, stream, CHUNK)
                 source.unlink()
                 return
-            with _beside(self.local_root / name) as temporary:
+            with _beside(Path(full)) as temporary:
                 shutil.move(source, temporary)
-                os.replace(temporary, self.local_root / name)
+                os.replace(temporary, full)
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file only if there is none; False if there was one.
@@ -114,18 +119,19 @@ class Files:
                     return False
                 self.put(name, data)
                 return True
-            with _beside(self.local_root / name) as temporary:
+            full = Path(self._full(name, made=True))
+            with _beside(full) as temporary:
                 _write_synced(temporary, data)
                 try:
-                    os.link(temporary, self.local_root / name)
+                    os.link(temporary, full)
                 except FileExistsError:
                     return False
                 except OSError as error:
                     if error.errno not in NO_LINKS:
                         raise
-                    if (self.local_root / name).exists():
+                    if full.exists():
                         return False
-                    os.replace(temporary, self.local_root / name)
+                    os.replace(temporary, full)
                 return True
 
     def get(self, name: str, record: FileRecord | None = None) -> bytes:
@@ -186,10 +192,12 @@ class Files:
 
     def names(self, folder: str) -> list[str]:
         """The names of the files and folders directly below a folder, sorted, less the scratch files of writers; empty
-        if there is no such folder. What is no text, or would never end (a pipe), was not put there by us."""
+        if there is no such folder. What is no text, would never end (a pipe) or is a link that is not followed was not
+        put there by us."""
         with self._telling("list", folder):
             if self.local_root is not None:
-                return _local_names(self.local_root / folder)
+                linked = folder.count("/") + bool(folder) < LINKED_DEPTH
+                return _local_names(Path(self._full(folder)), linked=linked)
             selector = pafs.FileSelector(self._full(folder), allow_not_found=True)
             return sorted(
                 info.base_name
@@ -200,12 +208,12 @@ class Files:
     def delete(self, name: str) -> None:
         """Deletes a file if it is there."""
         with self._telling("delete", name), contextlib.suppress(FileNotFoundError):
-            self._fs.delete_file(self._full(name))
+            self._fs.delete_file(self._full(name, made=True))
 
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and all below it, if it is there."""
         with self._telling("delete", folder), contextlib.suppress(FileNotFoundError):
-            self._fs.delete_dir(self._full(folder))
+            self._fs.delete_dir(self._full(folder, made=True))
 
     def nearest_folder(self) -> Path:
         """The local root, or what there is of the path to it."""
@@ -225,8 +233,22 @@ class Files:
         self.get(probe)
         self.delete(probe)
 
-    def _full(self, name: str) -> str:
-        return f"{self._base}/{name}" if name else self._base
+    def _full(self, name: str, *, made: bool = False) -> str:
+        """Where a file is, for the file system; `made`: the file itself is put or deleted, and may be a link, as that
+        is done to the link."""
+        if not name:
+            return self._base
+        if not is_inner(name):
+            raise StoreError(f"{name!r} leads out of the store {self.path('')}: no file of that name is touched.")
+        if self.local_root is not None:
+            parts = name.split("/")
+            for depth in range(LINKED_DEPTH + 1, len(parts) + (not made)):
+                if os.path.islink(link := self.local_root.joinpath(*parts[:depth])):
+                    raise StoreError(
+                        f"{link} is a link. muster makes none in a store, and follows none at this depth: put what it "
+                        "leads to in its place, or delete it."
+                    )
+        return f"{self._base}/{name}"
 
     @contextlib.contextmanager
     def _telling(self, verb: str, name: str) -> Iterator[None]:
@@ -241,7 +263,7 @@ class Files:
             ) from error
 
 
-def _local_names(folder: Path) -> list[str]:
+def _local_names(folder: Path, *, linked: bool) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -249,7 +271,7 @@ def _local_names(folder: Path) -> list[str]:
                 for entry in entries
                 if not entry.name.startswith(SCRATCH)
                 and is_text(entry.name)
-                and (entry.is_file() or entry.is_dir())
+                and (entry.is_file(follow_symlinks=linked) or entry.is_dir(follow_symlinks=linked))
             )
     except FileNotFoundError:
         return []

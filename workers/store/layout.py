@@ -23,9 +23,16 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from muster.workers.errors import ChangedFileError, CorruptFileError, DamagedRunError, UsageError
+from muster.workers.errors import (
+    ChangedFileError,
+    CorruptFileError,
+    DamagedRunError,
+    LackingFactError,
+    UsageError,
+)
+from muster.workers.store import documents
 from muster.workers.store.files import FileRecord, Files
 
 #: Of a run: what goes on being written, or is known by its own content.
@@ -33,6 +40,13 @@ UNSEALED = ("events", "logs", "DONE.json")
 #: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHECKPOINT = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
+
+
+class Facts(dict[str, Any]):
+    """What a commit record says beside its files. Raises LackingFactError for what it does not say."""
+
+    def __missing__(self, name: str) -> Any:
+        raise LackingFactError(f"A commit record (DONE.json) is damaged: it lacks {name}.")
 
 
 @dataclass(frozen=True)
@@ -48,17 +62,23 @@ class Done:
         return to_json({**self.facts, "files": files})
 
     @classmethod
-    def from_json(cls, data: bytes) -> Done:
-        facts = parse_json(data)
-        return cls({name: FileRecord(**record) for name, record in facts.pop("files").items()}, facts)
+    def from_json(cls, data: bytes, form: documents.Form = documents.DONE) -> Done:
+        """Raises ValueError if it has not the form."""
+        facts = Facts(parse_json(data, form))
+        files = facts.pop("files").items()
+        return cls({name: FileRecord(record["size"], record["sha256"]) for name, record in files}, facts)
 
 
-def parse_json(data: bytes | str) -> Any:
-    """JSON of the store, parsed. Raises ValueError for whatever can't be, also where it is nested too deeply."""
+def parse_json(data: bytes | str, form: documents.Form | None = None) -> Any:
+    """JSON of the store, parsed; with a form, of that form. Raises ValueError for whatever is not, also where it is
+    nested too deeply."""
     try:
-        return json.loads(data)
+        found = json.loads(data)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if form is not None:
+        documents.check_form(found, form)
+    return found
 
 
 def to_json(value: Any) -> bytes:
@@ -70,6 +90,7 @@ def to_json(value: Any) -> bytes:
 class Folder:
     """A folder of the store that is committed by its DONE.json."""
 
+    form: ClassVar[documents.Form] = documents.DONE
     files: Files
     name: str
 
@@ -82,8 +103,8 @@ class Folder:
         if data is None:
             return None
         try:
-            return Done.from_json(data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return Done.from_json(data, self.form)
+        except ValueError as error:
             raise CorruptFileError(f"{self.files.path(self / 'DONE.json')} is damaged: {error}.") from error
 
     def commit(self, done: Done) -> bool:
@@ -99,6 +120,18 @@ class Folder:
         if name not in done.files or not self.files.exists(self / name):
             raise CorruptFileError(f"{self.files.path(self / name)} is promised by DONE.json and missing.")
         return self.files.get(self / name, done.files[name])
+
+
+class PackFolder(Folder):
+    """A pack's folder."""
+
+    form = documents.PACK
+
+
+class VectorsFolder(Folder):
+    """Where vectors are."""
+
+    form = documents.VECTORS
 
 
 class CheckpointFile(NamedTuple):
@@ -122,6 +155,7 @@ class CheckpointFile(NamedTuple):
 class ModelFolder(Folder):
     """One model's folder."""
 
+    form: ClassVar[documents.Form] = documents.MODEL
     key: str
 
     @property
@@ -155,7 +189,7 @@ class ModelFolder(Folder):
 
     def embedding(self, digest: str) -> Folder:
         """Where the vectors of one split's images under one test view are."""
-        return Folder(self.files, self / f"embeddings/{digest}")
+        return VectorsFolder(self.files, self / f"embeddings/{digest}")
 
     def sweep(self) -> None:
         """Deletes what attempts left that the commit record does not name. Call it only when none is running."""
@@ -183,8 +217,8 @@ class RunFolder:
     def read(self, name: str, *keys: str) -> Any:
         """A JSON object of the run, parsed; None if it is not there.
 
-        Raises DamagedRunError if it is no JSON object, if one of the `keys` is not in it, or if it is not what was
-        written.
+        Raises DamagedRunError if it is no JSON object, if one of the `keys` is not in it, if what it says has not the
+        form that `documents.RUN_FILES` gives it, or if it is not what was written.
         """
         data = self.files.find(self / name)
         if data is None:
@@ -202,6 +236,11 @@ class RunFolder:
             raise self.damaged(name, "it holds no JSON object")
         if absent := [key for key in keys if key not in found]:
             raise self.damaged(name, f"it lacks {' and '.join(absent)}")
+        manifest = name.startswith("gathered/")
+        try:
+            documents.check_form(found, documents.MANIFEST if manifest else documents.RUN_FILES.get(name, {}))
+        except ValueError as error:
+            raise self.damaged(name, str(error)) from error
         return found
 
     def record(self) -> dict[str, FileRecord]:
@@ -214,7 +253,7 @@ class RunFolder:
             return {}
         try:
             return Done.from_json(data).files
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise self.damaged("DONE.json", str(error)) from error
 
     def unseal(self) -> None:
@@ -301,7 +340,7 @@ class Store:
         return ModelFolder(self.files, f"models/{key}", key)
 
     def pack(self, digest: str) -> Folder:
-        return Folder(self.files, f"packs/{digest}")
+        return PackFolder(self.files, f"packs/{digest}")
 
     def pack_source(self, digest: str) -> str:
         return f"packs/sources/{digest}.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from typing import Any, get_args
+from typing import Any
 
 from muster.orchestrator.ensemble.plan import (
     Plan,
@@ -24,7 +24,6 @@ from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.shards import all_there
 from muster.workers.errors import ChangedFileError
 from muster.workers.methods.registry import method_of
-from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
 
 
@@ -50,7 +49,7 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
         metrics = run.read("metrics.json", "identity", "splits")
     except ChangedFileError:
         return None  # it is made again
-    if not (saved and answer and metrics and _is_answer(answer) and _is_metrics(metrics)):
+    if not (saved and answer and metrics):
         return None
     if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
         return None
@@ -62,22 +61,6 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
         return None
     paths = run.found(answer["paths"])  # the store may have been moved since
     return plan_text(plan), launch_answer(ensemble, set(), metrics, paths, time.monotonic() - started)
-
-
-def _is_answer(answer: dict[str, Any]) -> bool:
-    paths = answer["paths"]
-    return (
-        answer["precision"] in get_args(Precision)
-        and isinstance(paths, dict)
-        and all(isinstance(path, str) for path in paths.values())
-    )
-
-
-def _is_metrics(metrics: dict[str, Any]) -> bool:
-    try:
-        return bool(metrics["identity"]["embeddings"].items() and metrics["splits"]["test"]["curve"][-1]["L"])
-    except (AttributeError, KeyError, TypeError, IndexError):
-        return False
 
 
 def _current(ensemble: PlannedEnsemble, store: Store, metrics: dict[str, Any]) -> bool:
