@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from muster.workers.embed import embed
 from muster.workers.errors import CorruptFileError, UsageError
@@ -30,6 +29,7 @@ from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_check
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, Folder, ModelFolder, Store, to_json
 from muster.workers.store.parquet import table_bytes
+from muster.workers.store.tensors import read_tensors
 from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import Images, MemberTask, missing
 from muster.workers.train.loop import Report, train
@@ -109,9 +109,14 @@ def load_network(folder: ModelFolder, spec: ModelSpec) -> torch.nn.Module:
     done = folder.done()
     if done is None:
         raise UsageError(f"{folder.files.path(folder.name)} holds no finished model.")
-    weights = load(folder.get(f"attempts/{done.facts['attempt']}/weights.safetensors", done))
+    name = f"attempts/{done.facts['attempt']}/weights.safetensors"
+    where = folder.files.path(folder / name)
+    weights = read_tensors(folder.get(name, done), where)
     network = method_of(spec).training.network(spec)
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CorruptFileError(f"{where} is damaged: it holds another network's weights.") from error
     return network
 
 
@@ -210,8 +215,8 @@ def _initial_weights(store: Store, spec: ModelSpec) -> dict[str, torch.Tensor]:
     name = store.weights(spec.weights)
     data = store.files.get(name)
     try:
-        state: dict[str, torch.Tensor] = load(data)
-    except SafetensorError:
+        state = read_tensors(data, store.files.path(name))
+    except CorruptFileError:
         state = {}
     if backbones.state_digest(state) != spec.weights:
         store.files.delete(name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from muster.workers.errors import CorruptFileError
 from muster.workers.spec import ModelSpec, TestView, embedding_digest
+from muster.workers.store.documents import HISTORY, check_form
 from muster.workers.store.layout import Done, Folder, ModelFolder, Store
 from muster.workers.store.parquet import read_table
 
@@ -74,7 +75,12 @@ def finished(folder: Folder) -> bool:
 
 
 def read_history(folder: ModelFolder, done: Done) -> list[dict[str, Any]]:
-    """A finished model's rows of history, one for each epoch."""
-    data = folder.get(f"attempts/{done.facts['attempt']}/history.parquet", done)
-    rows: list[dict[str, Any]] = read_table(data).to_pylist()
+    """A finished model's rows of history, one for each epoch. Raises CorruptFileError."""
+    name = f"attempts/{done.facts['attempt']}/history.parquet"
+    where = folder.files.path(folder / name)
+    rows: list[dict[str, Any]] = read_table(folder.get(name, done), where).to_pylist()
+    try:
+        check_form(rows, HISTORY)
+    except ValueError as error:
+        raise CorruptFileError(f"{where} is damaged: {error}.") from error
     return rows

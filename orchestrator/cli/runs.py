@@ -35,9 +35,9 @@ def runs(storage: Storage = "store", as_json: AsJson = False) -> None:
     store = Store(whole_path(storage))
     local = store.files.local_root
     if local is not None and local.exists() and not local.is_dir():
-        raise UsageError(f"--storage {storage} is a file: a store is a folder or a URI.")
+        raise UsageError(f"--storage {local} is a file: a store is a folder or a URI.")
     rows = list_runs(store)
-    where = printable(storage, keep="")
+    where = printable(store.root if "://" in storage else storage, keep="")
     title = f"{len(rows)} runs in {where}"
     if local is not None and not local.exists():
         title = f"No runs: there is no folder {where} yet."

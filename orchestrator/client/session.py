@@ -16,6 +16,7 @@ from muster.orchestrator.console.screen import err
 from muster.orchestrator.console.tables import show_document, show_rows
 from muster.orchestrator.jobs.base import Job, check_here, end_of
 from muster.orchestrator.jobs.registry import job_of
+from muster.orchestrator.machine import credentials
 from muster.orchestrator.machine.places import check_places, refuse_no_store
 from muster.orchestrator.records.events import Event
 from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED, Detached
@@ -49,7 +50,7 @@ def with_places(request: Request, address: str | None) -> Request:
             problems.append(
                 f"{flag} {path}: with --address, give an absolute path or a URI that every node can reach."
             )
-        return path
+        return credentials.refused(path)
 
     job.with_paths(request, whole)
     if problems:

@@ -118,7 +118,7 @@ def _ours(cluster: Cluster) -> dict[str, str]:
 
     A cluster that others run has its own; credentials are not sent to it, as everybody there could read them.
     """
-    wanted = ("MUSTER_", "AWS_", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_")
+    wanted = ("MUSTER_", "AWS_", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_", "FSSPEC_")
     return (
         {name: value for name, value in os.environ.items() if name.startswith(wanted)}
         if cluster.local

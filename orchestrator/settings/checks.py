@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from muster.orchestrator.machine import credentials
 from muster.workers.errors import UsageError
 from muster.workers.packs.pack import ResizeRule
 
@@ -48,13 +49,14 @@ def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
 
 
 def whole_path(place: str) -> str:
-    """A URI as it is, a path made absolute. Raises UsageError for what looks like a URI with a slash too few."""
+    """A URI without the credentials in it (`machine.credentials`), a path made absolute. Raises UsageError for what
+    looks like a URI with a slash too few."""
     if not place.strip():
         raise UsageError(
             "An empty path is no place: is a shell variable unset? The current folder is written as ."
         )
     if "://" in place:
-        return place
+        return credentials.taken_out(place)
     scheme, _, rest = place.partition(":/")
     if rest and scheme.isalnum() and not Path(f"{scheme}:").exists():
         raise UsageError(

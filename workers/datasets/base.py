@@ -117,12 +117,18 @@ def files_digest(root: Path, split: Split, extra: str = "") -> str:
     return found.hexdigest()[:32]
 
 
+#: What image files hold, whatever their names say. Pillow would hand others to programs (PostScript to Ghostscript).
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000")
+
+
 def read_rgb(path: Path | IO[bytes]) -> Image.Image:
     """A whole image file as RGB; EXIF orientation is ignored, as in the papers' code.
 
     Of 16 bits the upper 8 are taken. Raises OSError, SyntaxError or ValueError if it can't be decoded whole.
     """
-    with Image.open(path) as image:
+    if isinstance(path, Path) and path.exists() and not path.is_file():
+        raise ValueError("it is no file")  # a pipe would never end
+    with Image.open(path, formats=FORMATS) as image:
         image.load()
         if image.mode.startswith("I;16"):  # Pillow would clip it to white
             return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")

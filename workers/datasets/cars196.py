@@ -162,7 +162,7 @@ def _by_class(lists: Lists) -> Iterator[Entry]:
     for half in ("train", "test"):
         for row in lists.table(f"anno_{half}.csv", CSV_COLUMNS):
             number = lists.number(row.where, "class", row.cells[-1])
-            if number is None or not lists.inside(row.where, row.cells[0]):
+            if number is None:
                 continue
             if number > len(names):
                 lists.wrong(
@@ -170,8 +170,9 @@ def _by_class(lists: Lists) -> Iterator[Entry]:
                     f"{row.where}: class {number} and names.csv has {len(names)} lines",
                 )
                 continue
-            folder = names[number - 1].replace("/", "-")
-            yield Entry(f"car_data/car_data/{half}/{folder}/{row.cells[0]}", number, row.where)
+            path = f"{names[number - 1].replace('/', '-')}/{row.cells[0]}"
+            if lists.inside(row.where, row.cells[0]) and lists.inside(row.where, path):
+                yield Entry(f"car_data/car_data/{half}/{path}", number, row.where)
 
 
 READER = Cars196

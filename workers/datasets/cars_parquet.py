@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -21,6 +20,8 @@ import pyarrow.parquet as pq
 from muster.workers.datasets.base import Split
 from muster.workers.datasets.lists import Entry, Lists
 from muster.workers.errors import UsageError
+from muster.workers.store.layout import parse_json
+from muster.workers.store.parquet import check_size
 
 CLASSES = 196
 KEPT_GROUPS = 3
@@ -55,16 +56,18 @@ def entries(lists: Lists) -> Iterator[Entry]:
 def _labels(path: Path) -> tuple[list[int | None], bool]:
     """The labels, and whether the file says that they are Hugging Face class labels, which begin at 0."""
     try:
+        check_size(pq.read_metadata(path), path.stat().st_size)
         schema = pq.read_schema(path)
         lacking = {"image", "label"} - set(schema.names)
         if lacking:
             raise UsageError(f"{path} lacks the column(s) {', '.join(sorted(lacking))}.")
         if not pa.types.is_integer(schema.field("label").type):
             raise UsageError(f"{path}: label is {schema.field('label').type} and should be whole numbers.")
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        kind = features.get("info", {}).get("features", {}).get("label", {}).get("_type")
+        kind: Any = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
+        for name in ("info", "features", "label", "_type"):
+            kind = kind.get(name) if isinstance(kind, dict) else None
         return pq.read_table(path, columns=["label"])["label"].to_pylist(), kind == "ClassLabel"
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read as Parquet: {str(error).rstrip('.')}.") from error
 
 

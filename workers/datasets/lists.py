@@ -11,12 +11,17 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from muster.workers.errors import UsageError
+from muster.workers.names import is_inner
 
 #: Of each kind of mistake so many are named; all are counted.
 SHOWN = 10
+#: The longest list that is published, of VehicleID, has 3 MB.
+MOST_BYTES = 1 << 28
+#: No data set has a million classes.
+MOST_DIGITS = 9
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -71,6 +76,10 @@ class Lists:
         """The lines of a text file. Raises UsageError if it is missing or is no text."""
         path = self.home / file
         try:
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path} is no file.")  # a pipe or a device would never end
+            if path.stat().st_size > MOST_BYTES:
+                raise UsageError(f"{path}: larger than {MOST_BYTES >> 20} MB: is it a list of images?")
             return path.read_bytes().decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
@@ -115,7 +124,13 @@ class Lists:
     def table(self, file: str, columns: Sequence[str]) -> Iterator[Row]:
         """The rows of a comma-separated file without a header."""
         reader = csv.reader(self.lines(file))
-        for cells in reader:
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:  # a cell of hundreds of kilobytes
+                raise UsageError(f"{self.home / file}:{reader.line_num}: no table: {error}.") from error
+            if cells is None:
+                return
             where = f"{file}:{reader.line_num}"
             if len(cells) == len(columns):
                 yield Row(where, [cell.strip() for cell in cells])
@@ -132,7 +147,7 @@ class Lists:
     def number(self, where: str, column: str, text: object) -> int | None:
         """A whole number above 0; anything else is noted, and None."""
         cell = str(text).strip()
-        if cell.isascii() and cell.isdigit() and int(cell) > 0:
+        if cell.isascii() and cell.isdigit() and len(cell) <= MOST_DIGITS and int(cell) > 0:
             return int(cell)
         self.wrong(
             "label(s) that are no number of a class (1, 2, 3, ...)", f"{where}: {column} = {_short(cell)!r}"
@@ -141,8 +156,7 @@ class Lists:
 
     def inside(self, where: str, path: str) -> bool:
         """Does a listed path stay below the copy's folder? One that leaves it is noted."""
-        parts = PurePosixPath(path.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts:
+        if not is_inner(path):
             self.wrong("path(s) that lead out of the data root", f"{where}: {_short(path)!r}")
             return False
         return True

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from muster.workers.datasets.lists import Lists
+from muster.workers.datasets.lists import MOST_BYTES, Lists
 from muster.workers.errors import UsageError
+
+#: Of MATLAB's level 5 format: bytes before the first element, and the type of one that is packed.
+_HEADER, _PACKED = 128, 15
 
 
 def struct_rows(
@@ -37,12 +44,35 @@ def _load(path: str, variable: str) -> np.ndarray[Any, Any]:
     except ModuleNotFoundError as error:
         raise UsageError(f"{path}: reading MATLAB files needs scipy: pip install scipy.") from error
     try:
+        _check_unpacked(Path(path))
         content = loadmat(path, squeeze_me=True, variable_names=[variable])
     except Exception as error:  # a damaged file makes scipy raise nearly anything
         raise UsageError(f"{path} can't be read as a MATLAB file: {error}.") from error
     if variable not in content:
         raise UsageError(f"{path} has no variable {variable!r}.")
     return np.atleast_1d(content[variable])
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raises ValueError for a file whose packed elements unpack to more than any list of images is."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    left, size = MOST_BYTES, path.stat().st_size
+    if size > left:
+        raise ValueError("it is larger than any list of images")
+    with path.open("rb") as file:
+        order = ">" if file.read(_HEADER)[-2:] == b"MI" else "<"
+        while len(tag := file.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}II", tag)
+            if kind != _PACKED:
+                file.seek(min(length, size), os.SEEK_CUR)
+                continue
+            unpack, rest = zlib.decompressobj(), file.read(min(length, size))
+            while rest and not unpack.eof:
+                left -= len(unpack.decompress(rest, 1 << 20))
+                rest = unpack.unconsumed_tail
+                if left < 0:
+                    raise ValueError(f"it unpacks to more than {MOST_BYTES >> 20} MB")
 
 
 def _text(value: Any) -> str:

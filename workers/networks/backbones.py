@@ -8,6 +8,7 @@ whose content is in the key.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from muster.workers.networks.facts import WITHOUT_IMAGENET
 State = Mapping[str, torch.Tensor]
 #: Of each kind of mismatch.
 SHOWN = 3
+#: Tensors of a file may share their memory, and so be more than it; not without end.
+MOST_SHARED, FEW_BYTES = 4, 1 << 20
 
 
 class QuarterPool(nn.Module):
@@ -172,6 +175,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
             state = load_file(path)
         else:
+            _refuse_packed(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whose text is of torch's inner life
         raise UsageError(
@@ -184,11 +188,38 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise UsageError(f"--weights {path}: holds no state dict (a mapping of names to tensors).")
+    size = path.stat().st_size
+    if not all(map(_is_plain, state.values())) or _bytes(state) > MOST_SHARED * size + FEW_BYTES:
+        raise UsageError(
+            f"--weights {path}: its tensors are not plain ones that the file holds ({size:,} bytes); save the state "
+            "dict anew, with torch.save or as safetensors."
+        )
     # Copies: tensors of one file may share their memory, and safetensors would not write them.
     return {
         name.removeprefix("module."): tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in state.items()
     }
+
+
+def _refuse_packed(path: Path) -> None:
+    """Raises ValueError for an archive that unpacks to more than it is: torch writes none, and would read it whole."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it is packed")
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's values are all there, side by side, and numbers that a network can be made of."""
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_complex() or tensor.is_nested)
+    )
+
+
+def _bytes(state: State) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
 def imagenet_state(backbone: str) -> dict[str, torch.Tensor]:

@@ -95,7 +95,8 @@ def build_pack(
 def bad_images(store: Store, digest: str) -> list[BadImage]:
     """The images that were left out of a pack."""
     done = store.pack(digest).done()
-    return [] if done is None else [BadImage(**bad) for bad in done.facts["bad_images"]]
+    bad = [] if done is None else done.facts["bad_images"]
+    return [BadImage(image["image_id"], image["cause"]) for image in bad]
 
 
 def _fill(half: HalfPack, data: DataSet, split: Split, rule: ResizeRule, progress: Progress | None) -> None:

@@ -134,6 +134,20 @@ class PackIndex:
     def image_digests(self) -> list[bytes]:
         return list(self.table["sha256"].to_pylist())
 
+    def fits(self, pixels: FileRecord | None) -> bool:
+        """Whether every label has a class and every image lies in these pixels, one behind the other."""
+        columns = (self.table[name].to_numpy().astype(np.int64) for name in ("offset", "height", "width"))
+        offsets, heights, widths = columns
+        if pixels is None or (
+            len(self) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names)
+        ):
+            return False
+        whole = ((heights > 0) & (widths > 0) & (heights <= LARGEST) & (widths <= LARGEST)).all()
+        ends = np.cumsum(heights * widths * 3) if whole else offsets - 1
+        return bool((offsets == np.concatenate([[0], ends[:-1]])).all()) and (
+            (int(ends[-1]) if len(ends) else 0) == pixels.size
+        )
+
     @property
     def bytes(self) -> int:
         sizes = self.table["height"].to_numpy().astype(np.int64) * self.table["width"].to_numpy() * 3
@@ -215,9 +229,12 @@ def read_index(folder: Folder, digest: str) -> PackIndex | None:
     done = folder.done()
     if done is None:
         return None
-    table = read_table(folder.get("index.parquet", done))
-    facts = done.facts
-    return PackIndex(digest, facts["split"], facts["resize"], facts["class_names"], table)
+    where, facts = folder.files.path(folder / "index.parquet"), done.facts
+    table = read_table(folder.get("index.parquet", done), where, INDEX_SCHEMA)
+    index = PackIndex(digest, facts["split"], facts["resize"], facts["class_names"], table)
+    if not index.fits(done.files.get("pixels.bin")):
+        raise CorruptFileError(f"{where} is damaged: it names classes or pixels that the pack does not have.")
+    return index
 
 
 def open_pack(folder: Folder, digest: str, cache: Path) -> Pack:

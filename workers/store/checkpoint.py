@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from muster.workers.errors import CorruptFileError, StoreError
-from muster.workers.store.layout import CheckpointFile, ModelFolder
+from muster.workers.store.documents import COUNT, HISTORY, TEXT
+from muster.workers.store.layout import CheckpointFile, ModelFolder, parse_json
+from muster.workers.store.tensors import read_tensors
 
 #: An attempt keeps this many of its own: a damaged one leaves the one before.
 KEPT = 2
+_HEADER = {"__metadata__": {"state": TEXT}}
+_STATE = {"epoch": COUNT, "history": HISTORY}
 
 
 @dataclass
@@ -43,13 +47,18 @@ class Checkpoint:
         return save(tensors, metadata={"state": state})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Checkpoint:
-        (length,) = struct.unpack("<Q", data[:8])
-        state = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+    def from_bytes(cls, data: bytes, where: str = "The checkpoint") -> Checkpoint:
+        """Raises CorruptFileError if it is none; `where` names its file."""
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
-        for name, tensor in load(data).items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = tensor
+        tensors = read_tensors(data, where)
+        try:
+            (length,) = struct.unpack("<Q", data[:8])
+            state = parse_json(parse_json(data[8 : 8 + length], _HEADER)["__metadata__"]["state"], _STATE)
+            for name, tensor in tensors.items():
+                part, _, rest = name.partition("/")
+                parts[part][rest] = tensor
+        except (ValueError, KeyError) as error:
+            raise CorruptFileError(f"{where} is damaged: it is no checkpoint ({error}).") from error
         return cls(epoch=state["epoch"], history=state["history"], **parts)
 
 
@@ -87,7 +96,7 @@ def read_checkpoint(folder: ModelFolder, name: str) -> Checkpoint:
     named = CheckpointFile.parse(name)
     if named is None or _digest(data) != named.digest:
         raise CorruptFileError(f"{folder.files.path(name)} is damaged.")
-    return Checkpoint.from_bytes(data)
+    return Checkpoint.from_bytes(data, folder.files.path(name))
 
 
 def on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

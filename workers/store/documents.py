@@ -47,7 +47,9 @@ ANY_NAME = Kind("a name", lambda value: isinstance(value, str))
 #: A name without folders: of an attempt, a pack, a shard.
 WORD = Kind(
     "a plain name",
-    lambda value: isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", value) is not None,
+    lambda value: (
+        isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", value) is not None
+    ),
 )
 NAME = Kind(
     "the name of a file below its folder",
@@ -71,6 +73,9 @@ PACK = {
     **DONE, "split?": TEXT, "resize?": TEXT, "class_names?": [TEXT],
     "bad_images?": [{"image_id": TEXT, "cause": TEXT}],
 }  # fmt: skip
+#: Rows of a model's history; a loss that is no number is kept as it was.
+_ANY_NUMBER = (Kind("a number", lambda value: isinstance(value, int | float)), None)
+HISTORY = [{"loss": _ANY_NUMBER, ANY_NAME: _ANY_NUMBER}]
 PACK_SOURCE = {"pack": WORD}
 VECTORS = {**DONE, "rows?": COUNT, "D?": COUNT, "images_per_s?": NUMBER}
 

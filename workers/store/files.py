@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 import uuid
@@ -25,6 +24,7 @@ import pyarrow.fs as pafs
 
 from muster.workers.errors import CorruptFileError, StoreError
 from muster.workers.names import is_inner, is_text
+from muster.workers.store.addresses import parse_address, without_secrets
 
 CHUNK = 1 << 22
 #: Files of this name are being written, or were left by a writer that was killed.
@@ -77,7 +77,7 @@ class Files:
         """The full path or URI of a file, for people and for other programs; without a password."""
         if self.local_root is not None:
             return str(self.local_root / name)
-        head, _, query = _without_secrets(self.root).partition("?")
+        head, _, query = parse_address(self.root).bare.partition("?")
         return f"{head.rstrip('/')}/{name}" + (f"?{query}" if query else "")
 
     def put(self, name: str, data: bytes) -> None:
@@ -239,7 +239,9 @@ class Files:
         if not name:
             return self._base
         if not is_inner(name):
-            raise StoreError(f"{name!r} leads out of the store {self.path('')}: no file of that name is touched.")
+            raise StoreError(
+                f"{name!r} leads out of the store {self.path('')}: no file of that name is touched."
+            )
         if self.local_root is not None:
             parts = name.split("/")
             for depth in range(LINKED_DEPTH + 1, len(parts) + (not made)):
@@ -256,7 +258,7 @@ class Files:
             yield
         except (OSError, pa.ArrowException) as error:
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            cause = text.splitlines()[0].rstrip(".")
+            cause = without_secrets(text.splitlines()[0].rstrip("."), self.root)
             raise StoreError(
                 f"Can't {verb} {self.path(name)}: {cause}. "
                 "Check --storage: the folder or bucket must exist, be writable, and be seen by every node."
@@ -300,25 +302,20 @@ def _open_root(root: str) -> tuple[Any, str]:
         filesystem, path = pafs.FileSystem.from_uri(root)
     except (OSError, pa.ArrowException) as error:
         if root.partition("://")[0] in ARROW_SCHEMES:
-            raise StoreError(f"Can't open the store {_without_secrets(root)}: {error}.") from error
+            cause = without_secrets(str(error), root)
+            raise StoreError(f"Can't open the store {parse_address(root).bare}: {cause}.") from None
         try:
             import fsspec
 
             other, path = fsspec.core.url_to_fs(root)
             filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(other))
         except (ImportError, ValueError, OSError) as failure:
+            cause = without_secrets(str(failure), root)
             raise StoreError(
-                f"Can't open the store {_without_secrets(root)}: {failure}. Use a folder, s3://bucket/path, or "
+                f"Can't open the store {parse_address(root).bare}: {cause}. Use a folder, s3://bucket/path, or "
                 "another address that pyarrow or an installed fsspec package opens."
-            ) from failure
+            ) from None
     return filesystem, path.rstrip("/")
-
-
-def _without_secrets(root: str) -> str:
-    """A URI as it may be shown: without user:password@ and secret keys in its query."""
-    return re.sub(
-        r"://[^/@?]*@", "://", re.sub(r"([?&](?:secret_key|access_key|session_token)=)[^&]*", r"\1***", root)
-    )
 
 
 @contextlib.contextmanager

@@ -39,7 +39,11 @@ def read_vectors(folder: Folder, start: int = 0, stop: int | None = None) -> Flo
     done = folder.done()
     if done is None:
         raise CorruptFileError(f"{folder.files.path(folder.name)} holds no finished vectors.")
-    column = read_table(folder.get(VECTORS, done))["vector"].combine_chunks()
+    where = folder.files.path(folder / VECTORS)
+    schema = pa.schema([("vector", pa.list_(pa.float32(), done.facts["D"]))])
+    column = read_table(folder.get(VECTORS, done), where, schema)["vector"].combine_chunks()
+    if len(column) != done.facts["rows"]:
+        raise CorruptFileError(f"{where} is damaged: it has {len(column)} rows, not {done.facts['rows']}.")
     flat = column.flatten().to_numpy(zero_copy_only=False)
     vectors: Float32 = flat.reshape(len(column), -1)
     return vectors[start:stop]
