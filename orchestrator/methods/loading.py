@@ -67,7 +67,7 @@ def parse_request(saved: Mapping[str, Any], where: str) -> LaunchRequest:
     """A request from the JSON that a run's folder keeps; `where` names it. Raises UsageError and NewerRunError."""
     found = compat.current(saved, where)
     method = found.get("method", USUAL)
-    if method not in FRONTENDS:
+    if method not in NAMES:
         raise UsageError(f"{where}: {_no_method(method)}")
     kind = FRONTENDS[method].request_type
     names = {field.name for field in dataclasses.fields(kind)}

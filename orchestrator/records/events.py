@@ -25,7 +25,32 @@ import json
 import time
 from typing import Any
 
+from muster.workers.store.documents import (
+    ANY_NAME,
+    COUNT,
+    NUMBER,
+    SCALAR,
+    TEXT,
+    Form,
+    check_form,
+)
+
 Event = dict[str, Any]
+_NUMBER, _TEXT, _COUNT = (NUMBER, None), (TEXT, None), (COUNT, None)
+_SCALARS = {ANY_NAME: SCALAR}
+#: What readers of a run's events go by, for each kind; what is not named may be anything.
+FORMS: dict[str, Form] = {
+    "message": {"text": TEXT},
+    "stage": {"name": TEXT},
+    "plan": {"text": TEXT},
+    "member": {
+        "index": COUNT, "key": TEXT, "state": TEXT, "epoch?": _COUNT, "epochs?": _COUNT, "D?": _COUNT,
+        "loss?": _NUMBER, "images_per_s?": _NUMBER, "seconds_left?": _NUMBER, "node?": _TEXT, "message?": _TEXT,
+    },
+    "ensemble": {"asked": COUNT},
+    "trial": {"number": COUNT, "settings": _SCALARS, ANY_NAME: (SCALAR, None)},
+    "end": {"state": TEXT, "exit_code": COUNT, "message": TEXT},
+}  # fmt: skip
 
 
 def event(kind: str, **fields: Any) -> Event:
@@ -48,6 +73,11 @@ def from_line(line: str) -> Event | None:
         return None
     fine = isinstance(found, dict) and isinstance(found["event"], str) and _is_time(found.get("t"))
     return found if fine else None
+
+
+def check_event(item: Event) -> None:
+    """Raises ValueError if an event lacks what its readers go by."""
+    check_form(item, FORMS.get(item["event"], {}))
 
 
 def _is_time(value: Any) -> bool:

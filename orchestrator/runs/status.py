@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from muster.orchestrator.fleet.device_time import images_per_s
-from muster.orchestrator.records.events import Event, from_line
+from muster.orchestrator.records.events import Event, check_event, from_line
 from muster.orchestrator.records.identity import known_runs
 from muster.orchestrator.settings import compat
 from muster.workers.errors import DamagedRunError, StoreError, UsageError
@@ -19,14 +19,19 @@ FINISHED = {"done", "reused"}
 
 
 def read_events(store: Store, run: str) -> list[Event]:
-    """The events of a run's newest attempt, in order."""
+    """The events of a run's newest attempt, in order. Raises DamagedRunError."""
     folder = store.run(run)
-    lines = [
-        line
-        for name in _newest_segments(store, run)
-        for line in store.files.get(folder / f"events/{name}").decode(errors="replace").splitlines()
-    ]
-    return [item for line in lines if (item := from_line(line)) is not None]
+    found = []
+    for name in _newest_segments(store, run):
+        text = store.files.get(folder / f"events/{name}").decode(errors="replace")
+        items = [item for line in text.splitlines() if (item := from_line(line)) is not None]
+        try:
+            for item in items:
+                check_event(item)
+        except ValueError as error:
+            raise folder.damaged(f"events/{name}", f"what it says makes no sense ({error})") from error
+        found += items
+    return found
 
 
 def _newest_segments(store: Store, run: str) -> list[str]:
@@ -50,14 +55,6 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
 
     Raises UsageError if there is no such run, and DamagedRunError if a file of it is not what it should be.
     """
-    try:
-        return _run_status(store, run)
-    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        cause = f"what it says makes no sense ({type(error).__name__}: {error})"
-        raise store.run(run).damaged("events or plan.json", cause) from error
-
-
-def _run_status(store: Store, run: str) -> dict[str, Any]:
     folder = store.run(run)
     saved = folder.read("run.json")
     if saved is None:  # nothing was submitted under this name

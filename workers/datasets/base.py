@@ -118,7 +118,7 @@ def files_digest(root: Path, split: Split, extra: str = "") -> str:
 
 
 #: What image files hold, whatever their names say. Pillow would hand others to programs (PostScript to Ghostscript).
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000")
 
 
 def read_rgb(path: Path | IO[bytes]) -> Image.Image:

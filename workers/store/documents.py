@@ -85,6 +85,21 @@ SCORES = {"curve": _CURVE, "queries?": COUNT, "learners?": [{ANY_NAME: NUMBER}]}
 #: A reproduction keeps scores by what they depend on, which is an object of JSON itself.
 _IDENTITY = Kind("what scores depend on", lambda name: isinstance(name, str) and name.startswith("{"))
 
+_MAYBE = (NUMBER, None)
+#: A table's row or a figure of a reproduction's answer, as far as it is shown again.
+_TARGET = {
+    "kind": TEXT, "title": TEXT, "trouble?": TEXT, "names?": [NAME], "files?": [TEXT], "notes?": [TEXT],
+    "sheets?": [{"dataset": TEXT, "finding": [TEXT], "note": TEXT}],
+    "rows?": [{
+        "place": TEXT, "label": TEXT, "members": TEXT, "trouble": TEXT, "not_compared?": TEXT,
+        "cells": [{
+            "metric": TEXT, "source": (TEXT, None), "published": _MAYBE, "measured": _MAYBE, "spread": _MAYBE,
+            "difference": _MAYBE,
+        }],
+    }],
+}  # fmt: skip
+#: Captions of a reproduction's figures.
+CAPTIONS = {"sheets": [{"dataset": TEXT, "finding": [TEXT], "note": TEXT}]}
 #: Of a run's files, by name.
 RUN_FILES: Mapping[str, Form] = {
     "run.json": {"kind?": TEXT, "method?": TEXT, "muster?": TEXT},
@@ -106,6 +121,9 @@ RUN_FILES: Mapping[str, Form] = {
         "precision?": PRECISION,
         "paths?": {ANY_NAME: TEXT},
         "written?": [NAME],
+        "warnings?": [TEXT],
+        "rehearsal?": TEXT,
+        "targets?": [_TARGET],
         "models?": {"asked": COUNT, "reused": COUNT, "trained": COUNT, "failed": COUNT},
     },
     "metrics.json": {

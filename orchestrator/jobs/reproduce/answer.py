@@ -135,7 +135,8 @@ def from_store(options: ReproduceOptions, store: Store, found: Draft) -> tuple[s
     Reads listings, pack indexes and records; starts nothing and writes nothing.
     """
     run = store.run(options.run)
-    answer, plan = run.read("answer.json", "written", "models"), run.read("plan.json", "asks")
+    shown = ("state", "targets", "rehearsal", "warnings", "paths")
+    answer, plan = run.read("answer.json", "written", "models", *shown), run.read("plan.json", "asks")
     saved = {} if plan is None else plan["asks"]
     if answer is None or set(saved) != {one.name for one in found.requests}:
         return None

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from PIL import EpsImagePlugin, Image, PngImagePlugin
 
 from muster.workers.datasets import ImageFolder, Item
 from muster.workers.datasets.base import read_rgb
+from muster.workers.packs.pack import ResizeRule
+from tests.fuzzing import bounded, byte_mutations, fuzzed
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.linspace(0, 255, 40 * 30 * 3).reshape(30, 40, 3).astype(np.uint8)
@@ -137,3 +144,87 @@ def test_an_image_is_named_by_its_place_below_the_root(image_folder: Path) -> No
     first = data.splits()["train"].items[0]
     assert first == Item("class 00/0.jpg", "class 00")
     assert data.read(first).size == Image.open(image_folder / "class 00" / "0.jpg").size
+
+
+def test_a_file_of_several_jpegs_gives_its_first(tmp_path: Path) -> None:
+    colour().save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[colour().rotate(180)])
+    assert np.asarray(read_rgb(tmp_path / "phone.jpg")).shape == (30, 40, 3)
+
+
+def test_postscript_under_an_images_name_is_handed_to_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would have Ghostscript draw it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "bin/gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    drawing = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / "image.jpg").write_text(drawing)
+    with pytest.raises(OSError, match="cannot identify"):
+        read_rgb(tmp_path / "image.jpg")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_would_never_end_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "device.jpg"):
+        with pytest.raises(ValueError, match="it is no file"):
+            read_rgb(tmp_path / name)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG file of some hundred bytes that says it is so large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("size", [(2**31 - 1, 2**31 - 1), (60_000, 60_000), (2**31 - 1, 1), (0, 5)])
+def test_sizes_that_nobody_means_are_refused_before_memory_is_taken(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_of(*size))
+    with bounded(1 << 30), pytest.raises((OSError, ValueError, SyntaxError, Image.DecompressionBombError)):
+        read_rgb(tmp_path / "bomb.png")
+
+
+def test_a_text_bomb_is_refused(tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "x" * (1 << 23), zip=True)
+    colour().save(tmp_path / "text.png", pnginfo=info)
+    with bounded(1 << 30), pytest.raises(ValueError, match=r"[Tt]oo large|[Dd]ecompressed"):
+        read_rgb(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM"])
+def test_a_changed_image_is_read_or_bad(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"  # a wrong name, for most
+    colour().resize((12, 9)).save(path, kind)
+    whole = path.read_bytes()
+
+    @fuzzed(20)
+    @given(byte_mutations(whole))
+    def each(data: bytes) -> None:
+        path.write_bytes(data)
+        with bounded(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                image = ResizeRule.parse("short:20").apply(read_rgb(path))
+                assert image.mode == "RGB"
+            except MemoryError:
+                raise
+            except Exception as error:  # packing takes nearly anything for a bad image
+                assert type(error).__module__.startswith(("PIL", "builtins", "struct"))  # noqa: PT017
+
+    each()

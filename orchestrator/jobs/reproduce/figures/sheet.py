@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from muster.orchestrator.ensemble.requests import EnsembleResult
-from muster.workers.errors import MusterError
-from muster.workers.store.layout import Store, to_json
+from muster.workers.errors import CorruptFileError, MusterError
+from muster.workers.store import documents
+from muster.workers.store.layout import Store, parse_json, to_json
 
 CAPTIONS = "captions.json"
 Row = Mapping[str, Any]
@@ -57,7 +57,12 @@ def write(
 def captions(store: Store, folder: str) -> list[dict[str, Any]]:
     """Of each data set that `write` put there: dataset, title, caption, finding, note, and files by kind."""
     data = store.files.find(f"{folder}/{CAPTIONS}")
-    found: list[dict[str, Any]] = [] if data is None else json.loads(data)["sheets"]
+    try:
+        found: list[dict[str, Any]] = [] if data is None else parse_json(data, documents.CAPTIONS)["sheets"]
+    except ValueError as error:
+        raise CorruptFileError(
+            f"{store.files.path(f'{folder}/{CAPTIONS}')} is damaged: {error}. Delete it, and draw it again."
+        ) from error
     return found
 
 
