@@ -55,8 +55,10 @@ RAW = {
     "@exponent@": "1e999",
 }
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2**63, 10**30, 1.5, -0.0, float("nan"), float("inf"), "", "x", "0", "nan", "\0", "é\ud800",
-    "../../../x", "/etc/passwd", "a/../../b", "C:\\x", "x" * 5000, [], {}, [None], [[]], {"": None}, {"L": "x"}, [1, "x"],
+    None, True, False, 0, 1, -1, 2**63, 10**30, 1.5, -0.0, float("nan"), float("inf"), "", "x", "0", "nan", "\0",
+    "é\ud800",
+    "../../../x", "/nowhere/x", "a/../../b", "C:\\x", "x" * 5000, [], {}, [None], [[]], {"": None}, {"L": "x"},
+    [1, "x"],
     *RAW,
 ]  # fmt: skip
 
@@ -128,7 +130,8 @@ def byte_mutations(draw: st.DrawFn, sample: bytes) -> bytes:
 def text_mutations(sample: bytes) -> st.SearchStrategy[bytes]:
     """Of lists and tables: a line changed, doubled or lost, odd words in it, and bytes."""
     words = [
-        "", "0", "-1", "1e9", "9" * 5000, "nan", "../../../etc/passwd", "/etc/passwd", "a\0b.jpg", "C:\\x.jpg", "é.jpg",
+        "", "0", "-1", "1e9", "9" * 5000, "nan", "../../../nowhere/x", "/nowhere/x.jpg", "a\0b.jpg", "C:\\x.jpg",
+        "é.jpg",
         '"', "x" * 200_000, "..\\..\\x.jpg", "\ufeff", "\u2028", "\r",
     ]  # fmt: skip
 

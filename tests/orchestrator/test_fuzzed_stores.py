@@ -13,16 +13,15 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from muster.orchestrator.client.session import saved_request, saved_run
-from muster.orchestrator.console.tables import answer_table, reproduce_table, status_table
+from muster.orchestrator.console.tables import answer_table, status_table
 from muster.orchestrator.ensemble.inputs import finished_run
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.jobs.base import check_here
 from muster.orchestrator.jobs.registry import job_of
 from muster.orchestrator.runs.rescore import rescore
-from muster.orchestrator.runs.status import list_runs, member_logs, recorded_status, run_status
+from muster.orchestrator.runs.status import list_runs, member_logs, recorded_status
 from muster.workers.errors import MusterError
 from muster.workers.member import load_network, open_images
 from muster.workers.store.checkpoint import newest_checkpoint

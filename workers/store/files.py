@@ -185,10 +185,11 @@ class Files:
     def below(self, folder: str) -> Iterator[str]:
         """The names of all files below a folder, relative to it."""
         for name in self.names(folder):
-            if self.exists(f"{folder}/{name}"):
+            whole = f"{folder}/{name}" if folder else name
+            if self.exists(whole):
                 yield name
             else:
-                yield from (f"{name}/{rest}" for rest in self.below(f"{folder}/{name}"))
+                yield from (f"{name}/{rest}" for rest in self.below(whole))
 
     def names(self, folder: str) -> list[str]:
         """The names of the files and folders directly below a folder, sorted, less the scratch files of writers; empty
