@@ -127,7 +127,7 @@ RUN_FILES: Mapping[str, Form] = {
         "models?": {"asked": COUNT, "reused": COUNT, "trained": COUNT, "failed": COUNT},
     },
     "metrics.json": {
-        "identity?": {"members": [TEXT], "embeddings": {ANY_NAME: TEXT}},
+        "identity?": {"members": [TEXT], "embeddings": {"test": TEXT, ANY_NAME: TEXT}},
         "splits?": {"test": SCORES, ANY_NAME: SCORES},
         "state?": TEXT,
         "warnings?": [TEXT],

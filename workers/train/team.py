@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -38,12 +39,19 @@ class Team:
         return self.rank == 0
 
     def agree(self, value: A) -> A:
-        """The leader's value, on every rank: what each reads from the store for itself may differ."""
+        """The leader's value, on every rank: what each reads from the store for itself may differ. It is one that JSON
+        can hold; torch would send it pickled, and run what another sent in its place."""
         if self.size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
+        size = torch.tensor(len(data), device=device)
+        dist.broadcast(size, src=0)
+        if not self.leads:
+            data = torch.empty(int(size), dtype=torch.uint8, device=device)
+        dist.broadcast(data, src=0)
+        found: A = json.loads(bytes(data.tolist()))
+        return found
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """The mean of a tensor over the ranks."""

@@ -46,7 +46,7 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
     try:
         saved = run.read("run.json")
         answer = run.read("answer.json", "precision", "paths")
-        metrics = run.read("metrics.json", "identity", "splits")
+        metrics = run.read("metrics.json", "identity", "splits", "state", "warnings", "device_seconds")
     except ChangedFileError:
         return None  # it is made again
     if not (saved and answer and metrics):

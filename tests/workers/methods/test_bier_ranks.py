@@ -27,6 +27,7 @@ from muster.workers.methods.bier.network import (
     parameter_groups,
 )
 from muster.workers.train.label_batches import LabelBatches
+from muster.workers.train.team import Team
 
 SIZES = (6, 10, 16)
 STRONG = {"lambda_div": 0.1, "lambda_weight": 1.0}  # so that no term hides behind another
@@ -141,6 +142,8 @@ def run_rank(rank, world_size, folder):
         "trained in float64": train("conv4, adversarial", rank, world_size, torch.float64),
         "mistrained": train("conv4, adversarial", rank, world_size, mistake="local pairs"),
     }
+    team = Team(rank=rank, size=world_size)
+    found["agreed"] = [team.agree(value) for value in (f"é of {rank}", rank == 0, None, "x" * 5000 * rank)]
     torch.save(found, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -225,6 +228,10 @@ def test_ten_steps_leave_the_same_weights(ranks, alone, case):
 def test_ten_steps_in_float64_leave_the_same_weights_without_exception(ranks, alone):
     for rank in ranks:
         assert differences(rank["trained in float64"], alone["trained in float64"]).max() < 1e-10
+
+
+def test_all_ranks_take_the_leaders_word(ranks):
+    assert all(rank["agreed"] == ["é of 0", True, None, ""] for rank in ranks)
 
 
 def test_all_ranks_hold_the_same_bits(ranks):
