@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +17,12 @@ from typing import BinaryIO, TextIO
 
 from muster.workers.datasets.base import Item
 from muster.workers.packs.pack import Uint8
+from muster.workers.store.documents import COUNT, SHA256, TEXT, check_form
 from muster.workers.store.files import FileRecord
+from muster.workers.store.layout import parse_json
+
+_GOOD = {"image_id": TEXT, "height": COUNT, "width": COUNT, "sha256": SHA256}
+_BAD = {"image_id": TEXT, "cause": TEXT}
 
 
 @dataclass(frozen=True)
@@ -96,16 +102,22 @@ def _whole(
 ) -> Iterator[tuple[Done, memoryview]]:
     """The images of the journal and their pixels, up to the first that is not of these items or whose pixels are
     not whole."""
+    left = os.fstat(pixels.fileno()).st_size
     for line, item in zip(lines, items, strict=False):
         try:
-            found = json.loads(line)
-            image: Done = BadImage(**found) if "cause" in found else GoodImage(**found)
-        except (ValueError, TypeError):
+            found = parse_json(line, {"image_id": TEXT})
+            kind, form = (BadImage, _BAD) if "cause" in found else (GoodImage, _GOOD)
+            check_form(found, form)
+            image: Done = kind(**{name: found[name] for name in form})
+        except ValueError:
             return
         if image.image_id != item.image_id:
             return
         content = b""
         if isinstance(image, GoodImage):
+            if image.bytes > left:
+                return
+            left -= image.bytes
             content = pixels.read(image.bytes)
             digest = hashlib.sha256(f"{image.height}x{image.width}:".encode())
             digest.update(content)
