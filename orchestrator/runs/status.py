@@ -11,6 +11,7 @@ from muster.orchestrator.records.identity import known_runs
 from muster.orchestrator.settings import compat
 from muster.workers.errors import DamagedRunError, StoreError, UsageError
 from muster.workers.quantities import time_text
+from muster.workers.store.documents import COUNT, check_form
 from muster.workers.store.layout import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
@@ -115,9 +116,10 @@ def _asked(run: RunFolder, request: dict[str, Any], events: list[Event]) -> int:
     """The members a launch asks for; of any other run, those that its events came to so far."""
     if request.get("kind", "launch") == "launch":
         try:
-            return int(request["ensemble"]["L"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise run.damaged("run.json", "its ensemble.L is no whole number") from error
+            check_form(request, {"ensemble": {"L": COUNT}})
+        except ValueError as error:
+            raise run.damaged("run.json", str(error)) from error
+        return int(request["ensemble"]["L"])
     counts = [item["asked"] for item in events if item["event"] == "ensemble"]
     return counts[-1] if counts else 0
 
