@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ import pytest
 import torch
 
 from muster.orchestrator.ensemble import scores
-from muster.orchestrator.ensemble.plan import store_weights
-from muster.orchestrator.ensemble.requests import EnsembleRequest
+from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.jobs.base import run_job
 from muster.orchestrator.jobs.launch import run as launching
@@ -38,24 +38,12 @@ def request_of(storage: str, images: Path, name: str = "one", **flags: Any) -> L
 def finish(request: LaunchRequest, extra: tuple[str, ...] = ()) -> None:
     """Runs a launch to its end, with its log in the store and its DONE.json."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching, "ClusterTerms", Terms)
+        patch.setattr(launching, "ClusterTerms", functools.partial(ClusterTerms, there={"CPU": 2.0}))
         patch.setattr(launching, "train", trained)
         patch.setattr(gather, "on_ray", lambda calls: [gather.write_shard(*call) for call in calls])
         patch.setattr(scores, "evaluate_on_ray", _evaluated)
         log = EventLog(f"{request.run}-20260101T000000-abcdef")
         assert run_job(job_of("launch"), request, log, "fleet", extra) == 0
-
-
-class Terms:
-    """What a cluster without GPUs settles."""
-
-    gpus = 0.0
-
-    def __init__(self, example: LaunchRequest, store: Store) -> None:
-        self.store = store
-
-    def __call__(self, request: EnsembleRequest) -> tuple[str, str]:
-        return store_weights(request.launch, self.store), "fp32"
 
 
 class Client:
@@ -84,4 +72,5 @@ def trained(plan: Any, run: Any, emit: Any, fleet_name: str, **resources: Any) -
 
 
 def _evaluated(store: Store, target: Any, members: Sequence[Any], *args: Any, **options: Any) -> Any:
+    options.pop("queries", None)  # what each query found: no part of what is read again
     return evaluate_here(store, target, [task.key for task in members], *args, **options)

@@ -96,7 +96,7 @@ READERS: list[Callable[[Any, Store], None]] = [
 #: Which files are changed: patterns below the store.
 FILES = [
     "runs/one/run.json", "runs/one/plan.json", "runs/one/answer.json", "runs/one/metrics.json",
-    "runs/one/gathered/test.json", "runs/one/events/*.jsonl", "runs/one/logs/*.log",
+    "runs/one/settled.json", "runs/one/gathered/test.json", "runs/one/events/*.jsonl", "runs/one/logs/*.log",
     "models/*/DONE.json", "models/*/spec.json", "models/*/attempts/*/weights.safetensors",
     "models/*/attempts/*/history.parquet", "models/*/embeddings/*/DONE.json",
     "models/*/embeddings/*/vectors.parquet", "packs/*/DONE.json", "packs/*/index.parquet", "packs/sources/*.json",

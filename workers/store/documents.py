@@ -58,7 +58,11 @@ NAME = Kind(
 SHA256 = Kind(
     "64 hex digits", lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 )
-WEIGHTS = Kind("none or 64 hex digits", lambda value: value == "none" or SHA256.fits(value))
+WEIGHTS = Kind(
+    "none or hex digits",
+    lambda value: isinstance(value, str) and re.fullmatch(r"none|[0-9a-f]{1,64}", value) is not None,
+)
+DEVICE = Kind("gpu or cpu", lambda value: value in ("gpu", "cpu"))
 PRECISION = Kind("fp32 or bf16", lambda value: value in ("fp32", "bf16"))
 
 _RECORDS = {NAME: {"size": COUNT, "sha256": SHA256}}
@@ -67,7 +71,7 @@ DONE = {"files": _RECORDS}
 #: Whoever needs one of the facts is told if it is not there.
 MODEL = {
     **DONE, "attempt?": WORD, "seconds?": NUMBER, "loss?": (NUMBER, None), "images?": COUNT, "epochs?": COUNT,
-    "ranks?": COUNT, "device?": TEXT, "node?": TEXT, "versions?": {ANY_NAME: TEXT},
+    "ranks?": COUNT, "overhead_seconds?": NUMBER, "device?": TEXT, "node?": TEXT, "versions?": {ANY_NAME: TEXT},
 }  # fmt: skip
 PACK = {
     **DONE, "split?": TEXT, "resize?": TEXT, "class_names?": [TEXT],
@@ -77,7 +81,7 @@ PACK = {
 _ANY_NUMBER = (Kind("a number", lambda value: isinstance(value, int | float)), None)
 HISTORY = [{"loss": _ANY_NUMBER, ANY_NAME: _ANY_NUMBER}]
 PACK_SOURCE = {"pack": WORD}
-VECTORS = {**DONE, "rows?": COUNT, "D?": COUNT, "images_per_s?": NUMBER}
+VECTORS = {**DONE, "rows?": COUNT, "D?": COUNT, "seconds?": NUMBER, "images_per_s?": NUMBER}
 
 _CURVE = [{"L": COUNT, ANY_NAME: (NUMBER, None)}, ...]
 #: Of the scores of one split.
@@ -115,6 +119,7 @@ RUN_FILES: Mapping[str, Form] = {
             }
         },
     },
+    "settled.json": {"device": DEVICE, "precision": PRECISION, "weights": {ANY_NAME: WEIGHTS}},
     "answer.json": {
         "state?": TEXT,
         "weights?": WEIGHTS,
