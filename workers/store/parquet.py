@@ -17,7 +17,7 @@ FEW_VALUES = 1_000_000
 MOST_PACKED = 64
 
 
-def read_table(data: bytes, where: str, schema: pa.Schema | None = None) -> pa.Table:
+def read_table(data: bytes, where: str = "The table", schema: pa.Schema | None = None) -> pa.Table:
     """A table from the bytes of a Parquet file, read by this thread alone, from memory that is Arrow's own; `where`
     names the file. With a schema, it must have at least those columns, without nulls.
 
