@@ -33,7 +33,9 @@ class RanksActor:
     def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
         """Trains and embeds what the store lacks. Raises the failure of a rank that tells most."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
+
+        from muster.orchestrator.fleet.process_group import GroupConfig
 
         fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
         scratch = Path(tempfile.gettempdir()) / f"muster-train-{attempt}"
@@ -42,7 +44,7 @@ class RanksActor:
             train_loop_config={
                 "store": store_root, "run": run, "task": task, "attempt": attempt, "gpus": gpus, "fleet": fleet,
             },
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_SECONDS),
+            torch_config=GroupConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_SECONDS),
             scaling_config=ScalingConfig(
                 num_workers=task.ranks,
                 use_gpu=bool(gpus),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from muster.cluster import procs
 from tests.cli import Muster
 
 #: A gathered shard of 12 dimensions.
@@ -35,10 +40,42 @@ def launched(
     muster: Muster, small_bier: list[object], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Any]:
     store = tmp_path_factory.mktemp("bier")
-    ran = muster(
-        *small_bier, "--ranks", 2, "--checkpoint-steps", 10, "--storage", store, "--name", "b", "--json"
-    )
-    return store, ran.document
+    with listening(muster) as heard:
+        ran = muster(
+            *small_bier, "--ranks", 2, "--checkpoint-steps", 10, "--storage", store, "--name", "b", "--json"
+        )
+    return store, {**ran.document, "heard": heard}
+
+
+@contextlib.contextmanager
+def listening(muster: Muster) -> Iterator[dict[str, set[str]]]:
+    """The addresses that the head's processes listen at while the block runs, by what the process is called."""
+    (record,) = Path(muster.env["MUSTER_STATE_DIR"]).glob("head-*.json")
+    head, heard, over = json.loads(record.read_text()), {}, threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.2):
+            for pid in procs.of_head(head["temp_dir"], head["pid"]):
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(pid)
+                    name = " ".join(process.cmdline()).split(" ")[0]
+                    ips = {one.laddr.ip for one in process.net_connections("inet") if one.status == "LISTEN"}
+                    heard.setdefault(name, set()).update(ips)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_no_port_of_ranks_is_open_to_the_network(launched: tuple[Path, Any]) -> None:
+    """torch's own meeting place would listen at every address, and take orders from anybody."""
+    heard = launched[1]["heard"]
+    assert any("RayTrainWorker" in name for name in heard)
+    assert set().union(*heard.values()) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, heard
 
 
 def test_two_ranks_train_one_model_and_each_learner_is_scored(launched: tuple[Path, Any]) -> None:
