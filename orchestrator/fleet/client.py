@@ -11,8 +11,9 @@ from typing import Any
 
 import ray
 
+from muster.orchestrator.fleet.actor import start_fleet
 from muster.orchestrator.fleet.repair import Found, invalidate_vectors, repaired
-from muster.orchestrator.fleet.scheduler import FleetSettings, start_fleet
+from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Forecast

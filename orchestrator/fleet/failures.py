@@ -21,6 +21,8 @@ class Failure:
     final: bool
     "Would any further attempt fail the same way?"
     cure: str
+    crowded: bool = False
+    "Was it killed for memory beside others? It is tried again beside fewer."
 
 
 def judge(  # noqa: PLR0911  (a table of cases, one line each)
@@ -28,7 +30,7 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
 ) -> Failure:
     """The meaning of what a member's call raised.
 
-    `node_lost`: its node is no longer in the cluster. `siblings`: other members ran when it started. Every
+    `node_lost`: its node is no longer in the cluster. `siblings`: other members have run beside it. Every
     failure of an actor is some RayError, and only some are RayActorError.
     """
     cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
@@ -42,13 +44,19 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
         return Failure("its node was lost", counts=False, final=False, cure=_again())
     if isinstance(error, OutOfMemoryError):
         cure = "Give it a node with more memory, or run fewer members at once: --parallel."
-        return Failure("killed: its node ran out of memory", counts=not siblings, final=False, cure=cure)
+        cause = "killed: its node ran out of memory"
+        return Failure(cause, counts=not siblings, final=False, cure=cure, crowded=siblings)
     if isinstance(error, ActorDiedError | ActorUnavailableError):
         return Failure(f"its process died ({_line(error)})", counts=True, final=False, cure=_again())
     if type(cause).__name__ == "OutOfMemoryError":
         cure = "Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64."
         return Failure("the GPU ran out of memory", counts=True, final=False, cure=cure)
     return Failure(f"{type(cause).__name__}: {_line(cause)}", counts=True, final=False, cure=_again())
+
+
+def may_be_lost(error: BaseException) -> bool:
+    """Whether it may be the loss of the node, of which Ray is not sure yet."""
+    return isinstance(error, ActorUnavailableError)
 
 
 def _line(error: BaseException) -> str:

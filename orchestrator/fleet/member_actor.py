@@ -74,14 +74,14 @@ def _device(gpus: float) -> Any:
 
 
 class Ticker:
-    """Passes progress on to the fleet, at most once a second but for the ends of epochs."""
+    """Passes progress on to the fleet; steps at most once a second, but for the last one before something else."""
 
     def __init__(self, fleet: Any, key: str, attempt: str) -> None:
         self.fleet, self.key, self.attempt, self.last = fleet, key, attempt, 0.0
 
     def __call__(self, progress: dict[str, Any]) -> None:
         now = time.monotonic()
-        if now - self.last >= TICK_SECONDS or progress.get("step") == progress.get("steps"):
+        if now - self.last >= TICK_SECONDS or not progress.get("stepping"):
             self.last = now
             self.fleet.report.remote(self.key, self.attempt, progress)
 

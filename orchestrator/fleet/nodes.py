@@ -1,14 +1,27 @@
-"""Nodes on which members fail again and again, and which of them a member had better not go to. It knows no Ray."""
+"""What fits on which nodes, on which of them members fail again and again, and where a member had better not go.
+
+It knows no Ray: nodes are ids, with what each has.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 #: Futile attempts in a row on one node, of any members, after which it gets no more for a while.
 STRIKES = 3
 QUARANTINE_SECONDS = 600.0
+
+#: The nodes that are alive, by id, and how much each has of "CPU", "GPU" and the like.
+Resources = Mapping[str, Mapping[str, float]]
+
+
+def room_of(nodes: Resources, gpus: float, threads: int) -> dict[str, int]:
+    """How many members fit on each node: by their share of a GPU, or without GPUs by their threads."""
+    if gpus:
+        return {node: int(has.get("GPU", 0) / gpus + 1e-6) for node, has in nodes.items()}
+    return {node: int(has.get("CPU", 0) // threads) for node, has in nodes.items()}
 
 
 class Nodes:
@@ -37,12 +50,14 @@ class Nodes:
         """A member was finished on this node."""
         self.strikes.pop(node, None)
 
-    def avoided(self, last: str, able: Collection[str]) -> list[str]:
-        """Where a member had better not go that failed on `last`, as long as another of those that are `able` to take
-        it is left."""
+    def avoided(self, last: str, room: Mapping[str, int], width: int = 1) -> list[str]:
+        """Where a member had better not go that failed on `last`, as long as the others have room for it.
+
+        `room` is how many members each node holds, `width` how many of those places this one takes.
+        """
         now = self.clock()
         self.quarantined = {node: until for node, until in self.quarantined.items() if until > now}
-        bad = ({last} | set(self.quarantined)) & set(able)
-        if set(able) - bad:
-            return sorted(bad)
-        return [last] if last in able and len(able) > 1 else []
+        for bad in ({last, *self.quarantined}, {last}):
+            if sum(places for node, places in room.items() if node not in bad) >= width:
+                return sorted(bad & room.keys())
+        return []

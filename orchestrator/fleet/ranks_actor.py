@@ -30,6 +30,10 @@ class RanksActor:
     It carries the model's name on the cluster, as a member's actor does, so that no other job trains the key.
     """
 
+    def __init__(self, nodes: dict[str, str] | None = None) -> None:
+        """`nodes`: Ray's label selector for the nodes that its ranks may go to; None: any."""
+        self.nodes: dict[str, Any] = {} if nodes is None else {"label_selector": nodes}
+
     def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
         """Trains and embeds what the store lacks. Raises the failure of a rank that tells most."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -49,6 +53,7 @@ class RanksActor:
                 num_workers=task.ranks,
                 use_gpu=bool(gpus),
                 resources_per_worker={"GPU": 1, "CPU": 1} if gpus else {"CPU": task.spec.threads},
+                **self.nodes,
             ),
             run_config=RunConfig(
                 name=attempt, storage_path=str(scratch), failure_config=FailureConfig(max_failures=0)

@@ -1,9 +1,10 @@
-"""The fleet: the one scheduler of a job. It owns every accelerator, and nobody else starts a training process.
+"""The fleet's scheduler: it owns every accelerator of a job, and nobody else starts a training process.
 
-Ask it for members and wait; a member that two askers want is trained once. Each runs as an actor of its own,
+Ask it for members and wait; a member that two askers want is trained once. Each runs in a process of its own,
 named by its key, so that two jobs on one cluster can't train the same key at the same time: the second one
-waits. The fleet keeps no state that the store lacks. If it dies, Ray starts it again, the askers' calls are
-repeated, and members go on from their checkpoints. It reads commit records and never a model.
+waits. The scheduler keeps no state that the store lacks. If it dies, it is started again, the askers' calls are
+repeated, and members go on from their checkpoints. It reads commit records and never a model, and it knows the
+cluster only as `Processes`: `actor.py` has those of Ray.
 """
 
 from __future__ import annotations
@@ -11,35 +12,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import ray
-from ray.exceptions import ActorUnavailableError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from typing import Any, Protocol
 
 from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
-from muster.orchestrator.fleet.failures import Failure, judge
-from muster.orchestrator.fleet.member_actor import MemberActor
-from muster.orchestrator.fleet.nodes import Nodes
-from muster.orchestrator.fleet.ranks_actor import RanksActor
+from muster.orchestrator.fleet.failures import Failure, judge, may_be_lost
+from muster.orchestrator.fleet.nodes import Nodes, Resources, room_of
+from muster.orchestrator.fleet.watchdog import HANG_SECONDS, HungError
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
-from muster.workers.methods.registry import method_of
 from muster.workers.store.layout import Store, new_attempt_id
 from muster.workers.task import MemberTask, missing
 
-NAMESPACE = "muster"
 #: Attempts in a row that made no new checkpoint, after which a member is given up.
 FUTILE_ATTEMPTS = 3
 LOCKED_SECONDS = 2.0
 #: How long a poll waits for news.
 POLL_SECONDS = 0.5
+#: Between two looks at what may have changed without a word: nodes that joined, a member that hangs.
+LOOK_SECONDS = 5.0
 #: Ray notices a dead node after about 13 s; until then its actors are merely out of reach.
 NODE_VERDICT_SECONDS = 30.0
-#: Ticks of training progress that are kept for whoever polls; state changes are all kept.
+#: Of events so many are kept for whoever polls; of more the older half goes.
 KEPT_EVENTS = 20_000
 
 
@@ -55,14 +51,34 @@ class FleetSettings:
     "A member's share of a GPU; 0: it computes on the CPU."
     budget: Budget = field(default_factory=Budget)
     "What it may spend on training; checked before a member is started."
+    hang_seconds: float = HANG_SECONDS
+    "A member that trains is never taken for hung before it has been silent for so long."
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class Fleet:
+class Processes(Protocol):
+    """All that the scheduler asks of a cluster. Its methods may block, but for `run`."""
+
+    def nodes(self) -> Resources:
+        """The nodes that are alive."""
+
+    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
+        """A process for one attempt, on none of the nodes `avoided`; None if another job has one for this key."""
+
+    async def run(self, process: Any, task: MemberTask, attempt: str) -> None:
+        """The whole attempt. Raises what the member raises, or what became of its process."""
+
+    def kill(self, process: Any) -> None:
+        """Ends a process, if it has not ended, and frees its name and its share of the device."""
+
+
+class Scheduler:
     """See the module. All methods are asynchronous; none blocks the others."""
 
-    def __init__(self, settings: FleetSettings) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: FleetSettings, processes: Processes, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` counts seconds."""
+        self.settings, self.processes, self.clock = settings, processes, clock
         self.store = Store(settings.store)
         self.works: dict[str, Work] = {}
         self.queue: list[Work] = []
@@ -73,7 +89,7 @@ class Fleet:
         self.first_event = 0
         self.generation = new_attempt_id()
         self.stopping = False
-        self.nodes = Nodes()
+        self.nodes = Nodes(clock)
         self.spending = Spending(settings.budget)
         self.wake, self.said = asyncio.Event(), asyncio.Event()
         self.loop: asyncio.Task[None] | None = None
@@ -111,6 +127,7 @@ class Fleet:
         """A running member's progress. A late one of a former attempt is ignored."""
         work = self.running.get(key)
         if work is not None and work.attempt == attempt:
+            work.steps.follow(progress, self.clock())
             work.where.update(progress)
             work.node = progress.get("node_id", work.node)
             self._member(work, progress.pop("state", "training"), **progress)
@@ -181,7 +198,7 @@ class Fleet:
     async def _schedule(self) -> None:
         """Starts members as slots come free. One tick at a time: two can't take the same slot."""
         while True:
-            slots = self.settings.parallel or await asyncio.to_thread(self._capacity)
+            slots = self.settings.parallel or await self._capacity()
             while self.queue and self._is_next(self.queue[0]) and self._fits(self.queue[0], slots):
                 work = heapq.heappop(self.queue)
                 try:
@@ -189,10 +206,8 @@ class Fleet:
                 except Exception as error:  # one member's trouble must not leave the others waiting for ever
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
             self.wake.clear()
-            try:
-                await asyncio.wait_for(self.wake.wait(), timeout=5)  # nodes may have joined
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), LOOK_SECONDS)
 
     def _is_next(self, work: Work) -> bool:
         """Whether nothing can come before it: look-ups end in any order, and members start by their index."""
@@ -200,18 +215,23 @@ class Fleet:
 
     def _fits(self, work: Work, slots: int) -> bool:
         """Whether the next in the queue has room; whatever its width, it starts once nothing else runs."""
-        used = sum(self._width(other) for other in self.running.values())
-        return not self.running or used + self._width(work) <= slots
+        running = self.running.values()
+        used = sum(other.width(self.settings.gpus) for other in [*running, work])
+        beside = min(other.beside for other in [*running, work])
+        return not running or (used <= slots and len(running) <= beside)
 
-    def _width(self, work: Work) -> int:
-        """How many members' slots it takes: a rank has a GPU to itself, or its threads."""
-        if not self._ranked(work):
+    async def _capacity(self) -> int:
+        """How many members fit into the nodes that are alive; at least one, which makes an autoscaler act."""
+        threads = max((work.task.spec.threads for work in self.queue), default=1)
+        try:
+            room = await self._room(threads)
+        except Exception:  # the cluster does not answer: at the next tick it may
             return 1
-        return math.ceil(work.task.ranks / (self.settings.gpus or 1))
+        return max(1, sum(room.values()))
 
-    @staticmethod
-    def _ranked(work: Work) -> bool:
-        return work.trains and method_of(work.task.spec).multi_rank
+    async def _room(self, threads: int) -> dict[str, int]:
+        """How many members of so many threads each node holds."""
+        return room_of(await asyncio.to_thread(self.processes.nodes), self.settings.gpus, threads)
 
     async def _refusal(self) -> str:
         """Why the budget allows no further member, or "". What the run spent before is read from the store."""
@@ -220,16 +240,6 @@ class Fleet:
         if self.spending.spent is None:
             self.spending.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
         return self.spending.refusal(len(self.running))
-
-    def _capacity(self) -> int:
-        """How many members fit into the nodes that are alive; at least one, which makes an autoscaler act."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if self.settings.gpus:
-            fits = (int(node.get("GPU", 0) / self.settings.gpus + 1e-6) for node in nodes)
-        else:
-            threads = max((work.task.spec.threads for work in self.queue), default=1)
-            fits = (int(node.get("CPU", 0) // threads) for node in nodes)
-        return max(1, sum(fits))
 
     async def _start(self, work: Work) -> None:
         train, targets = await self._missing(work.task)
@@ -243,56 +253,42 @@ class Fleet:
             self._finish(work, "dropped", message=refusal)
             return
         work.trains = train
-        work.attempt, work.where, work.node = new_attempt_id(), {}, ""
-        options: dict[str, Any] = {"name": f"member-{work.task.key}", "namespace": NAMESPACE}
-        if not self._ranked(work):  # the ranks' own places are Ray Train's to reserve
-            options["num_cpus"] = work.task.spec.threads if not self.settings.gpus else 1
-            options["num_gpus"] = self.settings.gpus
-            if avoided := self._avoided(work):
-                options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
-        try:
-            actor = await asyncio.to_thread(
-                self._hire, RanksActor if self._ranked(work) else MemberActor, options
-            )
-        except ValueError:  # the name is taken: another job on this cluster trains this very key
+        work.begin(new_attempt_id())
+        room = await self._room(work.task.spec.threads)
+        avoided = self.nodes.avoided(work.avoid, room, work.width(self.settings.gpus))
+        process = await asyncio.to_thread(self.processes.hire, work.task, ranked=work.ranked, avoided=avoided)
+        if process is None:
             self._member(work, "queued", message="waiting: another job on the cluster trains it")
             asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
             return
         work.attempts += 1
-        work.siblings = bool(self.running)
         self.running[work.task.key] = work
+        for one in self.running.values():
+            one.siblings |= len(self.running) > 1
         self._member(work, "starting")
-        asyncio.create_task(self._watched(work, actor))  # noqa: RUF006  (held by the running actor's call)
+        asyncio.create_task(self._watched(work, process))  # noqa: RUF006  (held by the process' call)
 
-    @staticmethod
-    def _hire(kind: Any, options: dict[str, Any]) -> Any:
-        """A process for one attempt. Raises ValueError if its name is taken."""
-        return kind.options(**options).remote()
-
-    async def _watched(self, work: Work, actor: Any) -> None:
+    async def _watched(self, work: Work, process: Any) -> None:
         """Sees to it that a member has an end, whatever happens: its askers would wait for ever."""
         try:
-            await self._watch(work, actor)
+            await self._watch(work, process)
         except Exception as error:  # the store can't be read, for one
             self.running.pop(work.task.key, None)
             self.wake.set()
-            _kill(actor)
+            self.processes.kill(process)
             self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
 
-    async def _watch(self, work: Work, actor: Any) -> None:
+    async def _watch(self, work: Work, process: Any) -> None:
         """Waits for a member's end and decides what follows from it."""
         folder = self.store.model(work.task.key)
         before = await asyncio.to_thread(folder.newest_epoch)
         failure: Failure | None = None
-        mine = ray.get_runtime_context().current_actor
         try:
-            await actor.run.remote(
-                self.settings.store, self.settings.run, work.task, work.attempt, self.settings.gpus, mine
-            )
-        except (RayError, Exception) as error:
-            lost = await self._node_lost(work, patience=isinstance(error, ActorUnavailableError))
+            await self._attempt(work, process)
+        except Exception as error:
+            lost = await self._node_lost(work, patience=may_be_lost(error))
             failure = judge(error, node_lost=lost, siblings=work.siblings)
-        await asyncio.to_thread(_kill, actor)
+        await asyncio.to_thread(self.processes.kill, process)
         report = ""
         if failure is not None:
             after = await asyncio.to_thread(folder.newest_epoch)
@@ -318,30 +314,45 @@ class Fleet:
             self._member(work, "retrying", message=failure.cause)
             self._requeue(work)
 
+    async def _attempt(self, work: Work, process: Any) -> None:
+        """Waits for an attempt's end. Raises what it raises; HungError if it hung, with its process ended."""
+        call = asyncio.ensure_future(self.processes.run(process, work.task, work.attempt))
+        while not (await asyncio.wait({call}, timeout=LOOK_SECONDS))[0]:
+            silence = work.steps.silence(self.clock(), self.settings.hang_seconds)
+            if silence:
+                await asyncio.to_thread(self.processes.kill, process)
+                await asyncio.wait({call}, timeout=NODE_VERDICT_SECONDS)
+                call.add_done_callback(_heard)
+                raise HungError(
+                    f"it hung: no step for {silence:.0f} s after {work.place} on {work.where.get('node', 'its node')}, "
+                    f"where a step takes {work.steps.usual:.2g} s; its process was ended"
+                )
+        await call
+
     async def _node_lost(self, work: Work, *, patience: bool) -> bool:
-        """Whether the member's node is gone; with patience, waits for Ray to make up its mind."""
-        deadline = time.monotonic() + (NODE_VERDICT_SECONDS if patience else 0)
+        """Whether the member's node is gone; with patience, waits for the cluster to make up its mind."""
+        deadline = self.clock() + (NODE_VERDICT_SECONDS if patience else 0)
         while True:
-            alive = {node["NodeID"] for node in await asyncio.to_thread(ray.nodes) if node["Alive"]}
-            if not work.node or work.node not in alive or time.monotonic() >= deadline:
+            alive = await asyncio.to_thread(self.processes.nodes)
+            if not work.node or work.node not in alive or self.clock() >= deadline:
                 return bool(work.node) and work.node not in alive
             await asyncio.sleep(0.5)
 
     def _judge(self, work: Work, failure: Failure, *, progressed: bool) -> None:
         """Notes what a failure says about its member and its node."""
         work.avoid = work.node
+        if failure.crowded:
+            work.beside = (len(self.running) - 1) // 2
         if progressed:
             work.futile = 0
         elif failure.counts:
             work.futile += 1
-            if text := self.nodes.strike(work.node):
+            if not failure.final and (text := self.nodes.strike(work.node)):
                 self._say(event("message", level="warning", text=text))
 
     def _failure_report(self, work: Work, failure: Failure) -> str:
         """The member, its node, its step, the cause and the log's tail, and what to do."""
-        where = ""
-        if "step" in work.where:
-            where = f", epoch {work.where['epoch'] + 1}, step {work.where['step']} of {work.where['steps']}"
+        where = f", {work.place}" if work.place else ""
         lines = [
             f"member {work.task.spec.index} (key {work.task.key}): {failure.cause}",
             f"    given up after {work.attempts} attempt(s), the last on {work.where.get('node', 'no node')}{where}; "
@@ -350,16 +361,6 @@ class Fleet:
         log = self.store.files.find(self.store.run(self.settings.run).log(work.task.key, work.attempt))
         lines += [f"    {line}" for line in (log or b"").decode(errors="replace").splitlines()[-8:]]
         return "\n".join([*lines, f"    {failure.cure}"])
-
-    def _avoided(self, work: Work) -> list[str]:
-        """Nodes this member had better not go to, as long as there is another one that could take it."""
-        need, amount = ("GPU", self.settings.gpus) if self.settings.gpus else ("CPU", work.task.spec.threads)
-        able = {
-            node["NodeID"]
-            for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get(need, 0) >= min(amount, 1)
-        }
-        return self.nodes.avoided(work.avoid, able)
 
     def _requeue(self, work: Work) -> None:
         asyncio.create_task(self._enqueue(work))  # noqa: RUF006  (held by whoever waits for the member)
@@ -387,14 +388,7 @@ class Fleet:
             self.events, self.first_event = self.events[dropped:], self.first_event + dropped
 
 
-def _kill(actor: Any) -> None:
-    """Ends a member's process and frees its name and its share of the device."""
-    ray.kill(actor)
-
-
-def start_fleet(settings: FleetSettings, name: str) -> Any:
-    """A fleet's handle. It lives on the caller's node, so that the loss of any other is something that it sees and
-    outlives: without a CPU of its own Ray would put it anywhere."""
-    kind: Any = Fleet
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return kind.options(name=name, namespace=NAMESPACE, scheduling_strategy=here).remote(settings)
+def _heard(call: asyncio.Future[None]) -> None:
+    """Takes what an attempt raises of which nobody waits for the end any more."""
+    if not call.cancelled():
+        call.exception()

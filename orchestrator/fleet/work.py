@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from muster.orchestrator.fleet.watchdog import StepWatch
+from muster.workers.methods.registry import method_of
 from muster.workers.task import MemberTask
 
 
@@ -44,8 +47,12 @@ class Work:
     node: str = ""
     where: dict[str, Any] = field(default_factory=dict)
     "The last progress that was reported."
+    steps: StepWatch = field(default_factory=StepWatch)
+    "Of this attempt."
     siblings: bool = False
-    "Were others running when it started? Then a kill for memory need not be its fault."
+    "Have others run beside this attempt? Then a kill for memory need not be its fault."
+    beside: float = math.inf
+    "Beside how many others it may run: fewer, once it was killed for memory."
     trains: bool = True
     "Or are only vectors wanted? Those are one process's work."
     quiet: bool = False
@@ -53,3 +60,23 @@ class Work:
 
     def __lt__(self, other: Work) -> bool:
         return (self.task.spec.index, self.order) < (other.task.spec.index, other.order)
+
+    @property
+    def ranked(self) -> bool:
+        """Do several processes train it together?"""
+        return self.trains and method_of(self.task.spec).multi_rank
+
+    def width(self, gpus: float) -> int:
+        """How many members' places it takes: a rank has a GPU to itself, or its threads."""
+        return math.ceil(self.task.ranks / (gpus or 1)) if self.ranked else 1
+
+    def begin(self, attempt: str) -> None:
+        """A new attempt, of which nothing is known yet."""
+        self.attempt, self.where, self.node, self.steps = attempt, {}, "", StepWatch()
+
+    @property
+    def place(self) -> str:
+        """How far it was when it last said so, for people; "" if it had taken no step."""
+        if "step" not in self.where:
+            return ""
+        return f"epoch {self.where['epoch'] + 1}, step {self.where['step']} of {self.where['steps']}"

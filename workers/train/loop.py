@@ -38,7 +38,8 @@ def train(
 
     The leader's `save` gets a checkpoint after each epoch, or every `checkpoint_steps` steps and at the end; then
     every rank calls `team.on_checkpoint`. `report` gets a dict of progress about twice a second: epoch (finished
-    ones), epochs, step, steps, loss, images_per_s, seconds_left.
+    ones), epochs, step, steps, loss, images_per_s, seconds_left, step_seconds (of a step since the last checkpoint),
+    stepping (is the next thing another step, and no checkpoint?).
     Raises DivergedError, on every rank, if the loss or a weight is no longer finite.
     """
     team, state, last = trainer.team, Checkpoint(epoch=0, model={}, optimizer={}), math.nan
@@ -75,7 +76,9 @@ def _stretch(
             unseen.clear()
             if late or over:
                 reported = time.monotonic()
-                report(_progress(trainer, step, last, seen / (reported - started)))
+                took = reported - started
+                progress = _progress(trainer, step, last, seen / took)
+                report({**progress, "step_seconds": took / (step + 1 - first), "stepping": not over})
     seconds = time.monotonic() - started
     row = {trainer.unit: end, **trainer.row(sums, stop - first, seen), "lr": trainer.rate(stop - 1)}
     return {**row, "images_per_s": round(seen / seconds, 2), "seconds": round(seconds, 3)}, last

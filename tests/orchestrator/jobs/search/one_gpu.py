@@ -15,7 +15,8 @@ import numpy as np
 import ray
 
 from muster.orchestrator.ensemble.plan import prepare_ensembles
-from muster.orchestrator.fleet.scheduler import NAMESPACE, Fleet, FleetSettings
+from muster.orchestrator.fleet.actor import NAMESPACE, RayProcesses
+from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
 from muster.orchestrator.jobs.search.plan import SearchPlan, ensembles_of, prepared_by_rule, schedule_of
 from muster.orchestrator.jobs.search.record import Record
 from muster.orchestrator.jobs.search.request import load_search
@@ -45,14 +46,16 @@ class FakeMember:
         folder.commit(Done({}, {"attempt": attempt, "seconds": 1.0, "epochs": 1, "images": 64}))
 
 
+class FakeMembers(RayProcesses):
+    member = FakeMember
+
+
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class OneGpuFleet(Fleet.__ray_metadata__.modified_class):  # type: ignore[attr-defined, misc]
+class OneGpuFleet(Scheduler):
     """The fleet as it is, with members that only pretend."""
 
-    @staticmethod
-    def _hire(kind: Any, options: dict[str, Any]) -> Any:
-        member: Any = FakeMember
-        return member.options(**options).remote()
+    def __init__(self, settings: FleetSettings) -> None:
+        super().__init__(settings, FakeMembers(settings))
 
 
 def main(images: str, storage: str, result: str) -> None:

@@ -1,0 +1,66 @@
+"""The fleet: its scheduler as an actor of Ray, and a member's processes as Ray starts and ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import ActorAlreadyExistsError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from muster.orchestrator.fleet.member_actor import MemberActor
+from muster.orchestrator.fleet.nodes import Resources
+from muster.orchestrator.fleet.ranks_actor import RanksActor
+from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
+from muster.workers.task import MemberTask
+
+NAMESPACE = "muster"
+
+
+class RayProcesses:
+    """The scheduler's `Processes`, on the cluster that this process belongs to."""
+
+    member: Any = MemberActor
+    "What trains a member alone."
+
+    def __init__(self, settings: FleetSettings) -> None:
+        self.settings = settings
+
+    def nodes(self) -> Resources:
+        return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
+        options: dict[str, Any] = {"name": f"member-{task.key}", "namespace": NAMESPACE}
+        nodes = {"ray.io/node-id": f"!in({','.join(avoided)})"} if avoided else None
+        kind: Any = RanksActor if ranked else self.member
+        if not ranked:  # the ranks' own places are Ray Train's to reserve
+            options["num_cpus"] = task.spec.threads if not self.settings.gpus else 1
+            options["num_gpus"] = self.settings.gpus
+        try:
+            return kind.options(label_selector=nodes, **options).remote(*([nodes] if ranked else []))
+        except ActorAlreadyExistsError:
+            return None
+
+    async def run(self, process: Any, task: MemberTask, attempt: str) -> None:
+        fleet, settings = ray.get_runtime_context().current_actor, self.settings
+        await process.run.remote(settings.store, settings.run, task, attempt, settings.gpus, fleet)
+
+    def kill(self, process: Any) -> None:
+        ray.kill(process)
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class Fleet(Scheduler):
+    """A job's scheduler. If its process dies, Ray starts it again and repeats the calls that wait."""
+
+    def __init__(self, settings: FleetSettings) -> None:
+        super().__init__(settings, RayProcesses(settings))
+
+
+def start_fleet(settings: FleetSettings, name: str) -> Any:
+    """A fleet's handle. It lives on the caller's node, so that the loss of any other is something that it sees and
+    outlives: without a CPU of its own Ray would put it anywhere."""
+    kind: Any = Fleet
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return kind.options(name=name, namespace=NAMESPACE, scheduling_strategy=here).remote(settings)
