@@ -198,11 +198,11 @@ class Scheduler:
     async def _schedule(self) -> None:
         """Starts members as slots come free. One tick at a time: two can't take the same slot."""
         while True:
-            slots = self.settings.parallel or await self._capacity()
-            while self.queue and self._is_next(self.queue[0]) and self._fits(self.queue[0], slots):
+            nodes = await self._nodes()
+            while nodes and self.queue and self._is_next(self.queue[0]) and self._fits(self.queue[0], nodes):
                 work = heapq.heappop(self.queue)
                 try:
-                    await self._start(work)
+                    await self._start(work, nodes)
                 except Exception as error:  # one member's trouble must not leave the others waiting for ever
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
             self.wake.clear()
@@ -213,25 +213,23 @@ class Scheduler:
         """Whether nothing can come before it: look-ups end in any order, and members start by their index."""
         return not any(other < work for other in self.sought)
 
-    def _fits(self, work: Work, slots: int) -> bool:
-        """Whether the next in the queue has room; whatever its width, it starts once nothing else runs."""
+    async def _nodes(self) -> Resources:
+        """The nodes that are alive; none where the cluster does not say so: it is asked again."""
+        try:
+            return await asyncio.to_thread(self.processes.nodes)
+        except Exception as error:
+            self._say(event("message", level="warning", text=f"the cluster does not say what it has: {error}"))
+            return {}
+
+    def _fits(self, work: Work, nodes: Resources) -> bool:
+        """Whether the next in the queue has room; whatever its width, it starts once nothing else runs, also where it
+        fits nowhere: that makes an autoscaler act."""
         running = self.running.values()
         used = sum(other.width(self.settings.gpus) for other in [*running, work])
         beside = min(other.beside for other in [*running, work])
+        threads = max(other.task.spec.threads for other in self.queue)
+        slots = self.settings.parallel or sum(room_of(nodes, self.settings.gpus, threads).values())
         return not running or (used <= slots and len(running) <= beside)
-
-    async def _capacity(self) -> int:
-        """How many members fit into the nodes that are alive; at least one, which makes an autoscaler act."""
-        threads = max((work.task.spec.threads for work in self.queue), default=1)
-        try:
-            room = await self._room(threads)
-        except Exception:  # the cluster does not answer: at the next tick it may
-            return 1
-        return max(1, sum(room.values()))
-
-    async def _room(self, threads: int) -> dict[str, int]:
-        """How many members of so many threads each node holds."""
-        return room_of(await asyncio.to_thread(self.processes.nodes), self.settings.gpus, threads)
 
     async def _refusal(self) -> str:
         """Why the budget allows no further member, or "". What the run spent before is read from the store."""
@@ -241,7 +239,7 @@ class Scheduler:
             self.spending.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
         return self.spending.refusal(len(self.running))
 
-    async def _start(self, work: Work) -> None:
+    async def _start(self, work: Work, nodes: Resources) -> None:
         train, targets = await self._missing(work.task)
         if not train and not targets:  # another job made it while this one waited
             self._finish(work, "reused", epoch=work.task.spec.epochs)
@@ -254,7 +252,7 @@ class Scheduler:
             return
         work.trains = train
         work.begin(new_attempt_id())
-        room = await self._room(work.task.spec.threads)
+        room = room_of(nodes, self.settings.gpus, work.task.spec.threads)
         avoided = self.nodes.avoided(work.avoid, room, work.width(self.settings.gpus))
         process = await asyncio.to_thread(self.processes.hire, work.task, ranked=work.ranked, avoided=avoided)
         if process is None:

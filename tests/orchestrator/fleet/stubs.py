@@ -1,7 +1,7 @@
-"""A fleet without Ray and without waiting: members that play a script, nodes that a test writes down, and a loop
-whose time passes at once.
+"""A fleet without Ray and without waiting: members that play scenes, nodes that a test writes down, and a loop whose
+time passes at once.
 
-Stores are real ones. A member costs a test some small files.
+The store is a real one. A member costs a test a few small files.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from muster.orchestrator.fleet.budget import Budget
+from ray.exceptions import ActorDiedError
+
 from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event
@@ -28,12 +28,13 @@ A = TypeVar("A")
 VIEW = TestView(resize="squash:20", crop=16, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
 #: Whoever waits for so long in a test waits for ever.
 PATIENCE = 100_000.0
+TRAINING = 10.0
 
 
 class PlayedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time stands still while anything is to do, and then jumps to what is awaited next.
+    """An event loop whose time stands still while there is anything to do, and then jumps to what comes next.
 
-    What would be done in a thread is done in the loop's next turn, so that a test is the same each time.
+    What would be done in a thread is done in a turn of its own, so that a test is the same each time.
     """
 
     def __init__(self) -> None:
@@ -58,9 +59,9 @@ class _Jumps(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> Any:
         found = super().select(0)
         if not found:
-            assert timeout is not None, "everybody waits, and nothing will come"
+            assert timeout is not None, "all wait for what will never come"
             self.loop.now += timeout
-            assert self.loop.now < PATIENCE, "it waits for ever"
+            assert self.loop.now < PATIENCE, "this goes on for ever"
         return found
 
 
@@ -74,29 +75,168 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def member(index: int = 1, *, D: int = 3, threads: int = 1, splits: str = "test", **changes: Any) -> MemberTask:
-    """A member of three epochs that is wanted with the vectors of these splits."""
-    recipe = Recipe(epochs=3, resize="squash:20", crop=16, mean=VIEW.mean, std=VIEW.std)
-    spec = MemberSpec(
-        train_digest="images", classes=6, backbone="conv4", weights="none", D=D, index=index, seed=0,
-        recipe=recipe, precision="fp32", threads=threads, deterministic=False,
-    )  # fmt: skip
-    return MemberTask(spec=spec, train=images("train"), targets=targets(splits), **changes)
-
-
-def ranked(ranks: int) -> MemberTask:
-    """A BIER model that so many processes train."""
-    settings = BierSettings(steps=10, learners=(4, 8), P=4, K=2)
-    spec = BierSpec(
-        train_digest="images", classes=6, backbone="conv4", weights="none", seed=0, recipe=settings,
-        precision="fp32", threads=1, deterministic=False,
-    )  # fmt: skip
-    return MemberTask(spec=spec, train=images("train"), targets=targets("test"), ranks=ranks)
-
-
 def images(split: str) -> Images:
     return Images(pack=split, class_ids=None, digest=split)
 
 
 def targets(splits: str) -> tuple[Target, ...]:
     return tuple(Target(split=split, images=images(split), view=VIEW) for split in splits.split())
+
+
+def member(index: int = 1, *, D: int = 3, threads: int = 1, splits: str = "test", **more: Any) -> MemberTask:
+    """A member of three epochs, wanted with the vectors of these splits."""
+    recipe = Recipe(epochs=3, resize="squash:20", crop=16, mean=VIEW.mean, std=VIEW.std)
+    spec = MemberSpec(
+        train_digest="images", classes=6, backbone="conv4", weights="none", D=D, index=index, seed=0,
+        recipe=recipe, precision="fp32", threads=threads, deterministic=False,
+    )  # fmt: skip
+    return MemberTask(spec=spec, train=images("train"), targets=targets(splits), **more)
+
+
+def bier(ranks: int = 2) -> MemberTask:
+    """A model that so many processes train together."""
+    spec = BierSpec(
+        train_digest="images", classes=6, backbone="conv4", weights="none", seed=0,
+        recipe=Recipe(epochs=1, resize="squash:20", crop=16), bier=BierSettings(sizes=(4, 8), labels=4),
+        precision="fp32", threads=1, deterministic=False,
+    )  # fmt: skip
+    return MemberTask(spec=spec, train=images("train"), targets=targets("test"), ranks=ranks)
+
+
+class Attempt:
+    """A member's process: what it tells, saves and finishes as it plays a scene."""
+
+    def __init__(self, fleet: PlayedFleet, task: MemberTask, ranked: bool, avoided: Sequence[str]) -> None:
+        self.fleet, self.task, self.ranked, self.avoided = fleet, task, ranked, list(avoided)
+        free = [node for node in fleet.alive if node not in avoided]
+        self.node = min(free, key=lambda node: sum(one.node == node for one in fleet.at_work()))
+        self.name, self.began, self.ended = "", now(), asyncio.Event()
+        self.folder = fleet.store.model(task.key)
+
+    @property
+    def index(self) -> int:
+        return self.task.spec.index
+
+    async def tell(self, **progress: Any) -> None:
+        await self.fleet.scheduler.report(self.task.key, self.name, progress)
+
+    async def arrive(self) -> None:
+        """What a process says first."""
+        await self.tell(state="starting", node=f"host-{self.node}", node_id=self.node)
+
+    async def step(self, step: int, *, takes: float = 1.0, last: bool = False) -> None:
+        """A step ends; the last one before something else says so."""
+        await asyncio.sleep(takes)
+        place = {"epoch": 0, "epochs": 3, "step": step, "steps": 100, "loss": 1.0}
+        await self.tell(**place, step_seconds=takes, stepping=not last)
+
+    def save(self, epoch: int) -> None:
+        self.folder.files.put(self.folder.checkpoint(self.name, epoch, "0" * 16), b"")
+
+    def log(self, text: str) -> None:
+        self.folder.files.put(self.fleet.store.run("run").log(self.task.key, self.name), text.encode())
+
+    def finish(self) -> None:
+        """Commits the weights, if they are missing, and the vectors that are wanted."""
+        self.log("finished")
+        if missing(self.fleet.store, self.task)[0]:
+            self.folder.commit(Done({}, {"attempt": self.name, "seconds": TRAINING}))
+        for target in self.task.targets:
+            self.folder.embedding(target.digest).commit(Done({}, {}))
+
+
+Scene = Callable[[Attempt], Awaitable[None]]
+
+
+async def well(attempt: Attempt) -> None:
+    """A member that trains for its time and is done."""
+    await attempt.arrive()
+    await asyncio.sleep(TRAINING)
+    attempt.finish()
+
+
+async def hangs(attempt: Attempt) -> None:
+    await attempt.arrive()
+    await asyncio.Event().wait()
+
+
+def fails(error: BaseException | None = None, *, after: float = TRAINING, saved: int = 0) -> Scene:
+    """A member that raises after some time, by default what a killed process leaves, with an epoch saved before."""
+
+    async def scene(attempt: Attempt) -> None:
+        await attempt.arrive()
+        await asyncio.sleep(after)
+        if saved:
+            attempt.save(saved)
+        raise error or ActorDiedError()
+
+    return scene
+
+
+class PlayedFleet:
+    """A scheduler, and the cluster that it asks: its `Processes`. Two nodes, a and b, of two CPUs each.
+
+    The attempts of a member play the scenes that are given for its index, one after the other, and then end well.
+    """
+
+    def __init__(self, root: Path, parallel: int = 0, gpus: float = 0.0, **more: Any) -> None:
+        self.store = Store(str(root))
+        self.alive: dict[str, dict[str, float]] = {"a": {"CPU": 2.0}, "b": {"CPU": 2.0}}
+        self.scenes: dict[int, list[Scene]] = defaultdict(list)
+        self.attempts: list[Attempt] = []
+        self.taken: set[str] = set()
+        "Keys that another job on the cluster trains."
+        self.silent_until = 0.0
+        "The cluster does not say until then which nodes it has."
+        settings = FleetSettings(self.store.root, "run", parallel, gpus, **more)
+        self.scheduler = Scheduler(settings, self, now)
+
+    def at_work(self) -> list[Attempt]:
+        return [one for one in self.attempts if not one.ended.is_set()]
+
+    @property
+    def started(self) -> list[int]:
+        """The indices of the members that were started, in that order."""
+        return [one.index for one in self.attempts]
+
+    def nodes(self) -> dict[str, dict[str, float]]:
+        if now() < self.silent_until:
+            raise ConnectionError("no answer")
+        return dict(self.alive)
+
+    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Attempt | None:
+        if task.key in self.taken or any(one.task.key == task.key for one in self.at_work()):
+            return None
+        self.attempts.append(Attempt(self, task, ranked, avoided))
+        return self.attempts[-1]
+
+    async def run(self, process: Attempt, task: MemberTask, attempt: str) -> None:
+        process.name = attempt
+        scenes = self.scenes[process.index]
+        scene = asyncio.ensure_future((scenes.pop(0) if scenes else well)(process))
+        killed = asyncio.ensure_future(process.ended.wait())
+        await asyncio.wait({scene, killed}, return_when=asyncio.FIRST_COMPLETED)
+        if not scene.done():
+            scene.cancel()
+            raise ActorDiedError
+        killed.cancel()
+        scene.result()
+
+    def kill(self, process: Attempt) -> None:
+        process.ended.set()
+
+    async def ensure(self, *tasks: MemberTask, asker: str = "", rank: int = 0) -> list[Outcome]:
+        return await self.scheduler.ensure(list(tasks), asker, rank)
+
+    def train(self, *tasks: MemberTask) -> list[str]:
+        """How the members end, asked for together."""
+        return [outcome.state for outcome in played(self.ensure(*tasks))]
+
+    def said(self, kind: str = "message") -> list[Any]:
+        """Texts of the messages so far; of another kind of event all of it."""
+        found: list[Event] = [item for item in self.scheduler.events if item["event"] == kind]
+        return [item["text"] for item in found] if kind == "message" else found
+
+    def states(self, index: int) -> list[str]:
+        """What was told of a member, one after the other."""
+        return [item["state"] for item in self.said("member") if item["index"] == index]
