@@ -72,7 +72,7 @@ class Work:
 
     def begin(self, attempt: str) -> None:
         """A new attempt, of which nothing is known yet."""
-        self.attempt, self.where, self.node, self.steps = attempt, {}, "", StepWatch()
+        self.attempt, self.where, self.node, self.steps, self.siblings = attempt, {}, "", StepWatch(), False
 
     @property
     def place(self) -> str:

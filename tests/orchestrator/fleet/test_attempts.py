@@ -1,0 +1,271 @@
+"""What follows from an attempt that fails: another one, elsewhere, or the end of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
+
+from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
+from muster.workers.errors import CorruptFileError, DivergedError, UsageError
+from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, fails, member, played, well
+
+MEMORY = OutOfMemoryError("the node had no memory left")
+
+
+def nodes_of(fleet: PlayedFleet, index: int) -> list[str]:
+    return [one.node for one in fleet.attempts if one.index == index]
+
+
+def test_a_member_is_tried_again_and_given_up_after_three_futile_attempts_in_a_row(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.scenes[1] = [fails(), fails()]
+    fleet.scenes[2] = [fails(), fails(), fails()]
+    assert FUTILE_ATTEMPTS == 3
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("done", 3), ("failed", 3)]
+    assert fleet.states(1) == ["queued", *["starting", "starting", "retrying"] * 2, *["starting"] * 2, "done"]
+    assert fleet.states(2)[-2:] == ["starting", "failed"]
+
+
+def test_a_new_checkpoint_begins_the_count_of_futile_attempts_anew(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    fleet.alive = {"a": {"CPU": 1}}
+    fleet.scenes[1] = [fails(), fails(), fails(saved=1), fails(), fails(), fails(saved=2), fails(), fails()]
+    fleet.scenes[2] = [fails(saved=1), fails(saved=1), fails(saved=1), fails(saved=1)]  # nothing new
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("done", 9), ("failed", 4)]
+
+
+def test_what_is_given_up_tells_where_how_far_and_what_to_do(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def dies(attempt: Attempt) -> None:
+        await attempt.arrive()
+        await attempt.step(7)
+        attempt.log("".join(f"line {number}\n" for number in range(20)))
+        raise CorruptFileError("models/x is damaged.")
+
+    fleet.alive = {"a": {"CPU": 1}}
+    fleet.scenes[1] = [dies] * 3
+    (outcome,) = played(fleet.ensure(member(1)))
+    assert outcome.message.splitlines() == [
+        f"member 1 (key {member(1).key}): models/x is damaged.",
+        "    given up after 3 attempt(s), the last on host-a, epoch 1, step 7 of 100; the end of its log:",
+        *(f"    line {number}" for number in range(12, 20)),
+        "    Its finished epochs are kept: `muster resume` tries it again.",
+    ]
+    assert fleet.said("member")[-1]["message"] == outcome.message
+    retries = [item["message"] for item in fleet.said("member") if item["state"] == "retrying"]
+    assert retries == ["models/x is damaged."] * 2
+
+
+def test_what_never_came_to_a_node_says_so(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def dies(attempt: Attempt) -> None:
+        raise RuntimeError("no such class")
+
+    fleet.scenes[1] = [dies] * 3
+    (outcome,) = played(fleet.ensure(member(1)))
+    assert outcome.message.splitlines()[:2] == [
+        f"member 1 (key {member(1).key}): RuntimeError: no such class",
+        "    given up after 3 attempt(s), the last on no node; the end of its log:",
+    ]
+
+
+@pytest.mark.parametrize("error", [DivergedError("the loss became nan"), UsageError("the lists differ")])
+def test_what_would_happen_again_is_not_tried_again_and_is_no_fault_of_the_node(
+    tmp_path: Path, error: Exception
+) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.alive = {"a": {"CPU": 4}}
+    for index in (1, 2, 3):
+        fleet.scenes[index] = [fails(error)]
+    outcomes = played(fleet.ensure(member(1), member(2), member(3), member(4)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("failed", 1)] * 3 + [("done", 1)]
+    assert fleet.said() == []
+
+
+def test_a_member_that_failed_goes_to_another_node(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    fleet.scenes[1] = [fails(), fails()]
+    fleet.train(member(1))
+    assert nodes_of(fleet, 1) == ["a", "b", "a"]
+    assert [one.avoided for one in fleet.attempts] == [[], ["a"], ["b"]]
+
+
+def test_a_member_stays_where_no_other_node_could_take_it(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.alive = {"a": {"CPU": 4}, "b": {"CPU": 1}}
+    fleet.scenes[1] = [fails()]
+    fleet.train(member(1, threads=2))
+    assert [one.avoided for one in fleet.attempts] == [[], []]
+
+
+def test_a_node_on_which_everything_fails_gets_no_more_members_for_a_while(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=2)
+
+    async def fails_on_a(attempt: Attempt) -> None:
+        await (fails() if attempt.node == "a" else well)(attempt)
+
+    for index in range(1, 8):
+        fleet.scenes[index] = [fails_on_a] * 9
+    outcomes = played(fleet.ensure(*(member(index) for index in range(1, 8))))
+    assert [outcome.state for outcome in outcomes] == ["done"] * 7
+    assert [one.node for one in fleet.attempts].count("a") == 3
+    assert fleet.said() == ["node a failed 3 times in a row: it gets no members for 10 minutes"]
+    assert all(one.avoided == ["a"] for one in fleet.attempts if one.began > 40)
+
+
+def test_a_node_gets_members_again_when_its_time_is_over(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    fleet.scheduler.nodes.quarantined = {"a": 2.5 * TRAINING}
+    fleet.train(*(member(index) for index in range(1, 5)))
+    assert [one.node for one in fleet.attempts] == ["b", "b", "b", "a"]
+
+
+def test_a_member_that_ends_well_forgives_its_node(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    fleet.alive = {"a": {"CPU": 1}}
+    for index in (1, 3):
+        fleet.scenes[index] = [fails(), fails()]
+    fleet.train(*(member(index) for index in range(1, 5)))
+    assert fleet.said() == []
+
+
+def test_a_lost_node_counts_neither_against_its_member_nor_against_it(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    gone: dict[str, Any] = {}
+
+    async def loses_its_node(attempt: Attempt) -> None:
+        await attempt.arrive()
+        await asyncio.sleep(5)
+        gone.update({attempt.node: fleet.alive.pop(attempt.node)})
+        fleet.alive[f"{attempt.node}'"] = {"CPU": 2}
+        await fails(after=0)(attempt)
+
+    async def loses_it_before_the_call_fails(attempt: Attempt) -> None:
+        """As Ray has it: the node is out of reach, and only seconds later it is dead."""
+        await attempt.arrive()
+        loop = asyncio.get_running_loop()
+        loop.call_later(13, fleet.alive.pop, attempt.node)
+        raise ActorUnavailableError("no answer", None)
+
+    fleet.scenes[1] = [loses_its_node] * 5
+    fleet.scenes[2] = [loses_it_before_the_call_fails]
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("done", 6), ("done", 2)]
+    retries = [item["message"] for item in fleet.said("member") if item["state"] == "retrying"]
+    assert retries == ["its node was lost"] * 6
+    assert fleet.scheduler.nodes.strikes == {}
+
+
+def test_a_process_out_of_reach_on_a_node_that_lives_has_died(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.scenes[1] = [fails(ActorUnavailableError("no answer", None))]
+    assert fleet.train(member(1)) == ["done"]
+    assert [one.began for one in fleet.attempts] == [0, TRAINING + 30]  # Ray had time to make up its mind
+    (retry,) = [item["message"] for item in fleet.said("member") if item["state"] == "retrying"]
+    assert retry.startswith("its process died (")
+
+
+def test_a_dead_process_is_judged_at_once(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.scenes[1] = [fails()]
+    fleet.train(member(1))
+    assert [one.began for one in fleet.attempts] == [0, TRAINING]
+
+
+def test_a_member_out_of_memory_beside_others_is_tried_beside_fewer(tmp_path: Path) -> None:
+    """Eight fit by their CPUs; by their memory only three do, and the newest is killed."""
+    fleet = PlayedFleet(tmp_path)
+    fleet.alive = {"a": {"CPU": 8}}
+
+    async def heavy(attempt: Attempt) -> None:
+        await (fails(MEMORY, after=1) if len(fleet.at_work()) > 3 else well)(attempt)
+
+    for index in range(1, 10):
+        fleet.scenes[index] = [heavy] * 20
+    outcomes = played(fleet.ensure(*(member(index) for index in range(1, 10))))
+    assert [outcome.state for outcome in outcomes] == ["done"] * 9
+    assert max(outcome.attempts for outcome in outcomes) <= 4
+    assert fleet.said() == []  # no node is at fault
+
+
+def test_a_member_that_needs_more_memory_than_there_is_is_given_up(tmp_path: Path) -> None:
+    """Beside others it is no fault of its own: it is tried alone, and what fails then counts."""
+    fleet = PlayedFleet(tmp_path, parallel=4)
+    fleet.scenes[2] = [fails(MEMORY)] * 20
+    fleet.scenes[4] = [fails(MEMORY)] * 20
+    outcomes = played(fleet.ensure(*(member(index) for index in range(1, 7))))
+    assert [outcome.state for outcome in outcomes] == ["done", "failed", "done", "failed", "done", "done"]
+    assert "killed: its node ran out of memory" in outcomes[1].message
+    assert "Give it a node with more memory" in outcomes[1].message
+    alone = [one.began for one in fleet.attempts if one.index == 2][-3:]
+    assert not [one for one in fleet.attempts if one.index != 2 and alone[0] <= one.began <= alone[-1]]
+
+
+def test_a_member_that_began_alone_was_not_alone_once_others_came(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=2)
+    fleet.scenes[1] = [fails(MEMORY)]
+    fleet.train(member(1), member(2))
+    assert fleet.attempts[0].index == 1
+    assert fleet.scheduler.works[member(1).key].futile == 0
+
+
+def test_alone_a_kill_for_memory_counts(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=2)
+    fleet.scenes[1] = [fails(MEMORY)]
+    fleet.train(member(1))
+    assert fleet.scheduler.works[member(1).key].futile == 1
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_a_store_that_can_t_be_read_fails_the_member_and_holds_nobody_up(tmp_path: Path, at: str) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+
+    async def breaks_the_store(attempt: Attempt) -> None:
+        await well(attempt)
+        (tmp_path / attempt.folder.name / "attempts").write_text("no folder")
+        raise RuntimeError("it failed")
+
+    def broken_from_the_start() -> None:
+        folder = tmp_path / fleet.store.model(member(1).key).name
+        folder.mkdir(parents=True)
+        (folder / "attempts").write_text("no folder")
+
+    if at == "start":
+        broken_from_the_start()
+    else:
+        fleet.scenes[1] = [breaks_the_store]
+    assert fleet.train(member(1), member(2)) == ["failed", "done"]
+    assert fleet.at_work() == []
+    assert fleet.scheduler.running == {}
+
+
+def test_a_process_that_can_t_be_hired_fails_its_member_alone(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    hire = fleet.hire
+
+    def refuses(task: Any, **how: Any) -> Any:
+        if task.spec.index == 1:
+            raise ValueError("num_gpus must be whole")
+        return hire(task, **how)
+
+    fleet.hire = refuses  # type: ignore[method-assign]
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    assert outcomes[0].message == "member 1: num_gpus must be whole"
+
+
+def test_what_a_task_raised_counts_as_what_it_was(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    cause = DivergedError("the loss became nan")
+    fleet.scenes[1] = [fails(RayTaskError("run", "traceback", cause))]
+    (outcome,) = played(fleet.ensure(member(1)))
+    assert (outcome.state, outcome.attempts) == ("failed", 1)
+    assert "the loss became nan" in outcome.message
