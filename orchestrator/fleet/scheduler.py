@@ -35,6 +35,8 @@ POLL_SECONDS = 0.5
 LOOK_SECONDS = 5.0
 #: Ray notices a dead node after about 13 s; until then its actors are merely out of reach.
 NODE_VERDICT_SECONDS = 30.0
+STOPPED = "dropped: the run was stopped before it started"
+UNWANTED = "dropped: nobody waits for it any longer"
 #: Of events so many are kept for whoever polls; of more the older half goes.
 KEPT_EVENTS = 20_000
 
@@ -104,19 +106,20 @@ class Scheduler:
         return list(await asyncio.gather(*(self._ask(task, asker, rank) for task in tasks)))
 
     async def withdraw(self, asker: str) -> None:
-        """Drops the queued members that only `asker` waits for; what runs goes on, as its work is kept."""
-        for work in list(self.queue):
+        """Drops the members that only `asker` waits for; what runs goes on, as its work is kept."""
+        for work in self.works.values():
             work.askers.discard(asker)
+        for work in self.queue:
             if not work.askers:
-                self.queue.remove(work)
-                self._finish(work, "dropped", message="dropped: nobody waits for it any longer")
+                self._finish(work, "dropped", message=UNWANTED)
+        self.queue = [work for work in self.queue if work.askers]
         heapq.heapify(self.queue)
 
     async def stop(self) -> int:
         """Lets running members finish and drops queued ones. The number of running members."""
         self.stopping = True
         for work in self.queue:
-            self._finish(work, "dropped", message="dropped: the run was stopped before it started")
+            self._finish(work, "dropped", message=STOPPED)
         self.queue.clear()
         self._say(
             event("message", level="warning", text=f"stopping; {len(self.running)} running members finish")
@@ -237,15 +240,15 @@ class Scheduler:
             return ""
         if self.spending.spent is None:
             self.spending.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
-        return self.spending.refusal(len(self.running))
+        return self.spending.refusal(sum(work.trains for work in self.running.values()))
 
     async def _start(self, work: Work, nodes: Resources) -> None:
         train, targets = await self._missing(work.task)
         if not train and not targets:  # another job made it while this one waited
             self._finish(work, "reused", epoch=work.task.spec.epochs)
             return
-        if self.stopping:  # it was on its way from the queue, or waited for another job
-            self._finish(work, "dropped", message="dropped: the run was stopped before it started")
+        if self.stopping or not work.askers:  # it came to the queue later, or was on its way from it
+            self._finish(work, "dropped", message=STOPPED if self.stopping else UNWANTED)
             return
         if train and (refusal := await self._refusal()):
             self._finish(work, "dropped", message=refusal)

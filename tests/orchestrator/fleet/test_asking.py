@@ -1,0 +1,388 @@
+"""What askers are told, and what becomes of members that nobody waits for, or that the run may no longer train."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muster.orchestrator.fleet import scheduler as module
+from muster.orchestrator.fleet.budget import Budget
+from muster.workers.store.layout import Done
+from muster.workers.task import MemberTask
+from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, fails, member, played
+
+def look_ups_take(fleet: PlayedFleet, seconds: Callable[[int], float]) -> None:
+    """The store is slow: by a member's index."""
+    look_up = fleet.scheduler._missing
+
+    async def slowly(task: MemberTask) -> Any:
+        await asyncio.sleep(seconds(task.spec.index))
+        return await look_up(task)
+
+    fleet.scheduler._missing = slowly  # type: ignore[method-assign]
+
+
+Deed = Callable[[PlayedFleet], Awaitable[Any]]
+
+
+def during(fleet: PlayedFleet, deed: Deed, *tasks: MemberTask, asker: str = "") -> list[Any]:
+    """The outcomes of members, where something is done in the middle."""
+
+    async def scene() -> list[Any]:
+        asked = asyncio.ensure_future(fleet.ensure(*tasks, asker=asker))
+        await asyncio.sleep(5)
+        await deed(fleet)
+        return await asked
+
+    return played(scene())
+
+
+def stop(fleet: PlayedFleet) -> Awaitable[int]:
+    return fleet.scheduler.stop()
+
+
+def withdraw(*askers: str) -> Deed:
+    async def deed(fleet: PlayedFleet) -> None:
+        for asker in askers:
+            await fleet.scheduler.withdraw(asker)
+
+    return deed
+
+
+def test_a_stopped_fleet_lets_members_finish_and_drops_the_others(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=2)
+    outcomes = during(fleet, stop, *(member(index) for index in range(1, 5)))
+    assert [outcome.state for outcome in outcomes] == ["done", "done", "dropped", "dropped"]
+    assert outcomes[3].message == "dropped: the run was stopped before it started"
+    assert outcomes[3].attempts == 0
+    assert fleet.said() == ["stopping; 2 running members finish"]
+    assert [item["level"] for item in fleet.scheduler.events if item["event"] == "message"] == ["warning"]
+
+
+def test_a_member_that_fails_while_the_fleet_stops_is_not_tried_again(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.scenes[1] = [fails(RuntimeError("no luck"))]
+    (outcome,) = during(fleet, stop, member(1))
+    assert (outcome.state, outcome.attempts) == ("dropped", 1)
+    assert outcome.message == "dropped: the run is stopping, and it failed: RuntimeError: no luck"
+
+
+def test_a_stopped_fleet_tells_what_it_has_and_starts_nothing_more(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def scene() -> None:
+        assert await fleet.scheduler.stop() == 0
+        task = member(2)
+        fleet.store.model(task.key).commit(Done({}, {"attempt": "old", "seconds": 1.0}))
+        fleet.store.model(task.key).embedding(task.targets[0].digest).commit(Done({}, {}))
+        found = await fleet.ensure(member(1), task)
+        assert [outcome.state for outcome in found] == ["dropped", "reused"]
+        assert found[0].message == "dropped: the run is stopping"
+
+    played(scene())
+    assert fleet.started == []
+
+
+def test_a_member_that_waits_for_another_job_is_dropped_by_a_stop(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.taken = {member(1).key}
+    (outcome,) = during(fleet, stop, member(1))
+    assert outcome.state == "dropped"
+    assert outcome.message == "dropped: the run is stopping"
+
+
+def test_vectors_that_wait_for_another_job_are_dropped_by_a_stop(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.taken = {member(1).key}
+    fleet.store.model(member(1).key).commit(Done({}, {"attempt": "old", "seconds": 1.0}))
+    (outcome,) = during(fleet, stop, member(1))
+    assert outcome.message == "dropped: the run was stopped before it started"
+
+
+def test_what_one_asker_withdraws_from_goes_on_for_another(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+
+    async def scene() -> list[str]:
+        mine = asyncio.ensure_future(fleet.ensure(member(1), member(2), member(3), asker="mine"))
+        theirs = asyncio.ensure_future(fleet.ensure(member(2), member(4), asker="theirs", rank=1))
+        await asyncio.sleep(5)
+        await fleet.scheduler.withdraw("mine")
+        found = [*await mine, *await theirs]
+        assert found[2].message == "dropped: nobody waits for it any longer"
+        return [outcome.state for outcome in found]
+
+    assert played(scene()) == ["done", "done", "dropped", "done", "done"]
+    assert fleet.started == [1, 2, 4]
+
+
+def test_after_a_withdrawal_the_others_still_start_by_their_index(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+
+    async def scene() -> None:
+        keep = asyncio.ensure_future(fleet.ensure(*(member(index) for index in range(1, 9)), asker="keep"))
+        drop = asyncio.ensure_future(fleet.ensure(*(member(index, D=4) for index in (2, 3)), asker="drop"))
+        await asyncio.sleep(5)
+        await fleet.scheduler.withdraw("drop")
+        await asyncio.gather(keep, drop)
+
+    played(scene())
+    assert fleet.started == list(range(1, 9))
+
+
+@pytest.mark.parametrize("when", ["looked up", "waiting for another job", "failing"])
+def test_what_nobody_waits_for_is_not_started_wherever_it_was(tmp_path: Path, when: str) -> None:
+    fleet = PlayedFleet(tmp_path)
+    attempts = 0
+    if when == "looked up":
+        look_ups_take(fleet, lambda index: 7)
+    if when == "waiting for another job":
+        fleet.taken = {member(1).key}
+    if when == "failing":
+        fleet.scenes[1] = [fails()]
+        attempts = 1
+    (outcome,) = during(fleet, withdraw("trial"), member(1), asker="trial")
+    assert outcome.message == "dropped: nobody waits for it any longer"
+    assert len(fleet.attempts) == attempts
+
+
+def test_what_runs_goes_on_though_nobody_waits_for_it(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    (outcome,) = during(fleet, withdraw("trial", "never heard of"), member(1), asker="trial")
+    assert outcome.state == "done"
+
+
+def test_vectors_alone_cost_no_training(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, budget=Budget(members=0))
+    fleet.store.model(member(1).key).commit(Done({}, {"attempt": "old", "seconds": 1.0}))
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [outcome.state for outcome in outcomes] == ["done", "dropped"]
+    assert outcomes[1].message == "budget: 0 of 0 members are trained, 0 are running"
+
+
+def test_who_wants_more_vectors_than_the_one_before_gets_them(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def scene() -> list[str]:
+        first = asyncio.ensure_future(fleet.ensure(member(1, splits="test")))
+        await asyncio.sleep(1)
+        (outcome,) = await fleet.ensure(member(1, splits="test train"))
+        await first
+        return [outcome.state]
+
+    assert played(scene()) == ["done"]
+    assert [len(one.task.targets) for one in fleet.attempts] == [1, 2]
+
+
+def test_a_member_that_ended_may_be_asked_for_again(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.scenes[1] = [fails()] * 3
+    assert fleet.train(member(1)) == ["failed"]
+    fleet.scheduler.loop = None  # it ended with the loop of the line above
+    assert fleet.train(member(1)) == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "trained"),
+    [
+        (Budget(), 4),
+        (Budget(members=2), 2),
+        (Budget(members=3, device_seconds=15.0), 2),
+        (Budget(device_seconds=20.0), 2),
+        (Budget(device_seconds=20.1), 3),
+        (Budget(device_seconds=20.0, share=0.5), 4),
+        (Budget(device_seconds=0.0), 0),
+    ],
+)
+def test_a_budget_ends_the_training(tmp_path: Path, budget: Budget, trained: int) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1, budget=budget)
+    states = fleet.train(*(member(index) for index in range(1, 5)))
+    assert states == ["done"] * trained + ["dropped"] * (4 - trained)
+
+
+def test_what_runs_counts_towards_a_budget(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=4, budget=Budget(members=3))
+    assert fleet.train(*(member(index) for index in range(1, 5))) == ["done", "done", "done", "dropped"]
+    assert fleet.states(4) == ["queued", "dropped"]
+    (message,) = [item["message"] for item in fleet.said("member") if "message" in item]
+    assert message == "budget: 0 of 3 members are trained, 3 are running"
+
+
+def test_what_the_run_trained_before_counts_and_what_others_did_does_not(tmp_path: Path) -> None:
+    before = PlayedFleet(tmp_path)
+    assert before.train(member(1)) == ["done"]
+    foreign = member(2)
+    before.store.model(foreign.key).commit(Done({}, {"attempt": "of another run", "seconds": 1.0}))
+    fleet = PlayedFleet(tmp_path, parallel=1, budget=Budget(members=2))
+    assert fleet.train(*(member(index) for index in range(1, 5))) == ["reused", "done", "done", "dropped"]
+
+
+def test_a_member_that_learns_from_others_waits_for_their_vectors(tmp_path: Path) -> None:
+    teachers = tuple(member(index, D=4, splits="train") for index in (1, 2))
+    student = member(1, inputs=teachers)
+    fleet = PlayedFleet(tmp_path)
+    fleet.store.model(teachers[0].key).commit(Done({}, {"attempt": "old", "seconds": 1.0}))
+    fleet.store.model(teachers[0].key).embedding(teachers[0].targets[0].digest).commit(Done({}, {}))
+    assert fleet.train(student) == ["done"]
+    assert [(one.task.key, one.began) for one in fleet.attempts] == [
+        (teachers[1].key, 0),
+        (student.key, TRAINING),
+    ]
+    assert fleet.said() == ["first, 1 of the 2 models it learns from embed what it needs"]
+    assert {item["key"] for item in fleet.said("member")} == {student.key}  # the others are none of this run's
+
+
+def test_a_teacher_that_the_run_wants_itself_is_told_of(tmp_path: Path) -> None:
+    teacher = member(2, D=4)
+    fleet = PlayedFleet(tmp_path)
+    assert fleet.train(member(1, inputs=(teacher,)), teacher) == ["done", "done"]
+    assert {item["key"] for item in fleet.said("member")} == {member(1).key, teacher.key}
+
+
+def test_without_its_inputs_a_member_fails_and_says_which_is_missing(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.scenes[7] = [fails(RuntimeError("no luck"))] * 3
+    (outcome,) = played(fleet.ensure(member(1, inputs=(member(7, D=4),))))
+    assert outcome.state == "failed"
+    assert outcome.message.startswith("what it is trained from could not be made: member 7 (key ")
+    assert fleet.started == [7] * 3
+
+
+def test_a_stop_drops_a_member_that_waits_for_its_inputs(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    (outcome,) = during(fleet, stop, member(1, inputs=(member(7, D=4),)))
+    assert (outcome.state, outcome.message) == ("dropped", "dropped: the run is stopping")
+    assert fleet.started == [7]
+
+
+def test_vectors_of_a_member_need_nothing_that_it_was_trained_from(tmp_path: Path) -> None:
+    student = member(1, inputs=(member(7, D=4),))
+    fleet = PlayedFleet(tmp_path)
+    fleet.store.model(student.key).commit(Done({}, {"attempt": "old", "seconds": 1.0}))
+    assert fleet.train(student) == ["done"]
+    assert fleet.started == [1]
+
+
+def test_events_say_which_member_which_attempt_and_what_it_told(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def steps(attempt: Attempt) -> None:
+        await attempt.arrive()
+        await attempt.step(5)
+        await attempt.tell(state="embedding")
+        attempt.finish()
+
+    fleet.scenes[1] = [steps]
+    fleet.train(member(1))
+    known = {"event": "member", "index": 1, "key": member(1).key, "D": 3, "epochs": 3}
+    attempt = {"attempt": fleet.attempts[0].name}
+    found = [{name: value for name, value in item.items() if name != "t"} for item in fleet.said("member")]
+    assert found == [
+        {**known, "state": "queued"},
+        {**known, **attempt, "state": "starting"},
+        {**known, **attempt, "state": "starting", "node": "host-a", "node_id": "a"},
+        {**known, **attempt, "state": "training", "epoch": 0, "step": 5, "steps": 100, "loss": 1.0},
+        {**known, **attempt, "state": "embedding"},
+        {**known, **attempt, "state": "done", "epoch": 3},
+    ]
+
+
+def test_a_late_word_of_an_older_attempt_is_ignored(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def late(attempt: Attempt) -> None:
+        await attempt.arrive()
+        attempt.name = fleet.attempts[0].name
+        await attempt.tell(state="training", node_id="elsewhere")
+        attempt.name = fleet.attempts[1].name
+        await asyncio.sleep(1)
+        attempt.finish()
+
+    fleet.scenes[1] = [fails(), late]
+    fleet.train(member(1))
+    assert "training" not in fleet.states(1)
+    assert fleet.scheduler.works[member(1).key].node == "b"
+    played(fleet.scheduler.report(member(1).key, fleet.attempts[1].name, {}))  # it has ended
+    played(fleet.scheduler.report("never heard of", "x", {}))
+    assert fleet.states(1)[-1] == "done"
+
+
+def test_a_poll_gives_what_is_new_and_all_of_another_generation(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.train(member(1))
+    poll, events = fleet.scheduler.poll, fleet.scheduler.events
+    mine, last, found = played(poll("", 0))
+    assert (mine, last, found) == (fleet.scheduler.generation, len(events), events)
+    assert played(poll(mine, 2))[1:] == (len(events), events[2:])
+    assert played(poll("a fleet that died", 3))[1:] == (len(events), events)
+    assert fleet.scheduler.generation != PlayedFleet(tmp_path).scheduler.generation
+
+
+def test_a_poll_waits_a_moment_for_news(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def scene() -> None:
+        loop, poll = asyncio.get_running_loop(), fleet.scheduler.poll
+        mine, last, _ = await poll("", 0)
+        assert loop.time() == 0
+        assert (await poll(mine, last, False))[2] == []
+        assert loop.time() == 0
+        assert (await poll(mine, last))[2] == []
+        assert loop.time() == 0.5
+        news = asyncio.ensure_future(poll(mine, last))
+        await asyncio.sleep(0.2)
+        await fleet.scheduler.stop()
+        assert [item["event"] for item in (await news)[2]] == ["message"]
+        assert loop.time() == 0.7
+
+    played(scene())
+
+
+def test_of_very_many_events_the_oldest_go_and_no_poll_is_confused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_EVENTS", 9)
+    fleet = PlayedFleet(tmp_path)
+    for number in range(25):
+        fleet.scheduler._say({"event": "message", "text": number})
+    mine, last, found = played(fleet.scheduler.poll("", 0))
+    assert last == 25
+    assert 4 < len(found) < 10
+    assert [item["text"] for item in found] == list(range(25 - len(found), 25))
+    assert [item["text"] for item in played(fleet.scheduler.poll(mine, 23))[2]] == [23, 24]
+    assert played(fleet.scheduler.poll(mine, 3))[2] == found
+
+
+def test_a_look_up_that_fails_fails_its_member_alone(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / member(1).key).write_text("no folder")
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    assert outcomes[0].message.startswith("member 1: ")
+
+
+def test_members_start_by_their_index_however_long_their_look_up_takes(tmp_path: Path) -> None:
+    """The store answers for low indices last."""
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    look_ups_take(fleet, lambda index: 0.5 * (5 - index))
+    assert fleet.train(*(member(index) for index in (1, 2, 3, 4))) == ["done"] * 4
+    assert fleet.started == [1, 2, 3, 4]
+
+
+def test_a_look_up_that_fails_late_holds_nobody_up(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    look_up = fleet.scheduler._missing
+
+    async def broken(task: MemberTask) -> Any:
+        if task.spec.index == 1:
+            await asyncio.sleep(1)
+            raise OSError("the store can't be read")
+        return await look_up(task)
+
+    fleet.scheduler._missing = broken  # type: ignore[method-assign]
+    assert fleet.train(member(1), member(2)) == ["failed", "done"]
+    assert [one.began for one in fleet.attempts] == [1]
