@@ -74,15 +74,16 @@ def _device(gpus: float) -> Any:
 
 
 class Ticker:
-    """Passes progress on to the fleet; steps at most once a second, but for the last one before something else."""
+    """Passes progress on to the fleet: each change between steps and something else, and steps once a second."""
 
     def __init__(self, fleet: Any, key: str, attempt: str) -> None:
-        self.fleet, self.key, self.attempt, self.last = fleet, key, attempt, 0.0
+        self.fleet, self.key, self.attempt = fleet, key, attempt
+        self.last, self.stepping = 0.0, False
 
     def __call__(self, progress: dict[str, Any]) -> None:
-        now = time.monotonic()
-        if now - self.last >= TICK_SECONDS or not progress.get("stepping"):
-            self.last = now
+        now, stepping = time.monotonic(), progress.get("stepping", False)
+        if now - self.last >= TICK_SECONDS or not (stepping and self.stepping):
+            self.last, self.stepping = now, stepping
             self.fleet.report.remote(self.key, self.attempt, progress)
 
 

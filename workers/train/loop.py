@@ -23,7 +23,8 @@ Report = Callable[[dict[str, Any]], None]
 Save = Callable[[Checkpoint], None]
 
 REPORT_SECONDS = 0.5
-#: Between two looks at the losses of a team: each waits for the device, and all ranks must look at the same step.
+#: Between two looks at the losses of a team, but for its first step: each waits for the device, and all ranks must look
+#: at the same step.
 LOOK_STEPS = 10
 
 
@@ -71,7 +72,8 @@ def _stretch(
         sums, seen = sums + loss.sums, seen + trainer.images(step)
         unseen.append(loss.shown)
         late, over = time.monotonic() - reported >= REPORT_SECONDS, step + 1 == stop
-        if over or (late if trainer.team.size == 1 else (step + 1) % LOOK_STEPS == 0):
+        due = late if trainer.team.size == 1 else step == first or (step + 1) % LOOK_STEPS == 0
+        if over or due:
             last = _look(trainer, torch.stack(unseen).tolist(), step + 1 - len(unseen), last)
             unseen.clear()
             if late or over:

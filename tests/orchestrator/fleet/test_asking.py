@@ -15,6 +15,7 @@ from muster.workers.store.layout import Done
 from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, fails, member, played
 
+
 def look_ups_take(fleet: PlayedFleet, seconds: Callable[[int], float]) -> None:
     """The store is slow: by a member's index."""
     look_up = fleet.scheduler._missing
@@ -232,7 +233,9 @@ def test_a_member_that_learns_from_others_waits_for_their_vectors(tmp_path: Path
         (student.key, TRAINING),
     ]
     assert fleet.said() == ["first, 1 of the 2 models it learns from embed what it needs"]
-    assert {item["key"] for item in fleet.said("member")} == {student.key}  # the others are none of this run's
+    assert {item["key"] for item in fleet.said("member")} == {
+        student.key
+    }  # the others are none of this run's
 
 
 def test_a_teacher_that_the_run_wants_itself_is_told_of(tmp_path: Path) -> None:

@@ -1,12 +1,106 @@
-"""What a member's failure says: one line, in the words of its cause."""
+"""What a member's failure means: in one line, whether it counts, whether it would happen again, and the cure."""
 
 from __future__ import annotations
 
-from muster.orchestrator.fleet.failures import judge
+from typing import Any
+
+import pytest
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+)
+
+from muster.orchestrator.fleet.failures import Failure, judge, may_be_lost
+from muster.workers.errors import CorruptFileError, DivergedError, MusterError, StoreError, UsageError
+
+AGAIN = "Its finished epochs are kept: `muster resume` tries it again."
+
+
+class PreemptedError(RayActorError):
+    preempted = True
+
+
+def raised(cause: Exception) -> RayTaskError:
+    """As a call of an actor raises it."""
+    found = RayTaskError("run", "a traceback", cause)
+    assert found.cause is cause
+    return found
+
+
+def verdict(error: BaseException, *, node_lost: bool = False, siblings: bool = False) -> Failure:
+    return judge(error, node_lost=node_lost, siblings=siblings)
+
+
+@pytest.mark.parametrize("error", [DivergedError("nan"), UsageError(["one", "two"])])
+@pytest.mark.parametrize("how", [lambda error: error, raised])
+def test_what_would_happen_again_is_final(error: Exception, how: Any) -> None:
+    found = verdict(how(error), node_lost=True)
+    assert (found.counts, found.final) == (True, True)
+    assert found.cause == str(error).splitlines()[0]
+    assert found.cure == "Change the recipe or the input; it is not retried."
+
+
+@pytest.mark.parametrize(
+    "error", [CorruptFileError("x is damaged."), StoreError("no store"), MusterError("hm")]
+)
+@pytest.mark.parametrize("how", [lambda error: error, raised])
+def test_what_we_say_ourselves_is_said_as_it_is_and_tried_again(error: Exception, how: Any) -> None:
+    assert verdict(how(error)) == Failure(str(error), counts=True, final=False, cure=AGAIN)
+
+
+@pytest.mark.parametrize(
+    "error", [ActorDiedError(), ActorUnavailableError("no answer", None), RuntimeError("hm")]
+)
+def test_a_lost_node_is_nobody_s_fault(error: Exception) -> None:
+    lost = Failure("its node was lost", counts=False, final=False, cure=AGAIN)
+    assert verdict(error, node_lost=True) == lost
+    assert verdict(PreemptedError(), node_lost=False) == lost
+
+
+def test_a_kill_for_memory_counts_against_who_was_alone() -> None:
+    cause = "killed: its node ran out of memory"
+    cure = "Give it a node with more memory, or run fewer members at once: --parallel."
+    error = OutOfMemoryError("a long text of Ray")
+    assert verdict(error) == Failure(cause, counts=True, final=False, cure=cure, crowded=False)
+    assert verdict(error, siblings=True) == Failure(cause, counts=False, final=False, cure=cure, crowded=True)
+
+
+@pytest.mark.parametrize("error", [ActorDiedError(), ActorUnavailableError("no answer", None)])
+def test_a_process_that_died_counts(error: Exception) -> None:
+    found = verdict(error, siblings=True)
+    assert found.cause.startswith("its process died (")
+    assert (found.counts, found.final, found.cure, found.crowded) == (True, False, AGAIN, False)
+
+
+def test_a_full_gpu_says_what_helps() -> None:
+    kind = type("OutOfMemoryError", (RuntimeError,), {})
+    for error in (kind("CUDA out of memory"), raised(kind("CUDA out of memory"))):
+        assert verdict(error) == Failure(
+            "the GPU ran out of memory",
+            counts=True,
+            final=False,
+            cure="Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64.",
+        )
+
+
+def test_anything_else_is_told_by_its_kind_in_one_line() -> None:
+    error = raised(ValueError("\n first line \nsecond line"))
+    assert verdict(error) == Failure("ValueError: first line ", counts=True, final=False, cure=AGAIN)
+    assert verdict(KeyError()).cause == "KeyError: KeyError"
+    assert len(verdict(ValueError("x" * 1000)).cause) == len("ValueError: ") + 300
+    assert verdict(RayTaskError("run", "a traceback", None)).cause.startswith("RayTaskError: ")  # type: ignore[arg-type]
 
 
 def test_colours_of_ray_and_of_a_log_don_t_come_through() -> None:
-    verdict = judge(
-        RuntimeError("\x1b[36mray::MemberActor.run()\x1b[39m failed"), node_lost=False, siblings=False
-    )
-    assert verdict.cause == "RuntimeError: ray::MemberActor.run() failed"
+    found = verdict(RuntimeError("\x1b[36mray::MemberActor.run()\x1b[39m failed"))
+    assert found.cause == "RuntimeError: ray::MemberActor.run() failed"
+
+
+def test_only_a_process_out_of_reach_leaves_its_node_in_doubt() -> None:
+    assert may_be_lost(ActorUnavailableError("no answer", None))
+    assert not may_be_lost(ActorDiedError())
+    assert not may_be_lost(NodeDiedError("it died"))

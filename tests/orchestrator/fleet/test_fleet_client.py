@@ -16,9 +16,9 @@ from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Forecast
 from muster.workers.errors import DamagedMember
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Done
 from muster.workers.task import MemberTask
-from tests.workers.members import task_for
+from tests.orchestrator.fleet.stubs import member
 
 
 class FakeRay:
@@ -53,8 +53,8 @@ class FakeFleet:
 
 
 @pytest.fixture
-def task(tmp_path: Path, image_folder: Path) -> MemberTask:
-    return task_for(Store(str(tmp_path / "store")), image_folder)
+def task() -> MemberTask:
+    return member()
 
 
 @pytest.fixture

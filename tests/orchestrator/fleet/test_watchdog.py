@@ -177,7 +177,7 @@ def test_a_process_that_can_t_be_ended_is_not_waited_for(tmp_path: Path) -> None
     assert fleet.attempts[1].began == 605 + 30
 
 
-def test_ticks_are_rare_but_what_is_no_ordinary_step_always_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ticks_are_rare_but_each_change_from_steps_or_to_them_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, str, Any]] = []
     fleet = SimpleNamespace(report=SimpleNamespace(remote=lambda *what: told.append(what)))
     clock = iter([10.0, 10.5, 10.9, 11.0, 11.1, 11.2, 11.3])
@@ -193,5 +193,5 @@ def test_ticks_are_rare_but_what_is_no_ordinary_step_always_passes(monkeypatch: 
         {"step": 9, "stepping": True},
     ):
         ticker(progress)
-    assert [(key, attempt) for key, attempt, _ in told] == [("key", "attempt")] * 4
-    assert [progress.get("step") for *_, progress in told] == [1, 3, 5, None]
+    assert [(key, attempt) for key, attempt, _ in told] == [("key", "attempt")] * 6
+    assert [progress.get("step") for *_, progress in told] == [1, 3, 4, 5, None, 9]

@@ -1,0 +1,124 @@
+"""What the machines at hand hold of a request: what would wait for ever is refused, with what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muster.cluster import local
+from muster.orchestrator.fleet.capacity import check_machine, check_places_for, common_precision, gpu_share
+from muster.orchestrator.methods.loading import load
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.errors import UsageError
+
+
+def request(method: str = "dreml", **flags: Any) -> LaunchRequest:
+    given = {"gpus": "resources.gpus_per_member", "ranks": "resources.ranks", "threads": "ensemble.threads"}
+    given |= {"precision": "ensemble.precision"}
+    named = {given[name]: value for name, value in flags.items()}
+    return load(None, {"method": method, "data.dataset": "glyphs", **named}, [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "share"),
+    [
+        (request(), 0, 0.0),
+        (request(), 4, 1.0),
+        (request(gpus=0.25), 1, 0.25),
+        (request(gpus=2), 2, 2.0),
+        (request(gpus=0), 4, 0.0),
+        (request("bier"), 4, 1.0),
+        (request("bier"), 0, 0.0),
+    ],
+)
+def test_a_member_s_share_of_a_gpu(asked: LaunchRequest, gpus: float, share: float) -> None:
+    assert gpu_share(asked, {"GPU": gpus} if gpus else {}) == share
+
+
+@pytest.mark.parametrize(("share", "there"), [(1.0, {}), (2.0, {"GPU": 1.0}), (0.5, {"GPU": 0.0})])
+def test_gpus_that_are_not_there_are_refused(share: float, there: dict[str, float]) -> None:
+    with pytest.raises(UsageError) as refused:
+        gpu_share(request(gpus=share), there)
+    assert str(refused.value) == (
+        f"--gpus-per-member {share:g}: the cluster has {there.get('GPU', 0):g} GPUs. Give 0 to train on CPUs."
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "there", "refused"),
+    [
+        (request(threads=2), 0.0, {"CPU": 2.0}, ""),
+        (
+            request(threads=3), 0.0, {"CPU": 2.0},
+            "ensemble.threads = 3: the cluster has 2 CPUs. Take at most 2.",
+        ),
+        (request(threads=3), 1.0, {"CPU": 2.0, "GPU": 1.0}, ""),  # a GPU's member takes one CPU
+        (request(), 0.0, {}, "ensemble.threads = 1: the cluster has 0 CPUs. Take at most 0."),
+        (request("bier", ranks=2), 0.0, {"CPU": 2.0}, ""),
+        (
+            request("bier", ranks=3), 0.0, {"CPU": 2.0},
+            "--ranks 3: the cluster has 2 CPUs, 1 a rank. Take at most 2.",
+        ),
+        (
+            request("bier", ranks=2, threads=2), 0.0, {"CPU": 3.0},
+            "--ranks 2: the cluster has 3 CPUs, 2 a rank. Take at most 1.",
+        ),
+        (request("bier", ranks=4), 1.0, {"CPU": 1.0, "GPU": 4.0}, ""),
+        (
+            request("bier", ranks=4), 1.0, {"CPU": 9.0, "GPU": 3.0},
+            "--ranks 4: the cluster has 3 GPUs. Take at most 3.",
+        ),
+        (request("bier"), 1.0, {"CPU": 1.0}, ""),  # one rank waits for a GPU to come
+    ],
+)  # fmt: skip
+def test_what_would_wait_for_ever_is_refused(
+    asked: LaunchRequest, gpus: float, there: dict[str, float], refused: str
+) -> None:
+    if not refused:
+        check_places_for(asked, gpus, there)
+        return
+    with pytest.raises(UsageError) as error:
+        check_places_for(asked, gpus, there)
+    assert str(error.value) == refused
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "kinds", "precision"),
+    [
+        ("auto", 1.0, ["H100"], "bf16"),
+        ("auto", 1.0, ["A100-40G", "H100"], "bf16"),
+        ("auto", 1.0, ["H100", "V100"], "fp32"),
+        ("auto", 1.0, ["T4"], "fp32"),
+        ("auto", 0.0, ["H100"], "fp32"),
+        ("auto", 1.0, [], "fp32"),
+        ("bf16", 0.0, [], "bf16"),
+        ("fp32", 1.0, ["H100"], "fp32"),
+    ],
+)
+def test_auto_is_what_every_gpu_can_do(asked: str, gpus: float, kinds: list[str], precision: str) -> None:
+    there = {"CPU": 8.0, "GPU": 1.0, **{f"accelerator_type:{kind}": 1.0 for kind in kinds}}
+    assert common_precision(request(precision=asked), gpus, there) == precision
+
+
+def test_this_machine_is_asked_only_where_it_could_be_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> dict[str, float]:
+        raise AssertionError("counting takes a second")
+
+    monkeypatch.setattr(local, "offered", asked)
+    check_machine([request(), request(gpus=0), request("bier")])
+    for large in (request(gpus=0.5), request(threads=2), request("bier", ranks=2)):
+        with pytest.raises(AssertionError, match="counting"):
+            check_machine([request(), large])
+
+
+def test_all_that_this_machine_lacks_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "offered", lambda: {"CPU": 2, "GPU": 0})
+    check_machine([request(threads=2), request("bier", ranks=2)])
+    with pytest.raises(UsageError) as refused:
+        check_machine([request(threads=3), request(gpus=1), request(threads=3), request("bier", ranks=5)])
+    assert refused.value.problems == [
+        "ensemble.threads = 3: the cluster has 2 CPUs. Take at most 2.",
+        "--gpus-per-member 1: the cluster has 0 GPUs. Give 0 to train on CPUs.",
+        "--ranks 5: the cluster has 2 CPUs, 1 a rank. Take at most 2.",
+    ]
