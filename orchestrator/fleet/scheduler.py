@@ -221,7 +221,9 @@ class Scheduler:
         try:
             return await asyncio.to_thread(self.processes.nodes)
         except Exception as error:
-            self._say(event("message", level="warning", text=f"the cluster does not say what it has: {error}"))
+            self._say(
+                event("message", level="warning", text=f"the cluster does not say what it has: {error}")
+            )
             return {}
 
     def _fits(self, work: Work, nodes: Resources) -> bool:

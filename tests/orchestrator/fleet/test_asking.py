@@ -181,9 +181,11 @@ def test_who_wants_more_vectors_than_the_one_before_gets_them(tmp_path: Path) ->
 def test_a_member_that_ended_may_be_asked_for_again(tmp_path: Path) -> None:
     fleet = PlayedFleet(tmp_path)
     fleet.scenes[1] = [fails()] * 3
-    assert fleet.train(member(1)) == ["failed"]
-    fleet.scheduler.loop = None  # it ended with the loop of the line above
-    assert fleet.train(member(1)) == ["done"]
+
+    async def scene() -> list[str]:
+        return [(await fleet.ensure(member(1)))[0].state for _ in range(3)]
+
+    assert played(scene()) == ["failed", "done", "reused"]
 
 
 @pytest.mark.parametrize(

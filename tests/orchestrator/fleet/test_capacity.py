@@ -7,15 +7,22 @@ from typing import Any
 import pytest
 
 from muster.cluster import local
-from muster.orchestrator.fleet.capacity import check_machine, check_places_for, common_precision, gpu_share
+from muster.orchestrator.fleet.capacity import (
+    auto_precision,
+    check_machine,
+    check_places_for,
+    gpu_share,
+    place_of,
+)
 from muster.orchestrator.methods.loading import load
+from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 
 
 def request(method: str = "dreml", **flags: Any) -> LaunchRequest:
     given = {"gpus": "resources.gpus_per_member", "ranks": "resources.ranks", "threads": "ensemble.threads"}
-    given |= {"precision": "ensemble.precision"}
+    given |= {"parallel": "resources.parallel"}
     named = {given[name]: value for name, value in flags.items()}
     return load(None, {"method": method, "data.dataset": "glyphs", **named}, [])
 
@@ -83,22 +90,43 @@ def test_what_would_wait_for_ever_is_refused(
     assert str(error.value) == refused
 
 
+def with_cards(*kinds: str, **amounts: float) -> dict[str, float]:
+    return {"CPU": 8.0, "GPU": 2.0, **amounts, **{f"accelerator_type:{kind}": 1.0 for kind in kinds}}
+
+
 @pytest.mark.parametrize(
-    ("asked", "gpus", "kinds", "precision"),
+    ("gpus", "kinds", "precision"),
     [
-        ("auto", 1.0, ["H100"], "bf16"),
-        ("auto", 1.0, ["A100-40G", "H100"], "bf16"),
-        ("auto", 1.0, ["H100", "V100"], "fp32"),
-        ("auto", 1.0, ["T4"], "fp32"),
-        ("auto", 0.0, ["H100"], "fp32"),
-        ("auto", 1.0, [], "fp32"),
-        ("bf16", 0.0, [], "bf16"),
-        ("fp32", 1.0, ["H100"], "fp32"),
+        (1.0, ["H100"], "bf16"),
+        (0.5, ["A100-40G", "H100"], "bf16"),
+        (1.0, ["H100", "V100"], "fp32"),
+        (1.0, ["T4"], "fp32"),
+        (0.0, ["H100"], "fp32"),
+        (1.0, [], "fp32"),
     ],
 )
-def test_auto_is_what_every_gpu_can_do(asked: str, gpus: float, kinds: list[str], precision: str) -> None:
-    there = {"CPU": 8.0, "GPU": 1.0, **{f"accelerator_type:{kind}": 1.0 for kind in kinds}}
-    assert common_precision(request(precision=asked), gpus, there) == precision
+def test_auto_is_what_every_gpu_can_do(gpus: float, kinds: list[str], precision: str) -> None:
+    assert auto_precision(gpus, with_cards(*kinds)) == precision
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "there", "place"),
+    [
+        (request(), 0.0, {"CPU": 8.0}, Place("cpu", 8, ())),
+        (request(threads=3), 0.0, {"CPU": 8.0}, Place("cpu", 2, ())),
+        (request(threads=3), 0.0, {}, Place("cpu", 1, ())),
+        (request(), 0.0, with_cards("H100"), Place("cpu", 8, ())),
+        (request(), 1.0, with_cards("H100", "T4"), Place("gpu", 2, ("H100", "T4"))),
+        (request(), 1 / 3, with_cards("H100"), Place("gpu", 6, ("H100",))),
+        (request(), 1.0, {"CPU": 8.0}, Place("gpu", 1, ())),
+        (request(parallel=3), 0.0, {"CPU": 8.0}, Place("cpu", 3, ())),
+        (request("bier", ranks=2), 1.0, with_cards("H100", GPU=5.0), Place("gpu", 2, ("H100",))),
+    ],
+)
+def test_where_members_are_trained_and_how_many_at_once(
+    asked: LaunchRequest, gpus: float, there: dict[str, float], place: Place
+) -> None:
+    assert place_of(asked, gpus, there) == place
 
 
 def test_this_machine_is_asked_only_where_it_could_be_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
