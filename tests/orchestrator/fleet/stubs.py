@@ -26,8 +26,8 @@ from muster.workers.task import Images, MemberTask, Target, missing
 
 A = TypeVar("A")
 VIEW = TestView(resize="squash:20", crop=16, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
-#: Whoever waits for so long in a test waits for ever.
-PATIENCE = 5_000.0
+#: Whoever waits for so long in a test waits for ever, and so does whoever takes so many turns.
+PATIENCE, TURNS = 5_000.0, 10_000
 TRAINING = 10.0
 
 
@@ -54,16 +54,17 @@ class PlayedLoop(asyncio.SelectorEventLoop):
 class _Jumps(selectors.SelectSelector):
     def __init__(self, loop: PlayedLoop) -> None:
         super().__init__()
-        self.loop = loop
+        self.loop, self.turns = loop, 0
 
     def select(self, timeout: float | None = None) -> Any:
         found = super().select(0)
         if not found:
             assert timeout is not None, "all wait for what will never come"
             self.loop.now += timeout
-            if self.loop.now > PATIENCE:
-                self.loop.now = 0.0  # or the loop could not be closed
-                raise AssertionError("this goes on for ever")
+        self.turns += 1
+        if self.loop.now > PATIENCE or self.turns > TURNS:
+            self.loop.now, self.turns = 0.0, 0  # or the loop could not be closed
+            raise AssertionError("this goes on for ever")
         return found
 
 
