@@ -267,7 +267,7 @@ class Scheduler:
         work.attempts += 1
         self.running[work.task.key] = work
         for one in self.running.values():
-            one.siblings |= len(self.running) > 1
+            one.siblings = len(self.running) > 1
         self._member(work, "starting")
         asyncio.create_task(self._watched(work, process))  # noqa: RUF006  (held by the process' call)
 
@@ -327,7 +327,7 @@ class Scheduler:
                 await asyncio.wait({call}, timeout=NODE_VERDICT_SECONDS)
                 call.add_done_callback(_heard)
                 raise HungError(
-                    f"it hung: no step for {silence:.0f} s after {work.place} on {work.where.get('node', 'its node')}, "
+                    f"it hung: no step for {silence:.0f} s after {work.place} on {work.host}, "
                     f"where a step takes {work.steps.usual:.2g} s; its process was ended"
                 )
         await call
@@ -358,7 +358,7 @@ class Scheduler:
         where = f", {work.place}" if work.place else ""
         lines = [
             f"member {work.task.spec.index} (key {work.task.key}): {failure.cause}",
-            f"    given up after {work.attempts} attempt(s), the last on {work.where.get('node', 'no node')}{where}; "
+            f"    given up after {work.attempts} attempt(s), the last on {work.host}{where}; "
             "the end of its log:",
         ]
         log = self.store.files.find(self.store.run(self.settings.run).log(work.task.key, work.attempt))

@@ -6,6 +6,7 @@ long is usual for them nobody knows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from muster.workers.errors import MusterError
@@ -21,18 +22,18 @@ class HungError(MusterError):
     """A member in training has taken no step for far longer than its steps take."""
 
 
+@dataclass
 class StepWatch:
     """When the last step of one attempt was told of, and how long a step usually takes."""
 
-    def __init__(self) -> None:
-        self.last: float | None = None
-        "When, by the fleet's clock; None while it does something else than steps."
-        self.usual = 0.0
-        "Seconds of a step, as the member measured them."
+    last: float | None = None
+    "When, by the fleet's clock; None while it does something else than steps."
+    usual: float = 0.0
+    "Seconds of a step, as the member measured them."
 
     def follow(self, progress: dict[str, Any], now: float) -> None:
         """Takes what a member tells, and takes out of it what is meant for the watchdog alone."""
-        self.usual = progress.pop("step_seconds", self.usual)
+        self.usual = progress.pop("step_seconds", 0.0)
         self.last = now if progress.pop("stepping", False) else None
 
     def silence(self, now: float, least: float = HANG_SECONDS) -> float:

@@ -75,6 +75,11 @@ class Work:
         self.attempt, self.where, self.node, self.steps, self.siblings = attempt, {}, "", StepWatch(), False
 
     @property
+    def host(self) -> str:
+        """The node of the attempt, for people."""
+        return str(self.where.get("node", "no node"))
+
+    @property
     def place(self) -> str:
         """How far it was when it last said so, for people; "" if it had taken no step."""
         if "step" not in self.where:

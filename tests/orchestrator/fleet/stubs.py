@@ -136,12 +136,12 @@ class Attempt:
     def save(self, epoch: int) -> None:
         self.folder.files.put(self.folder.checkpoint(self.name, epoch, "0" * 16), b"")
 
-    def log(self, text: str) -> None:
-        self.folder.files.put(self.fleet.store.run("run").log(self.task.key, self.name), text.encode())
+    def log(self, text: bytes) -> None:
+        self.folder.files.put(self.fleet.store.run("run").log(self.task.key, self.name), text)
 
     def finish(self) -> None:
         """Commits the weights, if they are missing, and the vectors that are wanted."""
-        self.log("finished")
+        self.log(b"finished")
         if missing(self.fleet.store, self.task)[0]:
             self.folder.commit(Done({}, {"attempt": self.name, "seconds": TRAINING}))
         for target in self.task.targets:
@@ -214,6 +214,7 @@ class PlayedFleet:
         return self.attempts[-1]
 
     async def run(self, process: Attempt, task: MemberTask, attempt: str) -> None:
+        assert task is process.task
         process.name = attempt
         scenes = self.scenes[process.index]
         scene = asyncio.ensure_future((scenes.pop(0) if scenes else well)(process))
@@ -236,9 +237,9 @@ class PlayedFleet:
         return [outcome.state for outcome in played(self.ensure(*tasks))]
 
     def said(self, kind: str = "message") -> list[Any]:
-        """Texts of the messages so far; of another kind of event all of it."""
+        """Level and text of the messages so far; of another kind of event all of it."""
         found: list[Event] = [item for item in self.scheduler.events if item["event"] == kind]
-        return [item["text"] for item in found] if kind == "message" else found
+        return [f"{item['level']}: {item['text']}" for item in found] if kind == "message" else found
 
     def states(self, index: int) -> list[str]:
         """What was told of a member, one after the other."""

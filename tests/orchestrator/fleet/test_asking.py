@@ -60,8 +60,7 @@ def test_a_stopped_fleet_lets_members_finish_and_drops_the_others(tmp_path: Path
     assert [outcome.state for outcome in outcomes] == ["done", "done", "dropped", "dropped"]
     assert outcomes[3].message == "dropped: the run was stopped before it started"
     assert outcomes[3].attempts == 0
-    assert fleet.said() == ["stopping; 2 running members finish"]
-    assert [item["level"] for item in fleet.scheduler.events if item["event"] == "message"] == ["warning"]
+    assert fleet.said() == ["warning: stopping; 2 running members finish"]
 
 
 def test_a_member_that_fails_while_the_fleet_stops_is_not_tried_again(tmp_path: Path) -> None:
@@ -146,8 +145,24 @@ def test_what_nobody_waits_for_is_not_started_wherever_it_was(tmp_path: Path, wh
         fleet.scenes[1] = [fails()]
         attempts = 1
     (outcome,) = during(fleet, withdraw("trial"), member(1), asker="trial")
-    assert outcome.message == "dropped: nobody waits for it any longer"
+    assert (outcome.state, outcome.message) == ("dropped", "dropped: nobody waits for it any longer")
     assert len(fleet.attempts) == attempts
+
+
+def test_what_all_askers_withdraw_from_is_dropped(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+
+    async def scene() -> None:
+        asked = [
+            asyncio.ensure_future(fleet.ensure(member(1), member(2), asker=name))
+            for name in ("mine", "theirs")
+        ]
+        await asyncio.sleep(5)
+        await withdraw("mine", "theirs")(fleet)
+        assert [outcome.state for outcome in await asked[1]] == ["done", "dropped"]
+        await asked[0]
+
+    played(scene())
 
 
 def test_what_runs_goes_on_though_nobody_waits_for_it(tmp_path: Path) -> None:
@@ -176,6 +191,25 @@ def test_who_wants_more_vectors_than_the_one_before_gets_them(tmp_path: Path) ->
 
     assert played(scene()) == ["done"]
     assert [len(one.task.targets) for one in fleet.attempts] == [1, 2]
+
+
+@pytest.mark.parametrize(("withdrawn", "state"), [("theirs", "dropped"), ("mine", "done")])
+def test_who_wants_more_vectors_may_withdraw_too(tmp_path: Path, withdrawn: str, state: str) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=1)
+
+    async def scene() -> None:
+        first = asyncio.ensure_future(fleet.ensure(member(1), member(2), member(3), asker="mine"))
+        second = asyncio.ensure_future(fleet.ensure(member(2, splits="test train"), asker="theirs", rank=5))
+        await asyncio.sleep(1.5 * TRAINING)
+        fleet.taken = {member(2).key}  # so that it waits for its other vectors
+        await asyncio.sleep(TRAINING)
+        await fleet.scheduler.withdraw(withdrawn)
+        fleet.taken.clear()
+        assert [outcome.state for outcome in await second] == [state]
+        await first
+
+    played(scene())
+    assert fleet.scheduler.works[member(2).key].order[0] == 5
 
 
 def test_a_member_that_ended_may_be_asked_for_again(tmp_path: Path) -> None:
@@ -234,17 +268,34 @@ def test_a_member_that_learns_from_others_waits_for_their_vectors(tmp_path: Path
         (teachers[1].key, 0),
         (student.key, TRAINING),
     ]
-    assert fleet.said() == ["first, 1 of the 2 models it learns from embed what it needs"]
+    assert fleet.said() == ["info: first, 1 of the 2 models it learns from embed what it needs"]
     assert {item["key"] for item in fleet.said("member")} == {
         student.key
     }  # the others are none of this run's
 
 
-def test_a_teacher_that_the_run_wants_itself_is_told_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_a_teacher_that_the_run_wants_itself_is_told_of(tmp_path: Path, first: bool) -> None:
     teacher = member(2, D=4)
     fleet = PlayedFleet(tmp_path)
-    assert fleet.train(member(1, inputs=(teacher,)), teacher) == ["done", "done"]
+
+    async def scene() -> None:
+        student = asyncio.ensure_future(fleet.ensure(member(1, inputs=(teacher,)), rank=3))
+        if not first:
+            await asyncio.sleep(5)
+        await asyncio.gather(student, fleet.ensure(teacher, rank=7))
+
+    played(scene())
     assert {item["key"] for item in fleet.said("member")} == {member(1).key, teacher.key}
+    assert fleet.scheduler.works[teacher.key].order[0] == 7 if first else 3
+
+
+def test_a_teacher_that_waits_for_other_vectors_stays_none_of_the_run_s_own(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    one, other = (member(7, D=4, splits=splits) for splits in ("test", "train"))
+    students = (member(1, inputs=(one,)), member(2, inputs=(other,)))
+    assert fleet.train(*students) == ["done", "done"]
+    assert {item["key"] for item in fleet.said("member")} == {student.key for student in students}
 
 
 def test_without_its_inputs_a_member_fails_and_says_which_is_missing(tmp_path: Path) -> None:
@@ -315,13 +366,18 @@ def test_a_late_word_of_an_older_attempt_is_ignored(tmp_path: Path) -> None:
     assert fleet.states(1)[-1] == "done"
 
 
+async def timed(call: Awaitable[Any]) -> tuple[float, Any]:
+    found = await call
+    return asyncio.get_running_loop().time(), found
+
+
 def test_a_poll_gives_what_is_new_and_all_of_another_generation(tmp_path: Path) -> None:
     fleet = PlayedFleet(tmp_path)
     fleet.train(member(1))
     poll, events = fleet.scheduler.poll, fleet.scheduler.events
     mine, last, found = played(poll("", 0))
     assert (mine, last, found) == (fleet.scheduler.generation, len(events), events)
-    assert played(poll(mine, 2))[1:] == (len(events), events[2:])
+    assert played(timed(poll(mine, 2))) == (0, (mine, len(events), events[2:]))
     assert played(poll("a fleet that died", 3))[1:] == (len(events), events)
     assert fleet.scheduler.generation != PlayedFleet(tmp_path).scheduler.generation
 
@@ -351,13 +407,12 @@ def test_of_very_many_events_the_oldest_go_and_no_poll_is_confused(
 ) -> None:
     monkeypatch.setattr(module, "KEPT_EVENTS", 9)
     fleet = PlayedFleet(tmp_path)
-    for number in range(25):
+    for number in range(24):
         fleet.scheduler._say({"event": "message", "text": number})
     mine, last, found = played(fleet.scheduler.poll("", 0))
-    assert last == 25
-    assert 4 < len(found) < 10
-    assert [item["text"] for item in found] == list(range(25 - len(found), 25))
-    assert [item["text"] for item in played(fleet.scheduler.poll(mine, 23))[2]] == [23, 24]
+    assert last == 24
+    assert [item["text"] for item in found] == list(range(15, 24))
+    assert [item["text"] for item in played(fleet.scheduler.poll(mine, 22))[2]] == [22, 23]
     assert played(fleet.scheduler.poll(mine, 3))[2] == found
 
 
@@ -368,6 +423,7 @@ def test_a_look_up_that_fails_fails_its_member_alone(tmp_path: Path) -> None:
     outcomes = played(fleet.ensure(member(1), member(2)))
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     assert outcomes[0].message.startswith("member 1: ")
+    assert member(1).key in outcomes[0].message
 
 
 def test_members_start_by_their_index_however_long_their_look_up_takes(tmp_path: Path) -> None:
@@ -389,5 +445,7 @@ def test_a_look_up_that_fails_late_holds_nobody_up(tmp_path: Path) -> None:
         return await look_up(task)
 
     fleet.scheduler._missing = broken  # type: ignore[method-assign]
-    assert fleet.train(member(1), member(2)) == ["failed", "done"]
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    assert outcomes[0].message == "member 1: the store can't be read"
     assert [one.began for one in fleet.attempts] == [1]

@@ -11,7 +11,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
 from muster.workers.errors import CorruptFileError, DivergedError, UsageError
-from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, fails, member, played, well
+from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, bier, fails, member, played, well
 
 MEMORY = OutOfMemoryError("the node had no memory left")
 
@@ -46,7 +46,7 @@ def test_what_is_given_up_tells_where_how_far_and_what_to_do(tmp_path: Path) -> 
     async def dies(attempt: Attempt) -> None:
         await attempt.arrive()
         await attempt.step(7)
-        attempt.log("".join(f"line {number}\n" for number in range(20)))
+        attempt.log(b"\xff" + b"".join(b"\nline %d" % number for number in range(20)))
         raise CorruptFileError("models/x is damaged.")
 
     fleet.alive = {"a": {"CPU": 1}}
@@ -71,9 +71,10 @@ def test_what_never_came_to_a_node_says_so(tmp_path: Path) -> None:
 
     fleet.scenes[1] = [dies] * 3
     (outcome,) = played(fleet.ensure(member(1)))
-    assert outcome.message.splitlines()[:2] == [
+    assert outcome.message.splitlines() == [
         f"member 1 (key {member(1).key}): RuntimeError: no such class",
         "    given up after 3 attempt(s), the last on no node; the end of its log:",
+        "    Its finished epochs are kept: `muster resume` tries it again.",
     ]
 
 
@@ -106,6 +107,22 @@ def test_a_member_stays_where_no_other_node_could_take_it(tmp_path: Path) -> Non
     assert [one.avoided for one in fleet.attempts] == [[], []]
 
 
+@pytest.mark.parametrize(("ranks", "avoided"), [(2, ["a"]), (3, [])])
+def test_ranks_go_to_another_node_where_all_fit_there(tmp_path: Path, ranks: int, avoided: list[str]) -> None:
+    fleet = PlayedFleet(tmp_path, parallel=4)
+    fleet.scenes[1] = [fails()]
+    fleet.train(bier(ranks))
+    assert [one.avoided for one in fleet.attempts] == [[], avoided]
+
+
+def test_a_member_on_a_gpu_stays_where_the_gpus_are(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, gpus=1.0)
+    fleet.alive = {"a": {"CPU": 4, "GPU": 1}, "b": {"CPU": 4}}
+    fleet.scenes[1] = [fails()]
+    fleet.train(member(1))
+    assert [one.avoided for one in fleet.attempts] == [[], []]
+
+
 def test_a_node_on_which_everything_fails_gets_no_more_members_for_a_while(tmp_path: Path) -> None:
     fleet = PlayedFleet(tmp_path, parallel=2)
 
@@ -117,7 +134,7 @@ def test_a_node_on_which_everything_fails_gets_no_more_members_for_a_while(tmp_p
     outcomes = played(fleet.ensure(*(member(index) for index in range(1, 8))))
     assert [outcome.state for outcome in outcomes] == ["done"] * 7
     assert [one.node for one in fleet.attempts].count("a") == 3
-    assert fleet.said() == ["node a failed 3 times in a row: it gets no members for 10 minutes"]
+    assert fleet.said() == ["warning: node a failed 3 times in a row: it gets no members for 10 minutes"]
     assert all(one.avoided == ["a"] for one in fleet.attempts if one.began > 40)
 
 
@@ -162,6 +179,7 @@ def test_a_lost_node_counts_neither_against_its_member_nor_against_it(tmp_path: 
     retries = [item["message"] for item in fleet.said("member") if item["state"] == "retrying"]
     assert retries == ["its node was lost"] * 6
     assert fleet.scheduler.nodes.strikes == {}
+    assert [one.began for one in fleet.attempts if one.index == 2] == [0, 13]  # once that is known
 
 
 def test_a_process_out_of_reach_on_a_node_that_lives_has_died(tmp_path: Path) -> None:
@@ -194,6 +212,22 @@ def test_a_member_out_of_memory_beside_others_is_tried_beside_fewer(tmp_path: Pa
     assert [outcome.state for outcome in outcomes] == ["done"] * 9
     assert max(outcome.attempts for outcome in outcomes) <= 4
     assert fleet.said() == []  # no node is at fault
+
+
+def test_after_a_kill_for_memory_half_as_many_may_run_beside_it(tmp_path: Path) -> None:
+    """Five run; the fifth is killed, and then runs beside two. Whoever comes later waits for it."""
+    fleet = PlayedFleet(tmp_path, parallel=5)
+    takes = {1: 10.0, 2: 20.0, 3: 30.0, 4: 100.0}
+
+    async def lasts(attempt: Attempt) -> None:
+        await asyncio.sleep(takes[attempt.index])
+        attempt.finish()
+
+    for index in takes:
+        fleet.scenes[index] = [lasts]
+    fleet.scenes[5] = [fails(MEMORY, after=1)]
+    fleet.train(*(member(index) for index in range(1, 7)))
+    assert [(one.index, one.began) for one in fleet.attempts[5:]] == [(5, 20), (6, 30)]
 
 
 def test_a_member_that_needs_more_memory_than_there_is_is_given_up(tmp_path: Path) -> None:

@@ -79,6 +79,13 @@ def test_what_was_spent_beyond_it(budget: Budget, over: str) -> None:
     assert budget.overshoot({"a": 3000.0, "b": 4200.0}) == over
 
 
+def test_hours_beyond_a_budget_are_those_of_the_clock() -> None:
+    assert Budget(device_seconds=0.0).overshoot({"a": 0.5}) == "0.000139 device-hours"
+    assert Budget(device_seconds=0.0).overshoot({"a": 4446.72}) == "1.24 device-hours"
+    refused = Spending(Budget(device_seconds=4446.72), {"a": 4446.72}).refusal(0)
+    assert refused.startswith("budget: 1.24 of 1.24 device-hours are spent")
+
+
 def test_a_run_s_own_members_are_those_whose_attempt_has_its_log(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     run = store.run("mine")

@@ -76,6 +76,7 @@ def test_gpus_that_are_not_there_are_refused(share: float, there: dict[str, floa
             request("bier", ranks=4), 1.0, {"CPU": 9.0, "GPU": 3.0},
             "--ranks 4: the cluster has 3 GPUs. Take at most 3.",
         ),
+        (request("bier", ranks=2), 1.0, {"CPU": 1.0}, "--ranks 2: the cluster has 0 GPUs. Take at most 0."),
         (request("bier"), 1.0, {"CPU": 1.0}, ""),  # one rank waits for a GPU to come
     ],
 )  # fmt: skip
@@ -118,7 +119,7 @@ def test_auto_is_what_every_gpu_can_do(gpus: float, kinds: list[str], precision:
         (request(), 0.0, with_cards("H100"), Place("cpu", 8, ())),
         (request(), 1.0, with_cards("H100", "T4"), Place("gpu", 2, ("H100", "T4"))),
         (request(), 1 / 3, with_cards("H100"), Place("gpu", 6, ("H100",))),
-        (request(), 1.0, {"CPU": 8.0}, Place("gpu", 1, ())),
+        (request(), 0.25, {"CPU": 8.0}, Place("gpu", 1, ())),
         (request(parallel=3), 0.0, {"CPU": 8.0}, Place("cpu", 3, ())),
         (request("bier", ranks=2), 1.0, with_cards("H100", GPU=5.0), Place("gpu", 2, ("H100",))),
     ],

@@ -35,6 +35,7 @@ def test_devices_that_a_model_takes(resources: Resources, devices: float) -> Non
         (90, "1.5 device-minutes"),
         (359, "6.0 device-minutes"),
         (360, "0.1 device-hours"),
+        (4141, "1.2 device-hours"),
         (9000, "2.5 device-hours"),
     ],
 )

@@ -16,6 +16,11 @@ def nodes() -> Nodes:
     return nodes
 
 
+def test_long_names_of_nodes_are_cut(nodes: Nodes) -> None:
+    (*_, said) = [nodes.strike("0123456789abcdef") for _ in range(STRIKES)]
+    assert said.startswith("node 0123456789ab failed")
+
+
 def quarantine(nodes: Nodes, node: str) -> None:
     said = [nodes.strike(node) for _ in range(STRIKES)]
     assert said[:-1] == [""] * (STRIKES - 1)

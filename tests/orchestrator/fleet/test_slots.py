@@ -73,7 +73,7 @@ def test_a_cluster_that_does_not_answer_is_asked_again(tmp_path: Path) -> None:
     fleet.silent_until = 7
     assert fleet.train(member(1), member(2)) == ["done", "done"]
     assert [one.began for one in fleet.attempts] == [10, 10]
-    assert set(fleet.said()) == {"the cluster does not say what it has: no answer"}
+    assert set(fleet.said()) == {"warning: the cluster does not say what it has: no answer"}
 
 
 def test_members_start_by_their_index_whatever_the_order_they_are_asked_in(tmp_path: Path) -> None:
@@ -149,6 +149,7 @@ def test_a_member_that_was_made_while_it_queued_is_not_made_again(tmp_path: Path
     fleet.scenes[1] = [makes_the_other]
     assert fleet.train(member(1), member(2)) == ["done", "reused"]
     assert fleet.started == [1]
+    assert fleet.said("member")[-1]["epoch"] == 3
 
 
 def test_a_key_that_another_job_trains_is_waited_for(tmp_path: Path) -> None:
@@ -163,8 +164,8 @@ def test_a_key_that_another_job_trains_is_waited_for(tmp_path: Path) -> None:
 
     assert played(scene()) == ["done", "done"]
     assert [(one.index, one.began) for one in fleet.attempts] == [(2, 0), (1, 8)]  # it looks each two seconds
-    waits = [item["message"] for item in fleet.said("member") if "message" in item]
-    assert waits == ["waiting: another job on the cluster trains it"] * 4
+    waits = [(item["state"], item["message"]) for item in fleet.said("member") if "message" in item]
+    assert waits == [("queued", "waiting: another job on the cluster trains it")] * 4
 
 
 @pytest.mark.parametrize(("ranks", "gpus", "beside"), [(2, 0.0, 1), (2, 1.0, 1), (2, 0.5, 0), (3, 0.0, 0)])
