@@ -29,15 +29,15 @@ MEMORY = 80 * 2**20
 #: Seconds without a step that are taken for a hang here; a step takes some tens of milliseconds.
 LIMIT = 15.0
 COMMON = {"data.dataset": "folder", "ensemble.backbone": "conv4"}
-MEMBER = {**COMMON, "image_size": 144, "ensemble.D": 4, "ensemble.L": 1, "recipe.epochs": 4}
+MEMBER = {**COMMON, "image_size": 144, "ensemble.D": 4, "ensemble.L": 1, "recipe.epochs": 3}
 BIER = {
     **COMMON, "image_size": 72, "method": "bier", "preset": "glyphs", "bier.sizes": [4, 8], "bier.labels": 8,
-    "bier.images": 4, "bier.steps": 120, "resources.ranks": 2, "resources.checkpoint_steps": 40,
+    "bier.images": 4, "bier.steps": 60, "resources.ranks": 2, "resources.checkpoint_steps": 20,
 }  # fmt: skip
 #: Each with the title of the processes of which one is stopped, and its steps between two checkpoints.
 DRILLS: dict[str, tuple[dict[str, Any], str, int]] = {
     "member": (MEMBER, "ray::MemberActor.run", 48),
-    "ranks": (BIER, "ray::RayTrainWorker", 40),
+    "ranks": (BIER, "ray::RayTrainWorker", 20),
 }
 
 

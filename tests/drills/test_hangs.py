@@ -28,7 +28,7 @@ def drilled(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     env.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, "-m", "tests.drills.hangs", shapes, home],
-        env=env, capture_output=True, text=True, timeout=420, check=False,
+        env=env, capture_output=True, text=True, timeout=560, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return home, json.loads((home / "answer.json").read_text())
