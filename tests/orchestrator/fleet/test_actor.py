@@ -1,0 +1,90 @@
+"""What the fleet asks of Ray for an attempt; what Ray makes of it is the drills' to see."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorAlreadyExistsError
+
+from muster.orchestrator.fleet import actor as module
+from muster.orchestrator.fleet.actor import RayProcesses
+from muster.orchestrator.fleet.scheduler import FleetSettings
+from muster.workers.task import MemberTask
+from tests.orchestrator.fleet.stubs import bier, member
+
+
+class Kind:
+    """An actor class: it notes what is asked of it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.asked, self.given = error, dict[str, Any](), tuple[Any, ...]()
+
+    def options(self, **asked: Any) -> Kind:
+        self.asked = asked
+        return self
+
+    def remote(self, *given: Any) -> str:
+        self.given = given
+        if self.error:
+            raise self.error
+        return "a process"
+
+
+def processes(gpus: float = 0.0) -> RayProcesses:
+    return RayProcesses(FleetSettings("store", "run", 0, gpus))
+
+
+@pytest.mark.parametrize(
+    ("task", "gpus", "share"),
+    [
+        (member(1, threads=3), 0.0, {"num_cpus": 3, "num_gpus": 0.0}),
+        (member(1, threads=3), 0.25, {"num_cpus": 1, "num_gpus": 0.25}),
+    ],
+)
+def test_a_member_has_a_name_and_its_share(task: MemberTask, gpus: float, share: dict[str, float]) -> None:
+    found = processes(gpus)
+    found.member = Kind()
+    assert found.hire(task, ranked=False, avoided=[]) == "a process"
+    name = {"name": f"member-{task.key}", "namespace": "muster"}
+    assert found.member.asked == {**name, **share, "label_selector": None}
+    assert found.member.given == ()
+
+
+def test_it_goes_to_none_of_the_nodes_that_it_avoids() -> None:
+    found = processes()
+    found.member = Kind()
+    found.hire(member(1), ranked=False, avoided=["a", "b"])
+    assert found.member.asked["label_selector"] == {"ray.io/node-id": "!in(a,b)"}
+
+
+@pytest.mark.parametrize(("avoided", "nodes"), [([], None), (["a"], {"ray.io/node-id": "!in(a)"})])
+def test_ranks_reserve_their_own_places_on_the_same_nodes(
+    monkeypatch: pytest.MonkeyPatch, avoided: list[str], nodes: dict[str, str] | None
+) -> None:
+    kind = Kind()
+    monkeypatch.setattr(module, "RanksActor", kind)
+    task = bier(2)
+    assert processes(1.0).hire(task, ranked=True, avoided=avoided) == "a process"
+    assert kind.asked == {"name": f"member-{task.key}", "namespace": "muster", "label_selector": nodes}
+    assert kind.given == (nodes,)
+
+
+def test_a_name_that_is_taken_is_no_error_and_anything_else_is() -> None:
+    found = processes()
+    found.member = Kind(ActorAlreadyExistsError("the name is taken"))
+    assert found.hire(member(1), ranked=False, avoided=[]) is None
+    found.member = Kind(ValueError("num_gpus must be whole"))
+    with pytest.raises(ValueError, match="whole"):
+        found.hire(member(1), ranked=False, avoided=[])
+
+
+def test_nodes_are_those_that_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"NodeID": "a", "Alive": True, "Resources": {"CPU": 2.0}},
+        {"NodeID": "b", "Alive": False, "Resources": {"CPU": 4.0}},
+        {"NodeID": "c", "Alive": True, "Resources": {}},
+    ]
+    monkeypatch.setattr(module, "ray", SimpleNamespace(nodes=lambda: nodes))
+    assert processes().nodes() == {"a": {"CPU": 2.0}, "c": {}}
