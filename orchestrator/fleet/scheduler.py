@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
-from muster.orchestrator.fleet.failures import Failure, judge, may_be_lost
+from muster.orchestrator.fleet.failures import HANG_SECONDS, Failure, HungError, judge, may_be_lost
 from muster.orchestrator.fleet.nodes import Nodes, Resources, room_of
-from muster.orchestrator.fleet.watchdog import HANG_SECONDS, HungError
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
 from muster.workers.store.layout import Store, new_attempt_id

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from muster.orchestrator.fleet.watchdog import StepWatch
+from muster.orchestrator.fleet.failures import StepWatch
 from muster.workers.methods.registry import method_of
 from muster.workers.task import MemberTask
 

@@ -63,7 +63,7 @@ class Drill:
         members = [item for item in self.events if item["event"] == "member"]
         return {
             "outcome": dataclasses.asdict(client.outcomes[self.key]),
-            "nodes": [item["node_id"] for item in members if "node_id" in item],
+            "nodes": {item["attempt"]: item["node_id"] for item in members if "node_id" in item},
             "retries": [item["message"] for item in members if item["state"] == "retrying"],
             "stopped": len(self.stopped),
             "left": [process.pid for process in self.stopped if process.is_running()],

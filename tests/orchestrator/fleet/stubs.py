@@ -113,7 +113,7 @@ class Attempt:
         self.fleet, self.task, self.ranked, self.avoided = fleet, task, ranked, list(avoided)
         free = [node for node in fleet.alive if node not in avoided]
         self.node = min(free, key=lambda node: sum(one.node == node for one in fleet.at_work()))
-        self.name, self.began, self.ended = "", now(), asyncio.Event()
+        self.name, self.began, self.ended = "unnamed", now(), asyncio.Event()
         self.folder = fleet.store.model(task.key)
 
     @property

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from muster.orchestrator.fleet import member_actor
+from muster.orchestrator.fleet.failures import HANG_SECONDS, HANG_STEPS, StepWatch
 from muster.orchestrator.fleet.member_actor import Ticker
-from muster.orchestrator.fleet.watchdog import HANG_SECONDS, HANG_STEPS, StepWatch
 from muster.workers.train.loop import LOOK_STEPS
 from tests.orchestrator.fleet.stubs import Attempt, PlayedFleet, Scene, fails, member, played
 
@@ -67,7 +67,7 @@ def test_nothing_but_steps_is_timed(told: list[dict[str, Any]]) -> None:
     assert watch(*((0, progress) for progress in told)).silence(1e9) == 0
 
 
-def test_the_watchdog_s_own_fields_go_no_further() -> None:
+def test_fields_about_steps_go_no_further() -> None:
     progress = {**step(1), "loss": 1.0}
     StepWatch().follow(progress, 0)
     assert progress == {"step": 3, "loss": 1.0}
