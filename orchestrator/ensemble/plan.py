@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from muster.orchestrator.ensemble.cost import Cost, Group, cost_of
@@ -322,51 +321,6 @@ def _warnings(store: Store, splits: dict[str, Split], packs: set[str]) -> tuple[
             shown = "; ".join(f"{image.image_id} ({image.cause})" for image in bad[:10])
             found.append(f"{len(bad)} image(s) could not be read and were left out: {shown}.")
     return tuple(found)
-
-
-def check_weights(request: LaunchRequest) -> dict[str, Any]:
-    """The initial weights, as tensors by name. Raises UsageError if there are none such or they don't fit."""
-    from muster.workers.networks import backbones
-
-    backbone = request.ensemble.backbone
-    if request.ensemble.weights == "imagenet":
-        state = backbones.imagenet_state(backbone)
-    else:
-        state = backbones.read_state(Path(request.ensemble.weights).expanduser())
-    backbones.build(backbone, request.ensemble.D, 0, state)  # fits, or says which tensors don't
-    return state
-
-
-def known_weights(request: LaunchRequest) -> str | None:
-    """The digest of the initial weights, "none" without any; None of ImageNet's, which may have to be downloaded.
-
-    Raises UsageError if a file can't be read, or if it doesn't fit the backbone.
-    """
-    if request.ensemble.weights == "none":
-        return "none"
-    if request.ensemble.weights == "imagenet":
-        return None
-    from muster.workers.networks import backbones
-
-    return backbones.state_digest(check_weights(request))
-
-
-def store_weights(request: LaunchRequest, store: Store) -> str:
-    """Puts the initial weights into the store by content and returns their digest, or "none".
-
-    Raises UsageError if there are none such, or if they don't fit the backbone.
-    """
-    if request.ensemble.weights == "none":
-        return "none"
-    from safetensors.torch import save
-
-    from muster.workers.networks import backbones
-
-    state = check_weights(request)
-    digest = backbones.state_digest(state)
-    if not store.files.exists(store.weights(digest)):
-        store.files.put(store.weights(digest), save(state))
-    return digest
 
 
 def member_tasks(

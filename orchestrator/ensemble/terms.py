@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 
-from muster.orchestrator.ensemble.plan import store_weights
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Settled
+from muster.orchestrator.ensemble.weights import store_weights
 from muster.orchestrator.fleet.capacity import (
     Amounts,
     auto_precision,
