@@ -35,6 +35,8 @@ SURVIVED, KILLED, UNTESTED, LATE = 0, 1, 33, 36  # as mutmut writes them
 AT_ONCE = 2
 #: Seconds of CPU that a mutant may take beside ten times what its tests took; some make a loop endless.
 PATIENCE = 5
+#: Tests that together took longer than so many seconds of CPU are left out, the slowest ones first.
+MOST_SECONDS = 5
 
 
 def main() -> None:
@@ -150,22 +152,25 @@ class Runner:
         gc.freeze()  # a collection in a fork would touch, and so copy, all of this
         began = time.monotonic()
         for count, name in enumerate(self.wanted, start=1):
-            tests = sorted(entered.get(name.partition("__mutmut_")[0], ()), key=lambda test: seconds[test])
+            tests, took = _quickest(entered.get(name.partition("__mutmut_")[0], set()), seconds)
             if not tests:
                 self._end(name, UNTESTED)
                 continue
             while len(self.running) >= AT_ONCE:
                 self._reap()
-            self._fork(session, name, tests, PATIENCE + 10 * sum(seconds[test] for test in tests))
-            if count % 100 == 0:
+            self._fork(session, name, tests, PATIENCE + 10 * took)
+            if count % 50 == 0:
                 print(f"  {count} after {time.monotonic() - began:.0f} s", flush=True)
+                self._save()
         while self.running:
             self._reap()
-        for data in {id(data): data for data in self.wanted.values()}.values():
-            data.path = ROOT / data.path  # mutmut's are relative to where it was started
-            data.meta_path = ROOT / data.meta_path
-            data.save()
+        self._save()
         return True
+
+    def _save(self) -> None:
+        for data in {id(data): data for data in self.wanted.values()}.values():
+            data.meta_path = ROOT / data.meta_path  # mutmut's is relative to where it was started
+            data.save()
 
     def _fork(self, session: pytest.Session, name: str, tests: list[str], patience: float) -> None:
         folder = tempfile.mkdtemp(prefix="muster-mutant-")
@@ -192,6 +197,17 @@ class Runner:
 
     def _end(self, name: str, code: int) -> None:
         self.results[name] = self.wanted[name].exit_code_by_key[name] = code
+
+
+def _quickest(tests: set[str], seconds: dict[str, float]) -> tuple[list[str], float]:
+    """Those of the tests that are run, the quickest first, and the seconds that they take together."""
+    chosen, took = [], 0.0
+    for test in sorted(tests, key=lambda test: (seconds[test], test)):
+        if chosen and took + seconds[test] > MOST_SECONDS:
+            break
+        chosen.append(test)
+        took += seconds[test]
+    return chosen, took
 
 
 def _run_forked(work: Callable[[], int]) -> None:
@@ -232,8 +248,12 @@ def _entered(session: pytest.Session) -> tuple[dict[str, set[str]], dict[str, fl
         of_module[item.nodeid.partition("::")[0]].append(item.nodeid)
 
     class Watch:
+        began = time.process_time()
+
         def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            seconds[report.nodeid] += report.duration
+            now = time.process_time()
+            seconds[report.nodeid] += now - self.began
+            self.began = now
             if report.failed:
                 failed.append(report.nodeid)
             tests = [report.nodeid]

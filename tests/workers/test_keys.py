@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from muster.workers import spec as specs
 from muster.workers.datasets import ImageFolder
 from muster.workers.forms import added, first_fields, form
 from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec
@@ -214,6 +215,13 @@ def test_the_view_and_the_images_name_the_vectors() -> None:
     assert set(changes) == {field.name for field in dataclasses.fields(TestView)}
     digests = {embedding_digest("a", dataclasses.replace(VIEW, **{f: v})) for f, v in changes.items()}
     assert len({embedding_digest("a", VIEW), embedding_digest("b", VIEW), *digests}) == 2 + len(changes)
+
+
+def test_another_version_of_embedding_makes_other_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert specs.EMBEDDING_VERSION == 1
+    assert embedding_digest("a", VIEW) == "9ee830483624ea91"  # as stores have it; a new version makes another
+    monkeypatch.setattr(specs, "EMBEDDING_VERSION", 2)
+    assert embedding_digest("a", VIEW) == "e903c9ec70373be2"
 
 
 # Keys outlive releases.

@@ -37,6 +37,15 @@ def test_separate_clouds_are_found_and_noise_is_not():
     assert nmi(vectors, labels, seed=0, iterations=20) < 0.2
 
 
+def test_no_image_is_left_out_of_the_clustering():
+    """faiss would take 256 for each cluster: of a class of 1 in 600, some, and then its cloud has no centre."""
+    labels = np.repeat([0, 1], [1199, 1])
+    vectors = np.zeros((1200, 2), np.float32)
+    vectors[:, 0] = np.random.default_rng(0).normal(0, 0.01, 1200)
+    vectors[1199] = [0, 50]
+    assert nmi(vectors, labels, seed=0, iterations=20, restarts=3) == pytest.approx(1)
+
+
 def test_the_same_seed_gives_the_same_nmi_and_another_seed_may_not():
     vectors, labels = clouds(300, 8, 12, spread=0.8)
     values = [nmi(vectors, labels, seed, iterations=5, restarts=1) for seed in (7, 7, 8, 9, 2**40)]
