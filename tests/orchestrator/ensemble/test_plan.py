@@ -223,9 +223,7 @@ def test_what_is_left_out_is_told(asked: Asked, tmp_path: Path) -> None:
 # Members.
 
 
-def test_members_are_in_index_order_with_all_that_their_keys_are_made_of(
-    asked: Asked, packed: Store
-) -> None:
+def test_members_are_in_index_order_with_all_that_their_keys_are_made_of(asked: Asked, packed: Store) -> None:
     request = asked(ensemble__seed=3, ensemble__threads=2, ensemble__deterministic=True)
     found = made(request, packed)
     tasks = member_tasks(request, found, "w" * 64, "bf16")
@@ -242,7 +240,13 @@ def test_members_are_in_index_order_with_all_that_their_keys_are_made_of(
 
 
 def test_how_a_model_is_trained_by_several_is_no_part_of_its_key(asked: Asked, packed: Store) -> None:
-    flags = {"method": "bier", "preset": "glyphs", "ensemble__D": None, "ensemble__L": None, "bier__labels": 4}
+    flags = {
+        "method": "bier",
+        "preset": "glyphs",
+        "ensemble__D": None,
+        "ensemble__L": None,
+        "bier__labels": 4,
+    }
     one = asked(**flags)
     two = asked(**flags, resources__ranks=2, resources__checkpoint_steps=7)
     (first,), (second,) = (member_tasks(each, made(each, packed), "none", "fp32") for each in (one, two))
@@ -274,7 +278,9 @@ def test_a_plan_is_what_the_store_lacks(asked: Asked, packed: Store, tmp_path: P
     committed(store, whole, "test", "train")
     committed(store, vectorless)
     committed(store, half, "test")
-    committed(store, new, "test", "train", weights=False)  # vectors of weights that are gone are worth nothing
+    committed(
+        store, new, "test", "train", weights=False
+    )  # vectors of weights that are gone are worth nothing
     plan = make_plan([ensemble], store)
     assert plan.to_train == {new.key}
     assert plan.to_embed == {vectorless.key, half.key}

@@ -26,8 +26,9 @@ def made(image_folder: Path, tmp_path: Path) -> Made:
 
     def run(name: str, shared: float, **flags: Any) -> tuple[LaunchRequest, np.ndarray]:
         settings = {
-            "method": "bier", "data.dataset": "folder", "data.root": str(image_folder), "image_size": 16, "preset": "glyphs",
-            "ensemble.backbone": "conv4", "bier.sizes": (2, 3), "bier.labels": 4, "name": name, "storage": str(tmp_path),
+            "method": "bier", "data.dataset": "folder", "data.root": str(image_folder), "image_size": 16,
+            "preset": "glyphs", "ensemble.backbone": "conv4", "bier.sizes": (2, 3), "bier.labels": 4, "name": name,
+            "storage": str(tmp_path),
         }  # fmt: skip
         request = load(None, {**settings, **flags}, [])
         store = Store(request.storage)
