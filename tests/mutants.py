@@ -43,10 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make mutants", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", help="orchestrator/vectors/gather.py: only mutants of these")
     parser.add_argument("--again", action="store_true", help="only those that no test killed before")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th: an estimate")
     parser.add_argument("--tests", nargs="*", help="instead of those that pyproject.toml names")
     asked = parser.parse_args()
     os.chdir(ROOT)
-    wanted = _written(asked.files, again=asked.again)
+    wanted = dict(list(_written(asked.files, again=asked.again).items())[:: asked.every])
     from mutmut.configuration import config
 
     os.environ["MUTANT_UNDER_TEST"] = ""
@@ -58,7 +59,7 @@ def main() -> None:
     _plain_actors()
     pytest.main(words, plugins=[runner])
     os.chdir(ROOT)
-    sys.exit(_told(runner))
+    _told(runner.results)
 
 
 def _written(files: Sequence[str], *, again: bool) -> dict[str, Any]:
@@ -247,8 +248,8 @@ def _tried(session: pytest.Session, items: list[pytest.Item], name: str, folder:
 
 
 def _entered(session: pytest.Session) -> tuple[dict[str, set[str]], dict[str, float], list[str]]:
-    """The tests that enter each function, the seconds of CPU that each test and each file's fixtures took, and the tests
-    that failed. What a file's fixtures enter counts for all of its tests.
+    """The tests that enter each function, the seconds of CPU that each test and each file's fixtures took, and what
+    failed. What a file's fixtures enter counts for all of its tests.
     """
     from mutmut.mutation.trampoline import set_mutant_under_test
     from mutmut.state import state
@@ -295,23 +296,25 @@ def _each_run(session: pytest.Session, items: Sequence[pytest.Item], folder: str
         yield
 
 
-def _told(runner: Runner) -> int:
-    """Prints the table, and the mutants that no test killed; 1 if nothing was tried."""
-    rows: dict[str, list[int]] = {}
-    for name, code in runner.results.items():
-        path = str(runner.wanted[name].path).partition("src/muster/")[2]
-        row = rows.setdefault(path, [0, 0])
-        row[0] += 1
-        row[1] += code in {KILLED, LATE}
+def _told(results: dict[str, int]) -> None:
+    """Prints which mutants lived just now, and of each file how many of those that were ever tried are dead."""
+    from mutmut.__main__ import SourceFileMutationData, walk_mutatable_files
+
+    for name, code in results.items():
         if code in {SURVIVED, UNTESTED}:
-            print(f"{'survived' if code == SURVIVED else 'no test '} {name}")
-    print(f"\n{'file':45} {'mutants':>8} {'killed':>8}")
-    for path, (made, killed) in sorted(rows.items()):
-        print(f"{path:45} {made:8} {killed:8} {100 * killed / made:6.1f} %")
-    made, killed = (sum(row[i] for row in rows.values()) for i in (0, 1))
-    if made:
-        print(f"{'all':45} {made:8} {killed:8} {100 * killed / made:6.1f} %")
-    return 0 if made else 1
+            print(f"{'lives   ' if code == SURVIVED else 'untested'} {name}")
+    rows = {}
+    for path in walk_mutatable_files():
+        data = SourceFileMutationData(path=path)
+        data.load()
+        codes = [code for code in data.exit_code_by_key.values() if code is not None]
+        if codes:
+            dead = sum(code in {KILLED, LATE} for code in codes)
+            rows[str(path).removeprefix("src/muster/")] = (len(data.exit_code_by_key), len(codes), dead)
+    rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True))) if rows else (0, 0, 0)
+    print(f"\n{'file':45} {'mutants':>8} {'tried':>8} {'dead':>8}")
+    for path, (made, tried, dead) in rows.items():
+        print(f"{path:45} {made:8} {tried:8} {dead:8} {100 * dead / max(1, tried):6.1f} %")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ HEAD = "http://127.0.0.1:8265"
 
 
 @pytest.fixture
-def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> local.LocalHead:
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> local.LocalHead:
     """A head on record with a token of its own, in a shell that has another cluster's. Nothing is started."""
     token = tmp_path / "token"
     token.write_text("ours")
@@ -32,9 +32,9 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> local.LocalHead:
 @pytest.mark.parametrize(
     "typed", ["auto", HEAD, f"{HEAD}/", "127.0.0.1:8265", "localhost:8265", "http://LOCALHOST:8265"]
 )
-def test_the_local_head_is_known_by_each_of_its_names(head: local.LocalHead, typed: str) -> None:
+def test_the_local_head_is_known_by_each_of_its_names(ours: local.LocalHead, typed: str) -> None:
     found = address.resolve(typed)
-    assert (found.head, found.token) == (head, "ours")
+    assert (found.head, found.token) == (ours, "ours")
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_the_local_head_is_known_by_each_of_its_names(head: local.LocalHead, typ
     ],
 )
 def test_an_address_of_another_cluster_is_not_taken_for_the_local_head_s(
-    head: local.LocalHead, typed: str
+    ours: local.LocalHead, typed: str
 ) -> None:
     found = address.resolve(typed)
     assert (found.head, found.token) == (None, "theirs")
 
 
 def test_a_head_on_another_loopback_name_is_itself_alone(
-    head: local.LocalHead, monkeypatch: pytest.MonkeyPatch
+    ours: local.LocalHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert address.resolve("auto").url == HEAD
     monkeypatch.setattr(local, "find", lambda: None)
@@ -66,7 +66,7 @@ def test_a_head_on_another_loopback_name_is_itself_alone(
 
 
 def test_tokens_are_taken_in_rays_order(
-    head: local.LocalHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ours: local.LocalHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     named, by_path, usual = tmp_path / "named", tmp_path / "by path", tmp_path / ".ray/auth_token"

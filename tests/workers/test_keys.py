@@ -204,6 +204,28 @@ def test_a_value_that_cannot_be_is_refused_by_name(field: str, value: Any) -> No
         small_recipe(**{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("epochs", "two", "epochs = 'two': must be a whole number"),
+        ("lr", "fast", "lr = 'fast': must be a number"),
+        ("flip", 2, "flip = 2: must be true or false"),
+        ("mean", ("a", "b", "c"), "mean = ('a', 'b', 'c'): must be numbers"),
+        ("select", "best", "select = 'best': there are last, best-train"),
+    ],
+)
+def test_a_value_of_another_type_is_told_with_what_there_is(field: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=field) as caught:
+        small_recipe(**{field: value})
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("crop", [8, 9459])
+def test_the_smallest_and_the_largest_crop_are_taken(crop: int) -> None:
+    assert dataclasses.replace(VIEW, crop=crop).crop == crop
+    assert small_recipe(crop=crop, pad=9459).crop == crop
+
+
 def test_all_mistakes_of_a_recipe_are_told_at_once() -> None:
     with pytest.raises(ValueError, match="epochs") as caught:
         small_recipe(epochs=0, lr=-1, crop=2)

@@ -113,6 +113,12 @@ def test_the_manifest_beside_it_says_what_a_reader_needs(
     assert set(table.column_names) == set(manifest["columns"])
     assert table.schema.remove_metadata().equals(SHARD)
     assert all(Path(path).is_file() for path in table["path"].to_pylist())
+    inside = json.loads(table.schema.metadata[b"muster"])
+    assert inside == {name: manifest[name] for name in manifest.keys() - {"rows", "shards"}}
+    columns = pq.ParquetFile(folder_of(store, "told") / "part-00000.parquet").metadata.row_group(0)
+    found = [columns.column(number) for number in range(columns.num_columns)]
+    assert {column.compression for column in found} == {"ZSTD"}
+    assert [column.path_in_schema for column in found if column.has_dictionary_page] == ["label", "role"]
     gathered("told-again")
     assert pq.read_table(folder_of(store, "told-again"))["path"].null_count == 96
 

@@ -38,11 +38,11 @@ def test_separate_clouds_are_found_and_noise_is_not():
 
 
 def test_no_image_is_left_out_of_the_clustering():
-    """faiss would take 256 for each cluster: of a class of 1 in 600, some, and then its cloud has no centre."""
-    labels = np.repeat([0, 1], [1199, 1])
-    vectors = np.zeros((1200, 2), np.float32)
-    vectors[:, 0] = np.random.default_rng(0).normal(0, 0.01, 1200)
-    vectors[1199] = [0, 50]
+    """faiss would take 256 for each cluster, and miss a class of one image far away from all others."""
+    labels = np.repeat([0, 1], [5999, 1])
+    vectors = np.zeros((6000, 2), np.float32)
+    vectors[:, 0] = np.random.default_rng(0).normal(0, 0.01, 6000)
+    vectors[5999] = [0, 500]
     assert nmi(vectors, labels, seed=0, iterations=20, restarts=3) == pytest.approx(1)
 
 
