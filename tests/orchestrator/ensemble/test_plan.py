@@ -29,7 +29,7 @@ from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResul
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import InputRun, LaunchRequest
-from muster.workers.errors import BadImagesError, StoreError, UsageError
+from muster.workers.errors import BadImagesError, DamagedRunError, StoreError, UsageError
 from muster.workers.rng import permutation
 from muster.workers.store.layout import Done, Store
 from muster.workers.task import MemberTask
@@ -425,11 +425,37 @@ def test_a_run_that_cannot_teach_is_refused(
             check(student_of(asked, "other", data__val_classes=1))
 
 
+def test_what_is_no_finished_launch_cannot_teach(asked: Asked, packed: Store) -> None:
+    begun, hunt, torn = (packed.run(name) for name in ("begun", "hunt", "torn"))
+    begun.write("run.json", asked(name="begun").document())
+    hunt.write("run.json", {**asked(name="hunt").document(), "kind": "search"})
+    torn.write("run.json", asked(name="torn").document())
+    said = {
+        "nobody": rf"nobody: there is no such run in {packed.root}\. There are: begun, ",
+        "hunt": r"hunt is a search, and no ensemble: give a run of muster launch\. There are: begun, ",
+        "begun": r"begun is not finished: what learns from it needs all of it\. First: muster resume begun\.",
+    }
+    for name, text in said.items():
+        with pytest.raises(UsageError, match=text):
+            check_ensemble(student_of(asked, name))
+    whole = {"state": "done", "weights": "none", "precision": "fp32"}
+    for lacks in whole:
+        torn.write("answer.json", {name: value for name, value in whole.items() if name != lacks})
+        with pytest.raises(DamagedRunError, match=f"answer.json is damaged: it lacks {lacks}"):
+            check_ensemble(student_of(asked, "torn"))
+    torn.write("run.json", {**asked().document(), "data": 3})
+    with pytest.raises(UsageError, match=r"torn/run\.json: data"):
+        check_ensemble(student_of(asked, "torn"))
+
+
 def test_a_teacher_elsewhere_and_with_another_seed_will_do_where_nothing_is_held_out(
     asked: Asked, packed: Store, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to(images)
-    finished(packed, asked(name="moved", data__root="/gone", ensemble__seed=7))
+    run = packed.run("moved")  # under a name that its request did not have, in a store that lay elsewhere
+    teacher = asked(data__root="/gone", ensemble__seed=7)
+    run.write("run.json", {**teacher.document(), "name": "", "storage": "/gone too"})
+    run.write("answer.json", {"state": "done", "weights": "none", "precision": "bf16"})
     student = student_of(asked, "moved", data__root=str(tmp_path / "link"))
     (found,) = made(student, packed).inputs
     assert (found.launch.data.root, found.launch.name, found.launch.storage) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,6 +159,28 @@ def test_ensembles_that_want_the_same_scores_have_them_computed_once(
     assert sorted(len(call["keys"]) for call in calls) == [2, 3]
     assert found["a"].metrics == found["b"].metrics != found["c"].metrics
     assert found["d"].metrics is None
+
+
+def test_different_ensembles_are_scored_side_by_side(
+    made: tuple[Store, EnsembleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, got = made
+    together = threading.Barrier(2)
+
+    def met(*call: Any, **how: Any) -> Any:
+        together.wait(timeout=60)  # each waits for the other one
+        return {"curve": [{"L": 1}], "queries": 1}
+
+    monkeypatch.setattr(scoring, "evaluate_on_ray", met)
+    one = planned(replace(got, request=replace(got.request, name="one")))
+    two = replace(one, tasks=got.tasks[:2], request=replace(got.request, name="two"))
+    mended: list[Any] = []
+    client: Any = SimpleNamespace(
+        store=store, outcomes={}, repaired=lambda work, tasks: (mended.append(tasks), work())[1]
+    )
+    found = score_all([one, two], client, {})
+    assert [len((each.metrics or {})["identity"]["members"]) for each in found.values()] == [3, 2]
+    assert set(mended) == {one.tasks, two.tasks}
 
 
 # What scores depend on.
