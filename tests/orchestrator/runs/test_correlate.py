@@ -11,6 +11,7 @@ import pytest
 
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.methods.loading import load
+from muster.orchestrator.runs import correlate as correlating
 from muster.orchestrator.runs.correlate import correlate
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
@@ -53,7 +54,9 @@ def measures(vectors: np.ndarray) -> tuple[float, float]:
     return learners, np.abs(np.corrcoef(np.concatenate(parts, axis=1).T)[:2, 2:]).mean()
 
 
-def test_a_reduction_is_of_the_other_run_s_measure(made: Made) -> None:
+def test_a_reduction_is_of_the_other_run_s_measure(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(correlating, "heat_map", lambda *call: (titles.append(call[2]), {"png": b"drawn"})[1])
     (mine, alike), (other, more_alike) = made("mine", 1.0), made("another", 3.0, **{"ensemble.seed": 1})
     found = correlate(mine, other, "test")
     assert (found["run"], found["baseline"], found["images"]) == ("mine", "another", 24)
@@ -62,8 +65,10 @@ def test_a_reduction_is_of_the_other_run_s_measure(made: Made) -> None:
         assert row["another"] == pytest.approx(two, abs=1e-5)
         assert row["reduction_percent"] == pytest.approx(100 * (1 - one / two), abs=1e-3)
         assert row["reduction_percent"] > 5
-    assert set(found["paths"]) == {"png", "svg", "baseline_png", "baseline_svg"}
-    assert all(Path(path).stat().st_size > 0 for path in found["paths"].values())
+    assert {Path(path).parts[-3] for path in found["paths"].values()} == {"mine", "another"}
+    assert set(found["paths"]) == {"png", "baseline_png"}
+    assert all(Path(path).read_bytes() == b"drawn" for path in found["paths"].values())
+    assert len(titles) == 2
     kept = Store(mine.storage).run("mine").read("correlation-test.json")
     assert kept == {name: found[name] for name in ("run", "baseline", "split", "rows")}
 
