@@ -36,7 +36,7 @@ AT_ONCE = 2
 #: Seconds of CPU that a mutant may take beside ten times what its tests took; some make a loop endless.
 PATIENCE = 5
 #: Tests that together took longer than so many seconds of CPU are left out, the slowest ones first.
-MOST_SECONDS = 5
+MOST_SECONDS = 10
 
 
 def main() -> None:

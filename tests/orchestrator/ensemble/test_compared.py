@@ -12,6 +12,7 @@ from muster.orchestrator.ensemble.compared import references
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.methods.loading import load
+from muster.workers.errors import DamagedRunError
 from muster.workers.store.layout import Done, Store
 from muster.workers.task import MemberTask
 from tests.conftest import write_classes
@@ -47,18 +48,20 @@ def student(result: EnsembleResult, tmp_path: Path) -> tuple[Store, EnsembleResu
     """With a store of the records that both left: the teacher's scores, and how fast each network embeds."""
     store = Store(str(tmp_path))
     (task,) = result.tasks
-    embedded(store, task, result.target("test").digest, images_per_s=1200.0)
+    embedded(store, task, result.target("test").digest, {"images_per_s": 1200.0})
     for one, speed in zip(task.inputs, (100.0, 100.0, 50.0), strict=True):
-        embedded(store, one, "t" * 16, images_per_s=speed)
+        embedded(store, one, "t" * 16, {"images_per_s": speed})
     metrics = {"identity": {"embeddings": {"test": "t" * 16}}, "splits": {"test": {"curve": CURVE}}}
     store.run("teacher").write("metrics.json", metrics)
     return store, result
 
 
-def embedded(store: Store, task: MemberTask, digest: str, **facts: Any) -> None:
+def embedded(store: Store, task: MemberTask, digest: str, facts: dict[str, Any] | None) -> None:
+    """A record of a member's vectors that says so; None: there is no record."""
     folder = store.model(task.key).embedding(digest)
     folder.distrust()
-    folder.commit(Done({}, facts))
+    if facts is not None:
+        folder.commit(Done({}, facts))
 
 
 def test_a_student_stands_beside_its_teacher_s_last_row(student: tuple[Store, EnsembleResult]) -> None:
@@ -71,17 +74,17 @@ def test_a_student_stands_beside_its_teacher_s_last_row(student: tuple[Store, En
     )
 
 
-@pytest.mark.parametrize("facts", [{}, {"images_per_s": 0}])
+@pytest.mark.parametrize("facts", [None, {}, {"images_per_s": 0}])
 @pytest.mark.parametrize("whose", ["mine", "theirs"])
 def test_a_speed_that_was_not_measured_is_not_told(
-    student: tuple[Store, EnsembleResult], whose: str, facts: dict[str, Any]
+    student: tuple[Store, EnsembleResult], whose: str, facts: dict[str, Any] | None
 ) -> None:
     store, result = student
     task = result.tasks[0]
     if whose == "mine":
-        embedded(store, task, result.target("test").digest, **facts)
+        embedded(store, task, result.target("test").digest, facts)
     else:
-        embedded(store, task.inputs[1], "t" * 16, **facts)
+        embedded(store, task.inputs[1], "t" * 16, facts)
     (found,) = references(store, result)
     assert found.text == "75.0 % of teacher's recall@1 at 1/3 of its networks for each image."
 
@@ -98,5 +101,8 @@ def test_what_has_no_scores_is_beside_nothing(student: tuple[Store, EnsembleResu
     store, result = student
     assert references(store, replace(result, metrics=None)) == []
     assert references(store, replace(result, prepared=None)) == []
+    store.run("teacher").write("metrics.json", {"splits": {}})
+    with pytest.raises(DamagedRunError, match="it lacks identity"):
+        references(store, result)
     store.files.delete("runs/teacher/metrics.json")
     assert references(store, result) == []
