@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from muster.workers import spec as specs
 from muster.workers.datasets import ImageFolder
-from muster.workers.forms import added, first_fields, form
+from muster.workers.forms import added, first_fields, form, keyed
 from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
@@ -195,6 +195,7 @@ def test_what_a_user_types_and_what_the_store_keeps_parse_to_the_same_key() -> N
         ("rotate", 181),
         ("mean", (0.5, 0.5)),
         ("std", (0.3, 0.3, 0)),
+        ("std", (0.3, float("inf"), 0.3)),
         ("class_cap", -1),
         ("flip", "perhaps"),
     ],
@@ -218,6 +219,24 @@ def test_a_value_of_another_type_is_told_with_what_there_is(field: str, value: A
     with pytest.raises(ValueError, match=field) as caught:
         small_recipe(**{field: value})
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(("field", "value"), [("pad", 0), ("rotate", 0.0), ("rotate", 180.0)])
+def test_the_ends_of_a_range_are_in_it(field: str, value: Any) -> None:
+    assert getattr(small_recipe(**{field: value}), field) == value
+
+
+def test_a_batch_of_labels_fills_an_epoch_and_needs_its_classes() -> None:
+    shape = BaselineSettings(loss="triplet", labels=3, images=2)
+    assert [shape.steps_of(images) for images in (1, 6, 11, 12, 18)] == [1, 1, 1, 2, 3]
+    shape.check_batch(3, world_size=1)
+    with pytest.raises(ValueError, match="labels = 3: there are only 2 training classes"):
+        shape.check_batch(2, world_size=1)
+
+
+def test_training_shows_each_image_once_an_epoch() -> None:
+    for epochs in (1, 3):
+        assert small_spec(PART, small_recipe(epochs=epochs)).shown(24) == 24 * epochs
 
 
 @pytest.mark.parametrize("crop", [8, 9459])
@@ -270,6 +289,21 @@ def test_a_field_that_is_added_renames_nothing_that_was_made_before_it() -> None
 def test_a_field_that_is_added_counts_where_it_changes_something() -> None:
     assert form(later_recipe()) == {**form(RECIPE), "blur": 0.5}
     assert small_spec(PART, later_recipe()).key != SPEC.key
+
+
+def test_a_class_is_hashed_in_the_fields_that_its_keys_began_with() -> None:
+    @keyed("one two")
+    @dataclasses.dataclass(frozen=True)
+    class Grown:
+        one: int
+        two: tuple[Any, ...] = (1, 2)
+        three: int = added(7, absent=3)
+
+    assert first_fields(Grown) == ("one", "two")
+    assert Grown(1).three == 7
+    assert form(Grown(1)) == {"one": 1, "two": (1, 2), "three": 7}
+    assert form([Grown(1, (), 3)]) == [{"one": 1, "two": ()}]
+    assert form({"as": "it is"}) == {"as": "it is"}
 
 
 def test_a_field_that_does_not_say_what_was_done_before_it_is_refused() -> None:

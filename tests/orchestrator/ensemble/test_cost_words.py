@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from muster.orchestrator.ensemble.cost import Cost, Expected, plan_event, spread
+from muster.orchestrator.ensemble import cost as costing
+from muster.orchestrator.ensemble.cost import Cost, Expected, Group, cost_of, plan_event, spread
+from muster.workers.store.layout import Store
 
 COST = Cost(10, 8, Expected(80.0, 40.0, 160.0), Expected(8.0, 4.0, 16.0), "measured", slots=3)
 
@@ -41,6 +45,37 @@ def test_a_share_of_the_members_costs_that_share(members: int, asked: int, middl
 )
 def test_a_range_is_told_where_it_shows_with_its_unit_once(expected: Expected, said: str) -> None:
     assert spread(expected) == said
+
+
+def test_the_basis_is_the_most_that_any_member_had_of_each_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    had = {"a": [("cpu", 1)] * 2, "b": [("cpu", 1)] * 3, "c": [("gpu", 1)], "d": [], "e": [("cpu", 1)]}
+
+    class Measured:
+        """Stands for the store's records: what each member has that is like it."""
+
+        def __init__(self, store: Store, keys: list[str], place: None) -> None:
+            assert keys == ["f"]  # what is there already, and may be measured
+
+        def like(self, spec: Any, ranks: int) -> list[Any]:
+            return [
+                SimpleNamespace(device=device, seconds=lambda images, embedded: 10.0 * images + embedded)
+                for device, _ in had[spec.key]
+            ]
+
+    monkeypatch.setattr(costing, "Measurements", Measured)
+
+    def cost(keys: str) -> Cost:
+        spec = [SimpleNamespace(key=key, shown=lambda images: 2 * images) for key in keys]
+        tasks: Any = [SimpleNamespace(key=one.key, spec=one, ranks=1) for one in spec]
+        return cost_of([Group(tasks, 0.5, 3, 4)], set("abcde"), Store(str(tmp_path)))
+
+    found = cost("fbacbe")
+    assert found.basis == "measured on 3 like members on cpu; measured on 1 like member on gpu"
+    assert (found.members, found.to_train, found.device_seconds) == (5, 4, 4 * 64 / 2)
+    assert cost("fad").seconds is None
+    assert cost("fda").basis == cost("fad").basis == "measured on 2 like members on cpu"
 
 
 def test_times_are_per_member_and_on_the_clock() -> None:
