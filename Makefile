@@ -38,10 +38,9 @@ test-fast: $(VENV)/.installed-dev
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
 
-# Small changes of the code that decides, one at a time: the quick tests must notice. Hours for all of it; for some files:
-# make mutants FILES="orchestrator/vectors/gather.py", those that lived the last time: make mutants WORDS=--again
+# Small changes of the code that decides, one at a time: the quick tests must notice. CONTRIBUTING.md has its words.
 mutants: $(VENV)/.installed-dev
-	nice $(BIN)/python -m tests.mutants $(WORDS) $(FILES)
+	nice $(BIN)/python -m tests.mutants $(FILES) $(WORDS) $(if $(TESTS),--tests $(TESTS))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -160,7 +160,7 @@ class Runner:
             while len(self.running) >= AT_ONCE:
                 self._reap()
             self._fork(session, name, tests, PATIENCE + 10 * took)
-            if count % 50 == 0:
+            if count % 25 == 0:
                 print(f"  {count} after {time.monotonic() - began:.0f} s", flush=True)
                 self._save()
         while self.running:
@@ -180,7 +180,7 @@ class Runner:
             limit = int(time.process_time() + patience) + 1
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
             _run_forked(lambda: _tried(session, [self.items[test] for test in tests], name, folder))
-        self.running[child] = Running(name, folder, time.monotonic() + 20 * patience)
+        self.running[child] = Running(name, folder, time.monotonic() + 60 + patience)
 
     def _reap(self) -> None:
         """Waits for one to end, and ends those that hang."""
