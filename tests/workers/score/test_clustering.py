@@ -65,6 +65,21 @@ def test_column_slices_and_single_images_are_accepted():
     assert nmi(vectors, np.arange(50), seed=0, iterations=2) == pytest.approx(1)
 
 
+def test_as_many_rounds_are_run_as_are_asked_for():
+    vectors, labels = clouds(300, 8, 12, spread=0.8)
+    values = {rounds: nmi(vectors, labels, 0, iterations=rounds, restarts=1) for rounds in (1, 2, 25, 60)}
+    assert values[1] != values[2] != values[25]
+    assert nmi(vectors, labels, 0, iterations=1, restarts=8) != values[1]
+
+
+@pytest.mark.parametrize("wrong", ["float64", "flat", "fewer"])
+def test_vectors_of_another_kind_are_refused(wrong):
+    vectors, labels = clouds(20, 4, 3, spread=0.5)
+    given = {"float64": vectors.astype(np.float64), "flat": vectors[:, 0], "fewer": vectors[:-1]}[wrong]
+    with pytest.raises(UsageError, match=r"nmi: the vectors are .* give float32 \[N, D\] and N labels"):
+        nmi(given, labels, seed=0)
+
+
 def test_mistakes_are_told_at_once():
     vectors, labels = clouds(20, 4, 3, spread=0.5)
     with pytest.raises(UsageError) as caught:
