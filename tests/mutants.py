@@ -36,13 +36,13 @@ AT_ONCE = 2
 #: Seconds of CPU that a mutant may take beside ten times what its tests took; some make a loop endless.
 PATIENCE = 5
 #: Tests that together took longer than so many seconds of CPU are left out, the slowest ones first.
-MOST_SECONDS = 10
+MOST_SECONDS = 6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make mutants", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", help="orchestrator/vectors/gather.py: only mutants of these")
-    parser.add_argument("--again", action="store_true", help="only those that no test killed before")
+    parser.add_argument("--again", action="store_true", help="only those that lived the last time")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th: an estimate")
     parser.add_argument("--tests", nargs="*", help="instead of those that pyproject.toml names")
     asked = parser.parse_args()
@@ -80,7 +80,7 @@ def _written(files: Sequence[str], *, again: bool) -> dict[str, Any]:
             data = mutmut.SourceFileMutationData(path=path)
             data.load()
             old = data.exit_code_by_key
-            found |= {name: data for name in old if not again or old[name] not in {KILLED, LATE}}
+            found |= {name: data for name in old if not again or old[name] in {SURVIVED, UNTESTED}}
     if not found:
         sys.exit("No mutants of these: [tool.mutmut] in pyproject.toml lists the files.")
     return found
