@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= store
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-fast test-long lint bench clean
+.PHONY: demo test test-fast test-long mutants lint bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -37,6 +37,10 @@ test-fast: $(VENV)/.installed-dev
 # Whole clusters of several nodes, object stores, searches: run it before a release.
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
+
+# Small changes of the code that decides, one at a time: the quick tests must notice. CONTRIBUTING.md has its words.
+mutants: $(VENV)/.installed-dev
+	nice $(BIN)/python -m tests.mutants $(FILES) $(WORDS) $(if $(TESTS),--tests $(TESTS))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

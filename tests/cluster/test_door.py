@@ -39,7 +39,9 @@ def test_a_wrong_token_is_told_as_such(
 
 def test_a_token_file_lets_in(head: local.LocalHead, elsewhere: Path) -> None:
     host_and_port = head.dashboard_url.removeprefix("http://")
-    assert jobs.connect(host_and_port, token_path=Path(head.token_path)).list() is not None
+    found = jobs.connect(host_and_port, token_path=Path(head.token_path))
+    assert isinstance(found.list(), list)  # it was asked, and answered
+    assert found.ray_version == head.ray_version
 
 
 def test_the_local_heads_own_token_wins_over_the_environments(
@@ -54,7 +56,7 @@ def test_the_address_given_wins_over_the_environments(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
-    assert jobs.connect("auto").list() is not None
+    assert jobs.connect("auto").ray_version == head.ray_version
 
 
 def test_a_dead_address_fails_at_once(elsewhere: Path, free_port: int) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from muster.workers import spec as specs
 from muster.workers.datasets import ImageFolder
-from muster.workers.forms import added, first_fields, form
+from muster.workers.forms import added, first_fields, form, keyed
 from muster.workers.methods.baseline.settings import BaselineSettings, BaselineSpec
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
@@ -194,6 +195,7 @@ def test_what_a_user_types_and_what_the_store_keeps_parse_to_the_same_key() -> N
         ("rotate", 181),
         ("mean", (0.5, 0.5)),
         ("std", (0.3, 0.3, 0)),
+        ("std", (0.3, float("inf"), 0.3)),
         ("class_cap", -1),
         ("flip", "perhaps"),
     ],
@@ -201,6 +203,46 @@ def test_what_a_user_types_and_what_the_store_keeps_parse_to_the_same_key() -> N
 def test_a_value_that_cannot_be_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         small_recipe(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("epochs", "two", "epochs = 'two': must be a whole number"),
+        ("lr", "fast", "lr = 'fast': must be a number"),
+        ("flip", 2, "flip = 2: must be true or false"),
+        ("mean", ("a", "b", "c"), "mean = ('a', 'b', 'c'): must be numbers"),
+        ("select", "best", "select = 'best': there are last, best-train"),
+    ],
+)
+def test_a_value_of_another_type_is_told_with_what_there_is(field: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=field) as caught:
+        small_recipe(**{field: value})
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(("field", "value"), [("pad", 0), ("rotate", 0.0), ("rotate", 180.0)])
+def test_the_ends_of_a_range_are_in_it(field: str, value: Any) -> None:
+    assert getattr(small_recipe(**{field: value}), field) == value
+
+
+def test_a_batch_of_labels_fills_an_epoch_and_needs_its_classes() -> None:
+    shape = BaselineSettings(loss="triplet", labels=3, images=2)
+    assert [shape.steps_of(images) for images in (1, 6, 11, 12, 18)] == [1, 1, 1, 2, 3]
+    shape.check_batch(3, world_size=1)
+    with pytest.raises(ValueError, match="labels = 3: there are only 2 training classes"):
+        shape.check_batch(2, world_size=1)
+
+
+def test_training_shows_each_image_once_an_epoch() -> None:
+    for epochs in (1, 3):
+        assert small_spec(PART, small_recipe(epochs=epochs)).shown(24) == 24 * epochs
+
+
+@pytest.mark.parametrize("crop", [8, 9459])
+def test_the_smallest_and_the_largest_crop_are_taken(crop: int) -> None:
+    assert dataclasses.replace(VIEW, crop=crop).crop == crop
+    assert small_recipe(crop=crop, pad=9459).crop == crop
 
 
 def test_all_mistakes_of_a_recipe_are_told_at_once() -> None:
@@ -214,6 +256,13 @@ def test_the_view_and_the_images_name_the_vectors() -> None:
     assert set(changes) == {field.name for field in dataclasses.fields(TestView)}
     digests = {embedding_digest("a", dataclasses.replace(VIEW, **{f: v})) for f, v in changes.items()}
     assert len({embedding_digest("a", VIEW), embedding_digest("b", VIEW), *digests}) == 2 + len(changes)
+
+
+def test_another_version_of_embedding_makes_other_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert specs.EMBEDDING_VERSION == 1
+    assert embedding_digest("a", VIEW) == "9ee830483624ea91"  # as stores have it; a new version makes another
+    monkeypatch.setattr(specs, "EMBEDDING_VERSION", 2)
+    assert embedding_digest("a", VIEW) == "e903c9ec70373be2"
 
 
 # Keys outlive releases.
@@ -240,6 +289,21 @@ def test_a_field_that_is_added_renames_nothing_that_was_made_before_it() -> None
 def test_a_field_that_is_added_counts_where_it_changes_something() -> None:
     assert form(later_recipe()) == {**form(RECIPE), "blur": 0.5}
     assert small_spec(PART, later_recipe()).key != SPEC.key
+
+
+def test_a_class_is_hashed_in_the_fields_that_its_keys_began_with() -> None:
+    @keyed("one two")
+    @dataclasses.dataclass(frozen=True)
+    class Grown:
+        one: int
+        two: tuple[Any, ...] = (1, 2)
+        three: int = added(7, absent=3)
+
+    assert first_fields(Grown) == ("one", "two")
+    assert Grown(1).three == 7
+    assert form(Grown(1)) == {"one": 1, "two": (1, 2), "three": 7}
+    assert form([Grown(1, (), 3)]) == [{"one": 1, "two": ()}]
+    assert form({"as": "it is"}) == {"as": "it is"}
 
 
 def test_a_field_that_does_not_say_what_was_done_before_it_is_refused() -> None:

@@ -19,6 +19,8 @@ from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.vectors import gather as gathering
 from muster.orchestrator.vectors.gather import Gathered, gather
 from muster.orchestrator.vectors.shards import all_there, shard_records
+from muster.workers.score.combine import Combination, combine
+from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Store
 from tests.orchestrator.jobs.launch.test_bier import SHARD
 from tests.orchestrator.made_ensembles import concatenation, labels_of, made_ensemble
@@ -68,6 +70,10 @@ def test_each_shard_holds_its_own_images(
     assert [shard["rows"] for shard in found.shards] == [40, 40, 16]
     tables = [pq.read_table(shard["path"]) for shard in found.shards]
     assert [table.num_rows for table in tables] == [40, 40, 16]
+    assert [shard["bytes"] for shard in found.shards] == [
+        Path(shard["path"]).stat().st_size for shard in found.shards
+    ]
+    assert Path(found.folder) == folder_of(store, "rows")
     vectors = np.concatenate([np.stack(table["embedding"].to_numpy()) for table in tables])
     assert np.array_equal(vectors, concatenation(store, got, "test", 3).astype(np.float32))
     names = [name for table in tables for name in table["image_id"].to_pylist()]
@@ -107,8 +113,52 @@ def test_the_manifest_beside_it_says_what_a_reader_needs(
     assert set(table.column_names) == set(manifest["columns"])
     assert table.schema.remove_metadata().equals(SHARD)
     assert all(Path(path).is_file() for path in table["path"].to_pylist())
+    inside = json.loads(table.schema.metadata[b"muster"])
+    assert inside == {name: manifest[name] for name in manifest.keys() - {"rows", "shards"}}
+    columns = pq.ParquetFile(folder_of(store, "told") / "part-00000.parquet").metadata.row_group(0)
+    found = [columns.column(number) for number in range(columns.num_columns)]
+    assert {column.compression for column in found} == {"ZSTD"}
+    assert [column.path_in_schema for column in found if column.has_dictionary_page] == ["label", "role"]
     gathered("told-again")
     assert pq.read_table(folder_of(store, "told-again"))["path"].null_count == 96
+
+
+def test_a_shard_has_as_many_rows_as_its_size_allows(
+    made: tuple[Store, EnsembleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, got = made
+    monkeypatch.setattr(gathering, "ROW_GROUP", 10)
+    monkeypatch.setattr(gathering, "SHARD_BYTES", 35 * 12 * 4)
+    found = gather(store, "sized", got.target("test"), got.members, {}, "float32", spread=here)
+    assert [shard["rows"] for shard in found.shards] == [30, 30, 30, 6]
+    assert pq.ParquetFile(found.shards[0]["path"]).num_row_groups == 3
+
+
+@pytest.mark.parametrize("how", ["share", "sqrt", "concat"])
+def test_learners_are_gathered_as_they_are_combined(
+    made: tuple[Store, EnsembleResult], small_shards: None, how: Any
+) -> None:
+    store, got = made
+    combination = Combination((1, 3), how)
+    found = gather(store, how, got.target("test"), got.members[:1], {}, "float32", combination, spread=here)
+    vectors = np.concatenate(
+        [np.stack(pq.read_table(s["path"])["embedding"].to_numpy()) for s in found.shards]
+    )
+    raw = concatenation(store, got, "test", 1).astype(np.float32)
+    assert np.array_equal(vectors, combine(raw, (1, 3), how))
+    again = gather(store, how, got.target("test"), got.members[:1], {}, "float32", spread=here)
+    assert len(again.shards) == len(WRITTEN) == 3  # whole vectors are other shards
+
+
+def test_nothing_is_left_of_a_gathering_that_had_more_shards(
+    made: tuple[Store, EnsembleResult], gathered: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = made
+    gathered("fewer")
+    assert not all_there(store.run("fewer"), "train")
+    monkeypatch.setattr(gathering, "_shard_rows", lambda dimension: 96)
+    gathered("fewer", 2)
+    assert [path.name for path in folder_of(store, "fewer").iterdir()] == ["part-00000.parquet"]
 
 
 @pytest.mark.parametrize("damage", ["lost", "cut", "grown"])
@@ -174,6 +224,11 @@ def test_the_record_of_a_run_takes_shards_from_their_manifest(
     gathered("sealed")
     run = store.run("sealed")
     records = shard_records(run)
+    folder = folder_of(store, "sealed")
+    assert records == {
+        f"gathered/test/{path.name}": FileRecord.of(path.read_bytes()) for path in folder.iterdir()
+    }
+    assert shard_records(store.run("never-gathered")) == {}
     assert set(records) == {f"gathered/test/part-0000{n}.parquet" for n in range(3)}
     run.seal({"state": "done"}, records)
     assert run.record()["gathered/test/part-00002.parquet"] == records["gathered/test/part-00002.parquet"]

@@ -37,6 +37,15 @@ def test_separate_clouds_are_found_and_noise_is_not():
     assert nmi(vectors, labels, seed=0, iterations=20) < 0.2
 
 
+def test_no_image_is_left_out_of_the_clustering():
+    """faiss would take 256 for each cluster, and miss a class of one image far away from all others."""
+    labels = np.repeat([0, 1], [5999, 1])
+    vectors = np.zeros((6000, 2), np.float32)
+    vectors[:, 0] = np.random.default_rng(0).normal(0, 0.01, 6000)
+    vectors[5999] = [0, 500]
+    assert nmi(vectors, labels, seed=0, iterations=20, restarts=3) == pytest.approx(1)
+
+
 def test_the_same_seed_gives_the_same_nmi_and_another_seed_may_not():
     vectors, labels = clouds(300, 8, 12, spread=0.8)
     values = [nmi(vectors, labels, seed, iterations=5, restarts=1) for seed in (7, 7, 8, 9, 2**40)]
@@ -54,6 +63,21 @@ def test_column_slices_and_single_images_are_accepted():
     vectors, labels = clouds(50, 8, 4, spread=0.3)
     assert nmi(vectors[:, :4], labels, 0) == nmi(vectors[:, :4].copy(), labels, 0)
     assert nmi(vectors, np.arange(50), seed=0, iterations=2) == pytest.approx(1)
+
+
+def test_as_many_rounds_are_run_as_are_asked_for():
+    vectors, labels = clouds(300, 8, 12, spread=0.8)
+    values = {rounds: nmi(vectors, labels, 0, iterations=rounds, restarts=1) for rounds in (1, 2, 25, 60)}
+    assert values[1] != values[2] != values[25]
+    assert nmi(vectors, labels, 0, iterations=1, restarts=8) != values[1]
+
+
+@pytest.mark.parametrize("wrong", ["float64", "flat", "fewer"])
+def test_vectors_of_another_kind_are_refused(wrong):
+    vectors, labels = clouds(20, 4, 3, spread=0.5)
+    given = {"float64": vectors.astype(np.float64), "flat": vectors[:, 0], "fewer": vectors[:-1]}[wrong]
+    with pytest.raises(UsageError, match=r"nmi: the vectors are .* give float32 \[N, D\] and N labels"):
+        nmi(given, labels, seed=0)
 
 
 def test_mistakes_are_told_at_once():

@@ -14,6 +14,8 @@ from tests.workers.score.test_retrieval import ensemble, small_integers
 
 def checked(protocol: Protocol, members: list[np.ndarray], record: QueryRecord) -> None:
     """Ranks and nearest images are those of a fresh look at each query; a right image loses every tie."""
+    kinds = (record.ranks.dtype, record.nearest.dtype, record.similarity.dtype)
+    assert kinds == (np.int32, np.int32, np.float32)
     for number, row in enumerate(protocol.query):
         right = protocol.labels[protocol.gallery] == protocol.labels[row]
         others = protocol.gallery != row

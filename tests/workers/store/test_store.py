@@ -9,6 +9,8 @@ import pytest
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Done, ModelFolder, Store, new_attempt_id
+from muster.workers.store.parquet import table_bytes
+from muster.workers.task import read_history
 
 DONE = Done({"attempts/one/weights": FileRecord.of(b"weights")}, {"attempt": "one", "seconds": 1.5})
 
@@ -154,3 +156,18 @@ def test_attempts_have_names_of_their_own_in_the_order_of_time() -> None:
     assert len(set(names)) == 50
     stamps = [name.partition("-")[0] for name in names]
     assert stamps == sorted(stamps)
+
+
+def test_a_model_s_history_is_its_own_attempt_s(folder: ModelFolder) -> None:
+    rows = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    records = {}
+    for attempt, kept in (("one", rows), ("two", rows[:1])):
+        name = f"attempts/{attempt}/history.parquet"
+        data = table_bytes(kept)
+        folder.files.put(folder / name, data)
+        records[name] = FileRecord.of(data)
+    done = Done(records, {"attempt": "one"})
+    assert read_history(folder, done) == rows
+    folder.files.put(folder / "attempts/one/history.parquet", b"damaged")
+    with pytest.raises(CorruptFileError, match=r"history\.parquet"):
+        read_history(folder, done)

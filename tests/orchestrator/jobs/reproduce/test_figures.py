@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,7 @@ def test_fig5_takes_the_closest_image_of_the_classes_trained_on(store: Store, sh
     names = fig5.draw(store, FOLDER, {"one": single, "more": ensemble})
     rows, (words,) = table(store, names), captions(store, FOLDER)
     assert len(labels_of(store, single, "train")) == 10 * 8
+    recalls = []
     for got, D, size in ((single, 10, 1), (ensemble, 4, 1), (ensemble, 4, 4), (ensemble, 4, 24)):
         train, test = (concatenation(store, got, split, size) for split in ("train", "test"))
         closest = (test @ train.T).max(axis=1) / size
@@ -105,8 +107,10 @@ def test_fig5_takes_the_closest_image_of_the_classes_trained_on(store: Store, sh
         assert len(mine) == BINS
         same_histogram([int(row["count"]) for row in mine], closest)
         assert f"{np.median(closest):.2f} (" in words["finding"][0]
-        assert (got.metrics or {})["splits"]["test"]["curve"][size - 1]["recall_at_1"] >= 0
-    assert "Recall@1 of the same four is" in words["finding"][1]
+        recalls.append((got.metrics or {})["splits"]["test"]["curve"][size - 1]["recall_at_1"])
+    told = re.search(r"Recall@1 of the same four is ([\d., and]+) %", words["finding"][1])
+    assert told
+    assert re.findall(r"\d+\.\d", told[1]) == [f"{100 * recall:.1f}" for recall in recalls]
 
 
 def test_fig6_shows_the_nearest_images(store: Store, shapes: Path) -> None:

@@ -206,6 +206,39 @@ def test_cells_are_mean_and_spread_over_seeds_in_per_cent(tmp_path: Path) -> Non
     assert block["notes"] == ["DREML (R,12,48): partial: 100 of 144 members"]
 
 
+@pytest.mark.parametrize(
+    ("target", "place", "data", "note", "differences"),
+    [
+        ("dreml-table1", "cub200", {}, "a rehearsal: --scale 0.5", ()),
+        ("dreml-table1", "cub200", {}, "", ("train: 5,863 images, published are 5,864",)),
+        ("dreml-table3", "vehicleid", {"vehicleid_protocol": "reid"}, "", ()),
+        ("dreml-table1", "cub200", {}, "", None),
+    ],
+    ids=["a rehearsal", "an altered copy", "another protocol", "what is published"],
+)
+def test_no_difference_stands_beside_what_cannot_be_compared(
+    tmp_path: Path, target: str, place: str, data: dict[str, Any], note: str, differences: Any
+) -> None:
+    chosen = options(target=target, datasets=(place,), rows=("dreml-r",), seeds=1)
+    one = TABLES[target].requests(chosen)[0]
+    launch = dataclasses.replace(one.launch, data=dataclasses.replace(one.launch.data, **data))
+    one = dataclasses.replace(one, note=note, launch=launch)
+    prepared = SimpleNamespace(differences=differences or (), facts={"test_images": 503})
+    found = dataclasses.replace(got(one, {"recall_at_1": 0.6}, 48), prepared=prepared)
+    comparable = differences is None
+    answer = table_answer(chosen, TABLES[target], {one.name: found}, Store(str(tmp_path)))
+    row = answer["rows"][0]
+    cell = row["cells"][0]
+    assert (cell["published"], cell["measured"]) == ({"cub200": 63.9}.get(place, 88.5), 60.0)
+    assert [cell["difference"] is None for cell in row["cells"]] == [not comparable] + [True] * (
+        len(row["cells"]) - 1
+    )
+    assert bool(row["not_compared"]) != comparable
+    assert comparable or "503 test images" in row["not_compared"]
+    printed = [line for block in blocks(answer) for shown in block["rows"] for line in shown["lines"]]
+    assert ("difference" in {what for what, _ in printed}) == comparable
+
+
 def test_a_row_with_nothing_published_or_trained_on_a_data_set_is_left_out_there(tmp_path: Path) -> None:
     chosen = options(datasets=("cub200", "glyphs"))
     rows = table_answer(chosen, TABLES["dreml-table1"], {}, Store(str(tmp_path)))["rows"]

@@ -1,0 +1,86 @@
+"""What travels with a job: a cluster that others run is sent no credentials."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import muster
+from muster.cluster import jobs as cluster_jobs
+from muster.orchestrator.client import submit
+from muster.orchestrator.methods.loading import load
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "key-of-aws",
+    "AWS_SESSION_TOKEN": "token-of-aws",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/home/me/key-of-google",
+    "AZURE_STORAGE_KEY": "key-of-azure",
+    "MUSTER_SETTING": "setting-of-ours",
+}
+OTHERS = {"HF_TOKEN": "token-of-others", "RAY_AUTH_TOKEN": "token-of-ray", "MY_AWS_KEY": "key-of-mine"}
+
+
+class Recording:
+    """Stands for a cluster's Jobs API: keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+
+    def submit(self, *call: Any) -> str:
+        self.sent.append(call)
+        return str(call[1])
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**SECRETS, **OTHERS}.items():
+        monkeypatch.setenv(name, value)
+
+
+def sent_to(python: str, *, local: bool) -> tuple[Any, ...]:
+    jobs = Recording()
+    cluster = submit.Cluster(jobs, python, local)  # type: ignore[arg-type]
+    submission = submit.submit(cluster, load(None, {"name": "mine"}, []), "train")
+    ((command, attempt, *rest),) = jobs.sent
+    assert submission == attempt
+    return (command, attempt, *rest)
+
+
+def test_a_cluster_that_is_not_ours_gets_no_credentials(shell: None) -> None:
+    found = sent_to("python", local=False)
+    text = json.dumps(found, default=str)
+    assert [value for value in {**SECRETS, **OTHERS}.values() if value in text] == []
+    assert found[2].keys() == {*submit.job_settings(), submit.REQUEST, submit.ATTEMPT}
+
+
+def test_the_local_head_gets_this_shell_s_credentials_and_no_more(shell: None) -> None:
+    environment = sent_to(sys.executable, local=True)[2]
+    assert environment.items() >= SECRETS.items()
+    assert not OTHERS.keys() & environment.keys()
+
+
+@pytest.mark.parametrize(("address", "local"), [("http://host:8265", False), ("http://127.0.0.1:1", False)])
+def test_a_cluster_that_is_named_is_not_ours(
+    monkeypatch: pytest.MonkeyPatch, address: str, local: bool
+) -> None:
+    asked = []
+    monkeypatch.setattr(cluster_jobs, "connect", asked.append)
+    with submit.reached(address, print) as cluster:
+        assert (cluster.local, cluster.python) == (local, "python")
+    assert asked == [address]
+
+
+def test_a_job_is_the_request_under_a_name_of_its_own_with_our_code_where_it_is_another_s() -> None:
+    command, attempt, environment, modules, metadata = sent_to("/a b/python", local=False)
+    assert command == "exec '/a b/python' -m muster.orchestrator.jobs.entry launch train"
+    assert attempt.startswith("mine-")
+    assert attempt != sent_to("python", local=False)[1]
+    assert json.loads(environment[submit.REQUEST])["name"] == "mine"
+    assert environment[submit.ATTEMPT] == attempt
+    assert modules == [Path(muster.__file__).parent]
+    assert metadata == {"run": "mine"}
+    assert sent_to(sys.executable, local=True)[3] is None

@@ -1,0 +1,506 @@
+"""What a run needs and what the store lacks of it: from real images and commit records, with nothing trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from muster.orchestrator.ensemble import plan as planning
+from muster.orchestrator.ensemble.checks import check_ensemble
+from muster.orchestrator.ensemble.plan import (
+    PlannedEnsemble,
+    check_listing,
+    counted_members,
+    make_plan,
+    member_tasks,
+    merged,
+    no_data,
+    prepare,
+    prepare_ensembles,
+    settle_members,
+    split_classes,
+)
+from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult, Prepared
+from muster.orchestrator.methods.loading import load
+from muster.orchestrator.records.measured import Place
+from muster.orchestrator.settings.request import InputRun, LaunchRequest
+from muster.workers.errors import BadImagesError, DamagedRunError, StoreError, UsageError
+from muster.workers.rng import permutation
+from muster.workers.store.layout import Done, Store
+from muster.workers.task import MemberTask
+from tests.conftest import write_classes
+
+Asked = Callable[..., LaunchRequest]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 classes of 2 images: the first 5 train."""
+    return write_classes(tmp_path_factory.mktemp("images") / "images", classes=10, each=2)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store whose packs are made once and serve all tests that write no model."""
+    return Store(str(tmp_path_factory.mktemp("packed")))
+
+
+@pytest.fixture
+def asked(images: Path, packed: Store) -> Asked:
+    """A request with flags, "data__val_classes" for "data.val_classes"."""
+
+    def of(**flags: Any) -> LaunchRequest:
+        common = {
+            "data.dataset": "folder", "data.root": str(images), "image_size": 20, "ensemble.backbone": "conv4",
+            "ensemble.D": 2, "ensemble.L": 3, "storage": packed.root,
+        }  # fmt: skip
+        return load(None, {**common, **{name.replace("__", "."): value for name, value in flags.items()}}, [])
+
+    return of
+
+
+def made(request: LaunchRequest, store: Store, *splits: str) -> Prepared:
+    found = prepare(request, store, lambda *_: None, splits)
+    assert found is not None
+    return found
+
+
+def planned(request: LaunchRequest, store: Store, *splits: str) -> PlannedEnsemble:
+    found = made(request, store, *splits)
+    tasks = member_tasks(request, found, "none", "fp32")
+    return PlannedEnsemble(EnsembleRequest(launch=request, splits=splits), found, tasks)
+
+
+# Classes that are held out.
+
+
+@pytest.mark.parametrize("held", [0, 1, 7, 18])
+@pytest.mark.parametrize("cut", [0, 20])
+def test_held_out_classes_and_the_others_are_all_there_are(asked: Asked, held: int, cut: int) -> None:
+    request = replace(asked(), data=replace(asked().data, val_classes=held, train_classes=cut))
+    kept, out = split_classes(request, 30)
+    assert len(out) == held
+    assert sorted([*kept, *out]) == list(range(cut or 30))
+    assert (list(kept), list(out)) == (sorted(kept), sorted(out))
+
+
+def test_which_classes_are_held_out_depends_on_the_seed_alone(asked: Asked) -> None:
+    def held(**flags: Any) -> tuple[int, ...]:
+        return split_classes(asked(data__val_classes=4, **flags), 100)[1]
+
+    assert held() == held(ensemble__L=1) == held(data__skip_bad_images=True)
+    assert held() == tuple(sorted(permutation(("val-classes", 0), 100)[:4].tolist()))  # as stores have them
+    assert held(ensemble__seed=1) != held()
+
+
+# What is asked for, before anything is packed.
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"data__train_classes": 6}, ["--train-classes 6: ", " has 5."]),
+        ({"data__train_classes": 1}, ["--train-classes 1: at least 2 classes are needed to train on."]),
+        ({"data__val_classes": 4}, ["--val-classes 4 leaves 1 of 5 classes to train on."]),
+        ({"data__val_classes": 3, "data__train_classes": 4}, ["--val-classes 3 leaves 1 of 4 classes"]),
+        ({"ensemble__D": 6}, ["D = 6", "2..5"]),
+        ({"ensemble__D": 5, "data__val_classes": 1}, ["D = 5", "2..4"]),
+        ({"ensemble__D": 5, "data__train_classes": 4}, ["D = 5", "2..4"]),
+    ],
+)
+def test_a_listing_that_has_too_few_classes_is_refused(asked: Asked, flags: Any, said: list[str]) -> None:
+    for check in (check_listing, check_ensemble):
+        with pytest.raises(UsageError) as caught:
+            check(asked(**flags))
+        assert len(caught.value.problems) == 1
+        assert all(part in str(caught.value) for part in said)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"data__train_classes": 2}, {"data__val_classes": 3}, {"ensemble__D": 5}, {"data__train_classes": 5}],
+)
+def test_the_fewest_classes_that_will_do_are_taken(asked: Asked, flags: Any) -> None:
+    data, splits = check_listing(asked(**flags))
+    assert {name: len(split.class_names) for name, split in splits.items()} == {"train": 5, "test": 5}
+    assert check_ensemble(asked(**flags)) == (splits, "none")
+    assert data.traits.title
+
+
+def test_a_test_split_of_lone_images_is_refused(asked: Asked, tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "lone", classes=6, each=1)
+    with pytest.raises(UsageError, match="no class has two images: there is nothing to retrieve") as caught:
+        check_listing(asked(data__root=str(root)))
+    assert len(caught.value.problems) == 1
+
+
+def test_all_that_is_wrong_with_a_listing_is_told_at_once(asked: Asked, tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "lone", classes=6, each=1)
+    with pytest.raises(UsageError) as caught:
+        check_listing(asked(data__root=str(root), data__train_classes=9, ensemble__D=9))
+    assert len(caught.value.problems) == 3
+
+
+def test_a_root_without_a_copy_is_told(asked: Asked, tmp_path: Path) -> None:
+    assert no_data(asked()) == ""
+    said = f"no data at {tmp_path}: no copy of cub200 is there"
+    request = asked()
+    assert no_data(replace(request, data=replace(request.data, dataset="cub200", root=str(tmp_path)))) == said
+
+
+# Packs, and what is wanted of them.
+
+
+def test_nothing_is_packed_unless_it_may_be(asked: Asked, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    assert prepare(asked(), store, None) is None
+    assert not (tmp_path / "store").exists()
+    told: list[tuple[str, int, int]] = []
+    assert prepare(asked(), store, lambda *step: told.append(step)) is not None
+    assert {(split, total) for split, _, total in told} == {("train", 10), ("test", 10)}
+    assert prepare(asked(), store, None) == prepare(asked(), store, None) is not None
+    assert prepare(asked(data__val_classes=1), store, None, ("train",)) is not None
+    assert prepare(asked(image_size=24), store, None) is None
+
+
+def test_the_vectors_that_are_wanted_are_of_each_split_s_own_images(asked: Asked, packed: Store) -> None:
+    plain = made(asked(), packed)
+    assert [target.split for target in plain.targets] == ["test"]
+    assert (plain.classes, plain.embedded) == (5, 10)
+    found = made(asked(data__val_classes=2), packed, "train")
+    assert [target.split for target in found.targets] == ["test", "val", "train"]
+    test, val, train = (target.images for target in found.targets)
+    assert test == plain.targets[0].images
+    assert test.class_ids is None
+    assert sorted([*(val.class_ids or ()), *(train.class_ids or ())]) == list(range(5))
+    assert (len(val.class_ids or ()), found.classes, found.embedded) == (2, 3, 20)
+    assert found.train.class_ids == train.class_ids
+    assert len({test.digest, val.digest, train.digest}) == 3
+    assert {target.view for target in found.targets} == {asked().view}
+    facts = {name: found.facts[name] for name in found.facts if "digest" not in name and name != "root"}
+    assert facts == {
+        "dataset": "folder", "train_images": 6, "train_classes": 3, "val_classes": 2, "test_images": 10,
+        "test_classes": 5, "pack_bytes": 2 * 10 * 20 * 20 * 3,
+    }  # fmt: skip
+    assert found.facts["train_digest"] == found.train.digest
+    assert found.facts["test_digest"] == test.digest
+    assert found.warnings == found.differences == ()
+
+
+def test_training_and_embedding_may_take_pictures_of_two_sizes(asked: Asked, packed: Store) -> None:
+    found = made(asked(view__resize="squash:24"), packed, "train")
+    test, train = found.targets
+    assert train.images.class_ids == found.train.class_ids
+    assert train.images.pack != found.train.pack  # the same images in the other size
+    assert train.images.digest != found.train.digest
+    assert test.images.pack != made(asked(), packed).targets[0].images.pack
+
+
+def test_what_is_left_out_is_told(asked: Asked, tmp_path: Path) -> None:
+    root, store = write_classes(tmp_path / "images", classes=30, each=2), Store(str(tmp_path / "store"))
+    for number in range(18, 30):
+        (root / f"class {number:02d}/1.jpg").unlink()
+    found = made(asked(data__root=str(root)), store)
+    (lone,) = found.warnings
+    assert lone.startswith("12 test class(es) of one image are left out of the mean: class 18, class 19,")
+    assert lone.endswith("class 27 and 2 more.")
+    (root / "class 00/0.jpg").write_bytes(b"no picture")
+    (root / "class 16/0.jpg").write_bytes(b"nor this")
+    with pytest.raises(BadImagesError) as caught:
+        made(asked(data__root=str(root)), store)
+    assert len(caught.value.problems) == 2  # of both splits, at once
+    found = made(asked(data__root=str(root), data__skip_bad_images=True), store)
+    told = [text for text in found.warnings if "could not be read" in text]
+    assert len(told) == 2
+    assert all(text.startswith("1 image(s) could not be read and were left out: class ") for text in told)
+
+
+# Members.
+
+
+def test_members_are_in_index_order_with_all_that_their_keys_are_made_of(asked: Asked, packed: Store) -> None:
+    request = asked(ensemble__seed=3, ensemble__threads=2, ensemble__deterministic=True)
+    found = made(request, packed)
+    tasks = member_tasks(request, found, "w" * 64, "bf16")
+    assert [task.spec.index for task in tasks] == [1, 2, 3]
+    for task in tasks:
+        spec = task.spec
+        assert (spec.train_digest, spec.classes, spec.backbone) == (found.train.digest, 5, "conv4")
+        assert (spec.weights, spec.precision, spec.seed, spec.recipe) == (
+            "w" * 64, "bf16", 3, request.recipe,
+        )  # fmt: skip
+        assert (spec.threads, spec.deterministic) == (2, True)
+        assert (task.train, task.targets, task.ranks, task.inputs) == (found.train, found.targets, 1, ())
+    assert len({task.key for task in tasks}) == 3
+
+
+def test_how_a_model_is_trained_by_several_is_no_part_of_its_key(asked: Asked, packed: Store) -> None:
+    flags = {
+        "method": "bier",
+        "preset": "glyphs",
+        "ensemble__D": None,
+        "ensemble__L": None,
+        "bier__labels": 4,
+    }
+    one = asked(**flags)
+    two = asked(**flags, resources__ranks=2, resources__checkpoint_steps=7)
+    (first,), (second,) = (member_tasks(each, made(each, packed), "none", "fp32") for each in (one, two))
+    assert (first.ranks, first.checkpoint_steps, second.ranks, second.checkpoint_steps) == (1, 500, 2, 7)
+    assert first.key == second.key
+
+
+def test_counts_are_said_in_words() -> None:
+    said = [counted_members(count, one=one) for count in (0, 1, 2) for one in (False, True)]
+    assert said == ["0 members", "0 models", "1 member", "1 model", "2 members", "2 models"]
+
+
+# What the store lacks.
+
+
+def committed(store: Store, task: MemberTask, *splits: str, weights: bool = True) -> None:
+    folder = store.model(task.key)
+    if weights:
+        folder.commit(Done({}, {"attempt": "one"}))
+    for target in task.targets:
+        if target.split in splits:
+            folder.embedding(target.digest).commit(Done({}, {}))
+
+
+def test_a_plan_is_what_the_store_lacks(asked: Asked, packed: Store, tmp_path: Path) -> None:
+    ensemble = planned(asked(ensemble__L=4), packed, "train")
+    store = Store(str(tmp_path))
+    whole, vectorless, half, new = ensemble.tasks
+    committed(store, whole, "test", "train")
+    committed(store, vectorless)
+    committed(store, half, "test")
+    committed(
+        store, new, "test", "train", weights=False
+    )  # vectors of weights that are gone are worth nothing
+    plan = make_plan([ensemble], store)
+    assert plan.to_train == {new.key}
+    assert plan.to_embed == {vectorless.key, half.key}
+    assert list(plan.tasks) == ensemble.keys == [task.key for task in ensemble.tasks]
+    assert (plan.cost.members, plan.cost.to_train, plan.ensembles) == (4, 1, [ensemble])
+    store.files.put(store.model(whole.key) / "DONE.json", b"{")
+    assert make_plan([ensemble], store).to_train == {new.key, whole.key}
+
+
+def test_where_it_is_trained_is_asked_only_if_anything_is(
+    asked: Asked, packed: Store, tmp_path: Path
+) -> None:
+    ensemble, store, calls = planned(asked(), packed), Store(str(tmp_path)), []
+
+    def place() -> Place:
+        calls.append(1)
+        return Place("cpu", 5)
+
+    assert make_plan([ensemble], store, place).cost.slots == 5
+    for task in ensemble.tasks:
+        committed(store, task, "test")
+    assert make_plan([ensemble], store, place).cost.slots == 0
+    assert len(calls) == 1
+
+
+def test_a_member_of_two_ensembles_is_one_with_the_vectors_of_both(asked: Asked, packed: Store) -> None:
+    one, two = planned(asked(), packed, "train"), planned(asked(ensemble__L=2), packed)
+    other = planned(asked(view__crop=16), packed)
+    found = merged([two, one, other])
+    assert [task.spec.index for task in found.values()] == [1, 2, 3]
+    wanted = [[target.split for target in task.targets] for task in found.values()]
+    assert wanted == [["test", "train", "test"]] * 3
+    assert len({target.digest for target in found[one.keys[0]].targets}) == 3
+
+
+# Several ensembles.
+
+
+def test_ensembles_of_the_same_images_are_prepared_once(
+    asked: Asked, packed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[LaunchRequest] = []
+    real = prepare
+    monkeypatch.setattr(planning, "prepare", lambda *call: (calls.append(call[0]), real(*call))[1])
+    same = [asked(), asked(ensemble__seed=1), asked(ensemble__D=3), asked(recipe__epochs=1)]
+    others = [
+        asked(data__val_classes=1), asked(data__val_classes=1, ensemble__seed=1), asked(view__crop=16),
+        asked(data__train_classes=3), asked(recipe__resize="squash:24"),
+    ]  # fmt: skip
+    wanted = [EnsembleRequest(launch=launch) for launch in (*same, *others)]
+    wanted.append(EnsembleRequest(launch=same[0], splits=("train",)))
+    found = prepare_ensembles(wanted, packed, lambda *_: None)
+    assert [one.trouble for one in found] == [""] * len(wanted)
+    assert len(calls) == 1 + len(others) + 1
+    assert [one.prepared for one in found[:4]] == [found[0].prepared] * 4
+    seeds = [one.prepared.train.class_ids for one in found[4:6] if one.prepared]
+    assert seeds[0] != seeds[1]
+
+
+def test_a_request_that_its_images_do_not_fit_has_an_error_and_no_images(asked: Asked, packed: Store) -> None:
+    fine, wrong = asked(), asked(ensemble__D=5, ensemble__seed=0, data__train_classes=4)
+    found = prepare_ensembles(
+        [EnsembleRequest(launch=launch) for launch in (wrong, fine)], packed, lambda *_: None
+    )
+    assert [one.prepared is None for one in found] == [True, False]
+    assert "D = 5" in found[0].trouble
+    assert "\n" not in found[0].trouble
+    with pytest.raises(UsageError, match="D = 5"):
+        prepare_ensembles([EnsembleRequest(launch=wrong)], packed, lambda *_: None, all_needed=True)
+
+
+def test_what_cannot_be_settled_is_one_ensemble_s_own_trouble(asked: Asked, packed: Store) -> None:
+    requests = [EnsembleRequest(launch=asked(ensemble__seed=seed), name=str(seed)) for seed in (0, 1)]
+    found = prepare_ensembles(requests, packed, lambda *_: None)
+
+    def settle(request: EnsembleRequest) -> Any:
+        if request.name == "0":
+            raise StoreError("the disk is full")
+        return "none", "fp32"
+
+    settled: dict[str, Any] = {}
+    settle_members(found, settle, settled=settled)
+    assert [one.trouble for one in found] == ["the disk is full", ""]
+    assert [len(one.tasks) for one in found] == [0, 3]
+    assert settled == {requests[1].launch.run: ("none", "fp32")}
+    with pytest.raises(StoreError, match="the disk is full"):
+        settle_members(found, settle, all_needed=True)
+    unprepared = PlannedEnsemble(requests[0])
+    settle_members([unprepared], settle, all_needed=True)
+    assert unprepared.tasks == ()
+
+
+# A model that is trained from another run's vectors.
+
+
+def student_of(asked: Asked, teacher: str, **flags: Any) -> LaunchRequest:
+    return asked(
+        method="distill", teacher=teacher, ensemble__D=None, ensemble__L=None, distill__labels=2, **flags
+    )
+
+
+def finished(store: Store, request: LaunchRequest, **answer: Any) -> None:
+    run = store.run(request.run)
+    run.write("run.json", request.document())
+    run.write("answer.json", {"state": "done", "weights": "none", "precision": "bf16", **answer})
+
+
+def test_a_student_learns_from_a_finished_run_s_vectors_of_the_training_images(
+    asked: Asked, packed: Store
+) -> None:
+    teacher = asked(name="teacher", data__val_classes=1)
+    finished(packed, teacher)
+    student = student_of(asked, "teacher", data__val_classes=1)
+    found = made(student, packed)
+    (task,) = member_tasks(student, found, "none", "fp32")
+    theirs = member_tasks(teacher, made(teacher, packed, "train"), "none", "bf16")
+    assert [one.key for one in task.inputs] == [one.key for one in theirs]
+    assert [[target.split for target in one.targets] for one in task.inputs] == [["train"]] * 3
+    assert task.spec.inputs == tuple(
+        (one.key, one.targets[0].digest) for one in task.inputs
+    )  # what it waits for is what it reads
+    assert task.inputs[0].targets[0].images.class_ids == found.train.class_ids
+    assert prepare(replace(student, storage="elsewhere"), packed, None) == found
+
+
+@pytest.mark.parametrize(
+    ("theirs", "answer", "said"),
+    [
+        ({}, {"state": "partial 1 of 3"}, "is partial 1 of 3: what learns from it needs all of it"),
+        ({"data__train_classes": 4}, {}, "other images: train_classes 4 there, 0 here"),
+        ({"data__skip_bad_images": True}, {}, "other images: skip_bad_images True there, False here"),
+        ({"data__val_classes": 2}, {}, "other images: val_classes 2 there, 1 here"),
+        ({"ensemble__seed": 5}, {}, "other images: another seed held out other classes"),
+    ],
+)
+def test_a_run_that_cannot_teach_is_refused(
+    asked: Asked, packed: Store, theirs: Any, answer: Any, said: str
+) -> None:
+    finished(packed, asked(name="other", **{"data__val_classes": 1, **theirs}), **answer)
+    for check in (check_ensemble, lambda student: prepare(student, packed, None)):
+        with pytest.raises(UsageError, match=said):
+            check(student_of(asked, "other", data__val_classes=1))
+
+
+def test_what_is_no_finished_launch_cannot_teach(asked: Asked, packed: Store) -> None:
+    begun, hunt, torn = (packed.run(name) for name in ("begun", "hunt", "torn"))
+    begun.write("run.json", asked(name="begun").document())
+    hunt.write("run.json", {**asked(name="hunt").document(), "kind": "search"})
+    torn.write("run.json", asked(name="torn").document())
+    said = {
+        "nobody": rf"nobody: there is no such run in {packed.root}\. There are: begun, ",
+        "hunt": r"hunt is a search, and no ensemble: give a run of muster launch\. There are: begun, ",
+        "begun": r"begun is not finished: what learns from it needs all of it\. First: muster resume begun\.",
+    }
+    for name, text in said.items():
+        with pytest.raises(UsageError, match=text):
+            check_ensemble(student_of(asked, name))
+    whole = {"state": "done", "weights": "none", "precision": "fp32"}
+    for lacks in whole:
+        torn.write("answer.json", {name: value for name, value in whole.items() if name != lacks})
+        with pytest.raises(DamagedRunError, match=f"answer.json is damaged: it lacks {lacks}"):
+            check_ensemble(student_of(asked, "torn"))
+    torn.write("run.json", {**asked().document(), "data": 3})
+    with pytest.raises(UsageError, match=r"torn/run\.json: data"):
+        check_ensemble(student_of(asked, "torn"))
+
+
+def test_a_teacher_elsewhere_and_with_another_seed_will_do_where_nothing_is_held_out(
+    asked: Asked, packed: Store, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(images)
+    run = packed.run("moved")  # under a name that its request did not have, in a store that lay elsewhere
+    teacher = asked(data__root="/gone", ensemble__seed=7)
+    run.write("run.json", {**teacher.document(), "name": "", "storage": "/gone too"})
+    run.write("answer.json", {"state": "done", "weights": "none", "precision": "bf16"})
+    student = student_of(asked, "moved", data__root=str(tmp_path / "link"))
+    (found,) = made(student, packed).inputs
+    assert (found.launch.data.root, found.launch.name, found.launch.storage) == (
+        str(tmp_path / "link"), "moved", packed.root,
+    )  # fmt: skip
+    assert found.settled == ("none", "bf16")
+
+
+def test_a_teacher_of_the_same_job_is_settled_before_its_student(asked: Asked, packed: Store) -> None:
+    teacher, student = asked(name="first"), student_of(asked, "first", name="second")
+    requests = [EnsembleRequest(launch=launch, name=launch.name) for launch in (student, teacher)]
+    found = prepare_ensembles(requests, packed, lambda *_: None)
+    order: list[str] = []
+
+    def settle(request: EnsembleRequest) -> Any:
+        order.append(request.name)
+        return "none", "fp32"
+
+    settle_members(found, settle)
+    assert order == ["first", "second"]
+    assert [one.trouble for one in found] == ["", ""]
+    assert [task.key for task in found[0].tasks[0].inputs] == found[1].keys
+    again = prepare_ensembles(requests[:1] + requests[1:], packed, None)
+    settle_members(again[:1], settle, settled={"first": ("none", "bf16")})
+    assert again[0].tasks[0].key != found[0].tasks[0].key  # of other weights
+    settle_members(again[:1], settle)
+    assert again[0].trouble == "first, which it learns from, has no members."
+
+
+def test_an_input_is_its_keys_and_its_vectors(asked: Asked, packed: Store) -> None:
+    bier = asked(
+        method="bier", preset="glyphs", ensemble__D=None, ensemble__L=None, bier__labels=4, combine="sqrt"
+    )
+    (task,) = member_tasks(bier, made(bier, packed), "none", "fp32")
+    found = planning.input_run(bier, (task,))
+    combination = bier.settings.combination
+    assert found == InputRun(keys=(task.key,), vectors=task.targets[0].digest, combination=combination)
+    assert combination is not None
+    assert combination.how == "sqrt"
+
+
+def test_a_result_knows_its_targets_by_their_split() -> None:
+    targets = [SimpleNamespace(split=name) for name in ("test", "val")]
+    task: Any = SimpleNamespace(targets=targets)
+    result = EnsembleResult(request=EnsembleRequest(launch=load(None, {}, [])), tasks=(task,))
+    assert [result.target(name) for name in ("test", "val")] == targets
+    with pytest.raises(KeyError):
+        result.target("train")
