@@ -93,7 +93,7 @@ class SearchDrill:
     def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
         """Searches; `strike` gets the node of the member that was reported last."""
         self.strike: Callable[[str], None] | None = strike
-        run = open_run(JOB, self.request, Store(self.request.storage))
+        run, _ = open_run(JOB, self.request, Store(self.request.storage))
         answer = search(self.request, run, self.watch, f"fleet-{self.request.run}")
         return {"code": end_of(JOB, answer)["exit_code"], "answer": answer}
 

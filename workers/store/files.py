@@ -182,6 +182,15 @@ class Files:
             found = self._fs.get_file_info(self._full(name))
         return found.mtime_ns / 1e9 if found.mtime_ns is not None and found.mtime_ns > 0 else None
 
+    def record(self, name: str, size: int | None = None) -> FileRecord | None:
+        """What a file is now; None if there is no such file, or, where `size` is given, none of so many bytes."""
+        found, there = hashlib.sha256(), self.size(name)
+        if there is None or (size is not None and there != size):
+            return None
+        for chunk in self._chunks(name):
+            found.update(chunk)
+        return FileRecord(there, found.hexdigest())
+
     def below(self, folder: str) -> Iterator[str]:
         """The names of all files below a folder, relative to it."""
         for name in self.names(folder):
