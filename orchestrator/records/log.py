@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
 
 from muster.orchestrator.records.events import Event, event, to_line
+from muster.workers.errors import StoreError
 from muster.workers.store.files import FileRecord
 
 SEGMENT_SECONDS = 3.0
@@ -45,7 +47,8 @@ class EventLog:
         while True:
             time.sleep(BEAT_SECONDS)
             if time.monotonic() - self.closed >= BEAT_SECONDS:
-                self(event("alive"))
+                with contextlib.suppress(StoreError):  # the next event that is no beat ends the job by it
+                    self(event("alive"))
 
     def tell(self, item: Event) -> None:
         """Prints an event, for whoever follows the job."""
@@ -66,10 +69,15 @@ class EventLog:
             self.close()
 
     def close(self) -> None:
-        """Writes what has come since the last segment."""
+        """Writes what has come since the last segment. Raises StoreError, also where the run's folder is gone."""
         lines = [*self.ticks.values(), *self.lines]
         if self.run is None or not lines:
             return
+        if not self.run.files.exists(self.run / "run.json"):
+            raise StoreError(
+                f"{self.run.place('run.json')} is gone: somebody deleted it, or has another disk mounted there. Launch "
+                "again: what is left of the store is found."
+            )
         name = f"events/{self.attempt}-{self.number:06d}.jsonl"
         data = ("\n".join(lines) + "\n").encode()
         self.run.files.put(self.run / name, data)
