@@ -28,6 +28,8 @@ __all__ = ["bare_muster"]
 KINDS = {
     "request": "runs/one/run.json",
     "plan": "runs/one/plan.json",
+    "settled": "runs/one/settled.json",
+    "queries": "runs/one/queries.parquet",
     "answer": "runs/one/answer.json",
     "metrics": "runs/one/metrics.json",
     "curves": "runs/one/curves.parquet",

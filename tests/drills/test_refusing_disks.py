@@ -6,8 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +76,10 @@ def nothing_is_half_written(store: Path) -> None:
     found = Store(str(store))
     for key in found.files.names("models"):
         folder = found.model(key)
-        for part in (folder, *(folder.embedding(digest) for digest in found.files.names(folder / "embeddings"))):
+        for part in (
+            folder,
+            *(folder.embedding(digest) for digest in found.files.names(folder / "embeddings")),
+        ):
             if (done := part.done()) is not None:
                 assert all(part.get(name, done) for name in done.files)
     for file in store.rglob("epoch-*.safetensors"):

@@ -18,7 +18,7 @@ import torch
 from muster.orchestrator.cli import app
 from muster.orchestrator.client import session
 from muster.orchestrator.ensemble import scores
-from muster.orchestrator.ensemble.plan import store_weights
+from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.failures import judge
 from muster.orchestrator.fleet.member_actor import AttemptLog, logged
@@ -31,7 +31,7 @@ from muster.orchestrator.jobs.registry import job_of
 from muster.orchestrator.records.events import Event, event, from_line
 from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.vectors import gather as gathering
-from muster.orchestrator.vectors.evaluate import evaluate_here
+from muster.orchestrator.vectors.evaluate import _with_nmi, nmi_schedule, prefix_nmi, prefix_scores
 from muster.workers.member import run_member
 from muster.workers.store.layout import RunFolder, Store, new_attempt_id
 from muster.workers.task import MemberTask, missing
@@ -87,24 +87,34 @@ def bare_train(plan: Any, run: RunFolder, emit: Any, *_: Any, **__: Any) -> Bare
     return client
 
 
-class BareTerms:
-    """Places for any member on this machine's CPUs."""
-
-    gpus = 0.0
-
-    def __init__(self, example: Any, store: Store) -> None:
-        self.store = store
-
-    def __call__(self, request: Any) -> tuple[str, str]:
-        return store_weights(request.launch, self.store), "fp32"
+def bare_terms(example: Any, run: RunFolder) -> ClusterTerms:
+    """Places on this machine's CPUs, whatever it has."""
+    return ClusterTerms(example, run, {"CPU": 2})
 
 
 def here(calls: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
     return [gathering.write_shard(*call) for call in calls]
 
 
-def scored_here(store: Store, target: Any, members: Sequence[MemberTask], *call: Any, **how: Any) -> Any:
-    return evaluate_here(store, target, [task.key for task in members], *call, **how)
+def scored_here(
+    store: Store,
+    target: Any,
+    members: Sequence[MemberTask],
+    ks: Sequence[int],
+    *,
+    memory: int,
+    nmi: bool,
+    combination: Any = None,
+    draws: int = 0,
+    queries: str = "",
+) -> Any:
+    """What `evaluate_on_ray` finds, and writes."""
+    keys = [task.key for task in members]
+    found = prefix_scores(store.root, target, keys, list(ks), memory, 1, combination, draws, queries)
+    sizes = nmi_schedule(len(keys)) if nmi else []
+    return _with_nmi(
+        found, {size: prefix_nmi(store.root, target, keys[:size], combination) for size in sizes}
+    )
 
 
 class BareMuster:
@@ -146,7 +156,7 @@ def submitted(request: Any, address: str | None, detach: bool, as_json: bool, *s
 def bare_muster(monkeypatch: pytest.MonkeyPatch) -> BareMuster:
     """Commands whose jobs need no cluster."""
     monkeypatch.setattr(session, "_submitted", submitted)
-    monkeypatch.setattr(launching, "ClusterTerms", BareTerms)
+    monkeypatch.setattr(launching, "ClusterTerms", bare_terms)
     monkeypatch.setattr(launching, "train", bare_train)
     monkeypatch.setattr(gathering, "on_ray", here)
     monkeypatch.setattr(scores, "evaluate_on_ray", scored_here)

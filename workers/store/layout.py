@@ -284,7 +284,10 @@ class RunFolder:
             promised = {}
         found = self.spoilt(promised)
         for name in found:
-            self.files.delete(self / name)
+            if (
+                name != "plan.json"
+            ):  # that there is one says that the run was begun, and as what it is settled
+                self.files.delete(self / name)
         self.files.delete(self / "DONE.json")
         return found
 
