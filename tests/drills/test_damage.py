@@ -163,8 +163,10 @@ def whole(found: Any, before: Any) -> bool:
             whole(found[name], before[name]) for name in found if not (lost and name == "done")
         )
     if isinstance(found, list):
+        if len(found) == 1 and isinstance(found[0], str):  # of a log
+            return found == before or " is damaged: " in found[0]
         return len(found) == len(before) and all(map(whole, found, before))
-    return bool(found == before) or (isinstance(found, str) and " is damaged: " in found)
+    return bool(found == before)
 
 
 def mended(finished: Finished, muster: BareMuster, store: Path) -> list[str]:
@@ -225,4 +227,7 @@ def test_all_files_at_once(finished: Finished, bare_muster: BareMuster, store: P
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_alone(finished: Finished, bare_muster: BareMuster, store: Path, kind: str, how: str) -> None:
-    drilled(finished, bare_muster, store, finished.files(KINDS[kind], store)[:1], how, 0)
+    file = finished.files(KINDS[kind], store)[0]
+    if kind == "weights":  # or nothing would need them: its vectors are there
+        shutil.rmtree(file.parents[2] / "embeddings")
+    drilled(finished, bare_muster, store, [file], how, 0)
