@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from muster.orchestrator.jobs.turn import Turn, turn_of
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.identity import Request, differences
@@ -97,13 +98,22 @@ def open_run(job: Job, request: Request, store: Store) -> tuple[RunFolder, list[
 
 
 def run_job(job: Job, request: Request, log: EventLog, fleet_name: str, extra: tuple[str, ...]) -> int:
-    """Runs a request in its job, whose events are kept in the run's folder; the exit code."""
+    """Runs a request in its job, whose events are kept in the run's folder; the exit code. Another job of the same run,
+    of whichever cluster, is waited for."""
+    with turn_of(Store(request.storage).run(request.run), log.attempt, log) as turn:
+        return _run_job(job, request, log, fleet_name, extra, turn)
+
+
+def _run_job(
+    job: Job, request: Request, log: EventLog, fleet_name: str, extra: tuple[str, ...], turn: Turn
+) -> int:
     run, damaged = open_run(job, request, Store(request.storage))
     log.keep_in(run)
     for name in damaged:
         text = f"{run.place(name)} was damaged and is deleted; what can be made anew of it is."
         log(event("message", level="warning", text=text))
     end = end_of(job, *job.run(request, run, log, fleet_name, extra))
+    turn.check()
     log.keep(end)  # the record is of all that was said; whoever follows the job hears of its end after that
     facts = {"state": end["state"], "ended": time_text(), **here()}
     run.seal(facts, {**shard_records(run), **log.records})

@@ -17,6 +17,7 @@ from muster.workers.errors import DamagedRunError
 from muster.workers.networks import backbones
 from muster.workers.store.layout import Store
 from tests.cli import Ran
+from tests.drills.conftest import Struck
 from tests.drills.damage import HOW, damage
 from tests.drills.test_kills import weights
 from tests.orchestrator.bare import BareMuster, bare_muster
@@ -216,18 +217,30 @@ def store(finished: Finished, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished.root, tmp_path / "store"))
 
 
+@pytest.mark.drill("d: every kind of file damaged at once")
 @pytest.mark.parametrize("how", HOW)
-def test_all_files_at_once(finished: Finished, bare_muster: BareMuster, store: Path, how: str) -> None:
+def test_all_files_at_once(
+    finished: Finished, bare_muster: BareMuster, store: Path, how: str, struck: Struck, request: Any
+) -> None:
     """But for the two that stop every command: they have tests of their own."""
+    seed = request.node.callspec.params.get("again", 0)
     patterns = [KINDS[kind] for kind in KINDS if kind not in {"request", "record of the run"}]
-    drilled(finished, bare_muster, store, [finished.files(one, store)[0] for one in patterns], how, 0)
+    files = [finished.files(one, store)[0] for one in patterns]
+    struck.faults = len(files)
+    drilled(finished, bare_muster, store, files, how, seed)
+    struck.count(store, asked=3)
 
 
 @pytest.mark.long
+@pytest.mark.drill("d: each kind of file damaged alone", times=1)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_alone(finished: Finished, bare_muster: BareMuster, store: Path, kind: str, how: str) -> None:
+def test_a_file_alone(
+    finished: Finished, bare_muster: BareMuster, store: Path, kind: str, how: str, struck: Struck
+) -> None:
+    struck.faults = 1
     file = finished.files(KINDS[kind], store)[0]
     if kind == "weights":  # or nothing would need them: its vectors are there
         shutil.rmtree(file.parents[2] / "embeddings")
     drilled(finished, bare_muster, store, [file], how, 0)
+    struck.count(store, asked=3)

@@ -19,6 +19,7 @@ from muster.workers.store import files as files_module
 from muster.workers.store.files import PATIENCE, Files
 from muster.workers.store.layout import Store
 from tests.cli import Ran
+from tests.drills.conftest import Struck
 from tests.drills.flaky import Proxy, proxied
 from tests.drills.test_refusing_disks import calm, launch
 from tests.orchestrator.bare import BareMuster, bare_muster
@@ -101,6 +102,7 @@ def without_secrets(far: str, said: list[Ran]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.drill("b: an object store that is slow, or fails each third call")
 @pytest.mark.parametrize("mode", ["third", "slow"])
 def test_a_bad_network_changes_nothing(
     bare_muster: BareMuster,
@@ -109,6 +111,7 @@ def test_a_bad_network_changes_nothing(
     proxy: Proxy,
     far: str,
     mode: str,
+    struck: Struck,
 ) -> None:
     """Launched small, reused, evaluated."""
     smaller = [1 if before == "--L" else word for before, word in zip(["", *launch], launch, strict=False)]
@@ -121,6 +124,7 @@ def test_a_bad_network_changes_nothing(
     said.append(bare_muster("status", "one", "--storage", far, "--json"))
     said.append(bare_muster("evaluate", "one", "--storage", far, "--json"))
     assert proxy.faults > 20
+    struck.faults = proxy.faults
     proxy.mode = "fine"
     assert said[0].document["models"]["trained"] == 1
     assert said[1].document["models"] == {"asked": 2, "reused": 1, "trained": 1, "failed": 0}
@@ -129,6 +133,7 @@ def test_a_bad_network_changes_nothing(
     without_secrets(far, said)
 
 
+@pytest.mark.drill("b: an object store that is gone for a while")
 @pytest.mark.parametrize(
     ("when", "seconds"),
     [
@@ -145,6 +150,7 @@ def test_a_server_that_is_gone_for_a_while_in_the_middle(
     when: str,
     seconds: float,
     monkeypatch: pytest.MonkeyPatch,
+    struck: Struck,
 ) -> None:
     put = files_module.Files.put
 
@@ -156,19 +162,22 @@ def test_a_server_that_is_gone_for_a_while_in_the_middle(
     monkeypatch.setattr(files_module.Files, "put", noticed)
     ran = bare_muster(*launch, "--storage", far)
     assert proxy.faults > 0
+    struck.faults = 1
     the_same(calm, far, ran.document)
     without_secrets(far, [ran])
 
 
 @pytest.mark.long
+@pytest.mark.drill("b: an object store that stays away; a resume")
 def test_a_server_that_stays_away_ends_the_job_and_a_resume_goes_on(
     bare_muster: BareMuster,
     launch: list[object],
     calm: tuple[Path, Any],
     proxy: Proxy,
     far: str,
-    monkeypatch: pytest.MonkeyPatch,
+    struck: Struck,
 ) -> None:
+    struck.faults = 1
     put = files_module.Files.put
 
     def noticed(files: Files, name: str, data: bytes) -> None:

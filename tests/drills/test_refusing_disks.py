@@ -15,6 +15,7 @@ import pytest
 from muster.orchestrator.records import log as log_module
 from muster.workers.store import files as files_module
 from muster.workers.store.layout import Store
+from tests.drills.conftest import Struck
 from tests.drills.test_kills import weights
 from tests.orchestrator.bare import BareMuster, bare_muster
 
@@ -95,6 +96,7 @@ def the_same(calm: tuple[Path, Any], store: Path, answer: Any) -> None:
     assert pq.read_table(store / SHARD).equals(pq.read_table(calm[0] / SHARD))
 
 
+@pytest.mark.drill("c: a full or read-only disk in the middle")
 @pytest.mark.parametrize(
     ("code", "part", "after"),
     [
@@ -114,6 +116,7 @@ def test_a_disk_that_refuses_in_the_middle(
     code: int,
     part: str,
     after: int,
+    struck: Struck,
 ) -> None:
     store = tmp_path / "store"
     refusing = Refusing(code, part, after)
@@ -128,11 +131,19 @@ def test_a_disk_that_refuses_in_the_middle(
     nothing_is_half_written(store)
     answer = bare_muster("resume", "one", "--storage", store, "--json").document
     the_same(calm, store, answer)
+    struck.faults = refusing.refused
+    struck.count(store, asked=2)
 
 
+@pytest.mark.drill("c: the store deleted in the middle")
 @pytest.mark.parametrize("when", ["attempts", "embeddings", "gathered"])
 def test_a_store_that_is_deleted_in_the_middle(
-    bare_muster: BareMuster, launch: list[object], calm: tuple[Path, Any], tmp_path: Path, when: str
+    bare_muster: BareMuster,
+    launch: list[object],
+    calm: tuple[Path, Any],
+    tmp_path: Path,
+    when: str,
+    struck: Struck,
 ) -> None:
     store = tmp_path / "store"
     write, deleted = files_module._write_synced, list[bool]()
@@ -153,3 +164,5 @@ def test_a_store_that_is_deleted_in_the_middle(
     assert "There is no run one" in bare_muster("status", "one", "--storage", store, code=2).err
     answer = bare_muster(*launch, "--storage", store).document
     the_same(calm, store, answer)
+    struck.faults = len(deleted)
+    struck.count(store, asked=2)

@@ -308,7 +308,7 @@ class RunFolder:
         Of events it has the `known` ones, those of the newest attempt: there are many, and older ones are not read.
         What `muster correlation` leaves is written anew whenever it is asked, and is no part of it.
         """
-        aside = ("DONE.json", "correlation-", "events/")
+        aside = ("DONE.json", "correlation-", "events/", "turns/")
         names = [name for name in self.files.below(f"runs/{self.run}") if not name.startswith(aside)]
         files = {name: record for name, record in known.items() if name.startswith("events/")}
         for name in names:
