@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= store
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-fast test-long lint bench clean
+.PHONY: demo test test-fast test-long drills lint bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -37,6 +37,15 @@ test-fast: $(VENV)/.installed-dev
 # Whole clusters of several nodes, object stores, searches: run it before a release.
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
+
+# Things are broken on purpose, each ten times in a row, or three where one takes long; ends with a table of what came of
+# it. SOAK members are trained while their processes are killed; DRILL_TIMES=1 runs each once.
+SOAK ?= 200
+DRILL_TIMES ?= auto
+drills: $(VENV)/.installed-dev
+	@mkdir -p build && rm -f build/drills.jsonl
+	$(BIN)/python -m pytest tests/drills -m drill --drill-times $(DRILL_TIMES) --soak-members $(SOAK) \
+		--drill-table build/drills.jsonl
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

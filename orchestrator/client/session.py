@@ -16,6 +16,7 @@ from muster.orchestrator.console.screen import err
 from muster.orchestrator.console.tables import show_document, show_rows
 from muster.orchestrator.jobs.base import Job, check_here, end_of
 from muster.orchestrator.jobs.registry import job_of
+from muster.orchestrator.jobs.turn import TURNS
 from muster.orchestrator.machine import credentials
 from muster.orchestrator.machine.places import check_places, refuse_no_store
 from muster.orchestrator.records.events import Event
@@ -105,9 +106,9 @@ def run(
 
 
 def _is_whole(run: RunFolder) -> bool:
-    """Whether a run has a record, and all of its files are what that promises."""
+    """Whether a run's files are what its record promises. A run that lacks one had none if it is an older release's."""
     record = run.record()
-    return bool(record) and not run.spoilt(record)
+    return not run.spoilt(record) if record else not run.files.names(run / TURNS)
 
 
 def _submitted(

@@ -1,5 +1,5 @@
-"""A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members, and
-at last one in the middle of a search.
+"""A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members, another
+one gets SIGTERM, and at last one is killed in the middle of a search.
 
 Writes what came of it as JSON. Run by test_node_loss.py in a process of its own: it starts and ends a whole
 cluster, and the raylets of that cluster write to its standard output whenever they like.
@@ -7,6 +7,7 @@ cluster, and the raylets of that cluster write to its standard output whenever t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -127,12 +128,27 @@ def main() -> None:
         nodes.remove(victim)
         cluster.remove_node(victim, allow_graceful=False)
 
+    def terminate_the_node(node_id: str) -> None:
+        """As a batch system or a cloud does that takes a machine back: SIGTERM to all of its processes at once."""
+        victim = next(node for node in nodes if node.node_id == node_id)
+        nodes.remove(victim)
+        raylet = psutil.Process(victim.all_processes["raylet"][0].process.pid)
+        family = [*raylet.children(recursive=True), raylet]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(family, 30)
+        cluster.remove_node(victim, allow_graceful=False)
+
     killed = Drill(images, storage, "killed", members=1, seed=5).run(kill_the_member)
     lost = Drill(images, storage, "lossy", members=2, seed=0).run(kill_the_node)
     nodes.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
     cluster.wait_for_nodes()
+    ended = Drill(images, storage, "terminated", members=2, seed=9).run(terminate_the_node)
+    nodes.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+    cluster.wait_for_nodes()
     sought = SearchDrill(images, storage.parent / "sought", "sought", strike_at=4).run(kill_the_node)
-    answer.write_text(json.dumps({"killed": killed, "lost": lost, "sought": sought}))
+    answer.write_text(json.dumps({"killed": killed, "lost": lost, "terminated": ended, "sought": sought}))
     ray.shutdown()
     cluster.shutdown()
 

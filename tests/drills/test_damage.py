@@ -218,7 +218,9 @@ def store(finished: Finished, tmp_path: Path) -> Path:
 
 
 @pytest.mark.drill("d: every kind of file damaged at once")
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(
+    "how", ["flipped", *(pytest.param(how, marks=pytest.mark.long) for how in HOW if how != "flipped")]
+)
 def test_all_files_at_once(
     finished: Finished, bare_muster: BareMuster, store: Path, how: str, struck: Struck, request: Any
 ) -> None:

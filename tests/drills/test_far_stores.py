@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import pytest
 from muster.workers.store import files as files_module
 from muster.workers.store.files import PATIENCE, Files
 from muster.workers.store.layout import Store
-from tests.cli import Ran
+from tests.cli import Muster, Ran
 from tests.drills.conftest import Struck
 from tests.drills.flaky import Proxy, proxied
+from tests.drills.test_kills import processes
 from tests.drills.test_refusing_disks import calm, launch
 from tests.orchestrator.bare import BareMuster, bare_muster
 
@@ -196,3 +197,42 @@ def test_a_server_that_stays_away_ends_the_job_and_a_resume_goes_on(
     again = bare_muster("resume", "one", "--storage", far, "--json")
     the_same(calm, far, again.document)
     without_secrets(far, [ran, again])
+
+
+@pytest.mark.long
+@pytest.mark.drill("b: a cluster on an object store: gone for 30 s, the driver killed, a resume")
+def test_the_whole_of_it_on_a_cluster(
+    muster: Muster,
+    small: list[object],
+    proxy: Proxy,
+    far: str,
+    tmp_path: Path,
+    until: Callable[..., Any],
+    struck: Struck,
+) -> None:
+    """Launched small, reused, its server gone, its driver killed, resumed, evaluated, its report read."""
+    struck.faults = 2
+    there = Muster({**muster.env, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
+    longer = [12 if before == "--epochs" else word for before, word in zip(["", *small], small, strict=False)]
+    words = [*longer, "--json", "--storage"]
+    near = muster(*words, tmp_path, "--L", 3).document
+    said = [there(*words, far, "--name", "less", "--L", 1)]
+    store = Store(far)
+    process = there.start(*words, far, "--name", "one", "--L", 3)
+    until(lambda: any("epoch-" in name for name in store.files.below("models")))
+    proxy.gone_for(LONG)
+    until(lambda: proxy.mode == "fine")
+    until(lambda: len([name for name in store.files.names("models") if store.model(name).done()]) >= 2)
+    for driver in processes(there, "muster.orchestrator.jobs.entry launch"):
+        driver.kill()
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 1, err
+    said.append(Ran(process.returncode, out, err))
+    for command in ("resume", "evaluate", "status"):
+        said.append(there(command, "one", "--storage", far, "--json"))
+    assert said[2].document["models"]["failed"] == 0
+    assert said[2].document["curve"] == said[3].document["curve"] == near["curve"]
+    for key in Store(str(tmp_path)).files.names("models"):
+        assert weights_of(store, key) == weights_of(Store(str(tmp_path)), key)
+    assert b"<html" in store.files.get("runs/one/report.html")
+    without_secrets(far, said)

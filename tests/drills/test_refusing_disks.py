@@ -102,9 +102,9 @@ def the_same(calm: tuple[Path, Any], store: Path, answer: Any) -> None:
     [
         (errno.ENOSPC, "attempts", 1),
         (errno.ENOSPC, "gathered", 0),
-        (errno.ENOSPC, "runs/one", 12),
-        (errno.EROFS, "attempts", 2),
-        (errno.EROFS, "embeddings", 1),
+        pytest.param(errno.ENOSPC, "runs/one", 12, marks=pytest.mark.long),
+        pytest.param(errno.EROFS, "attempts", 2, marks=pytest.mark.long),
+        pytest.param(errno.EROFS, "embeddings", 1, marks=pytest.mark.long),
     ],
     ids=["full in a checkpoint", "full in the gathering", "full in a record", "read-only", "read-only later"],
 )
@@ -136,7 +136,9 @@ def test_a_disk_that_refuses_in_the_middle(
 
 
 @pytest.mark.drill("c: the store deleted in the middle")
-@pytest.mark.parametrize("when", ["attempts", "embeddings", "gathered"])
+@pytest.mark.parametrize(
+    "when", ["embeddings", *(pytest.param(when, marks=pytest.mark.long) for when in ("attempts", "gathered"))]
+)
 def test_a_store_that_is_deleted_in_the_middle(
     bare_muster: BareMuster,
     launch: list[object],

@@ -8,6 +8,7 @@
     models/<key>/DONE.json                     last: names the attempt, its files and their checksums
     models/<key>/embeddings/<digest>/          vectors.parquet and a DONE.json
     runs/<run>/                                run.json, plan.json, events/, logs/, gathered/, metrics.json, ...
+    runs/<run>/turns/                          whose turn it is to write the run
     runs/<run>/DONE.json                       last: the files of the newest answer and their checksums
 
 A folder without its DONE.json does not exist for a reader. A late or doubled attempt can overwrite nothing
