@@ -80,7 +80,10 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     heard = events[-1]["t"] if events else None
     written = None
     if end is None and events:  # the driver's clock may not be ours
-        written = store.files.modified(folder / f"events/{_newest_segments(store, run, folder.record())[-1]}") or heard
+        written = (
+            store.files.modified(folder / f"events/{_newest_segments(store, run, folder.record())[-1]}")
+            or heard
+        )
     return {
         "run": run,
         "state": _state(end, written),

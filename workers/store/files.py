@@ -206,18 +206,12 @@ class Files:
         """When a file was written by the store's own clock, in Unix seconds; None if there is no such file, or if the
         store doesn't know."""
         found = self._info(name)
-        return None if found is None or found.mtime_ns is None else found.mtime_ns / 1e9
+        return found.mtime_ns / 1e9 if found is not None and (found.mtime_ns or 0) > 0 else None
 
     def _info(self, name: str) -> Any:
         """What the file system knows of a file; None if there is no such file."""
         found = self._trying("read", name, lambda: self._fs.get_file_info(self._full(name)))
         return found if found.type == pafs.FileType.File else None
-
-    def modified(self, name: str) -> float | None:
-        """When a file was written, in Unix seconds by the storage's clock; None if it does not say."""
-        with self._telling("read", name):
-            found = self._fs.get_file_info(self._full(name))
-        return found.mtime_ns / 1e9 if found.mtime_ns is not None and found.mtime_ns > 0 else None
 
     def record(self, name: str, size: int | None = None) -> FileRecord | None:
         """What a file is now; None if there is no such file, or, where `size` is given, none of so many bytes."""
