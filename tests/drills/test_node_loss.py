@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long  # see pyproject.toml
 def drilled(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     home = tmp_path_factory.mktemp("nodes")
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    env |= {"MUSTER_CACHE": str(home / "cache"), "PYTHONPATH": str(ROOT)}
+    env |= {"MUSTER_CACHE": str(home / "cache"), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
     env.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, "-m", "tests.drills.node_loss", shapes, home / "store", home / "answer.json"],
