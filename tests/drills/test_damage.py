@@ -157,7 +157,8 @@ def trouble(ran: Ran, finished: Finished, name: str, store: Path, files: list[Pa
 def whole(found: Any, before: Any) -> bool:
     """Whether a document says what was said before, but for what says itself that it is lost or damaged."""
     if isinstance(found, dict):
-        if found.get("state") in {"lost", "damaged"}:
+        state = str(found.get("state"))
+        if state in {"lost", "damaged"} or (state.startswith("partial") and before.get("state") == "done"):
             return True
         lost = any(row.get("state") == "lost" for row in found.get("members", ()) if isinstance(row, dict))
         return found.keys() == before.keys() and all(

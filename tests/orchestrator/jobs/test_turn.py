@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from muster.orchestrator.jobs import turn as module
 from muster.orchestrator.jobs.turn import turn_of
 from muster.orchestrator.records.events import Event
 from muster.workers.errors import StoreError
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import RunFolder, Store, to_json
 
 
 @pytest.fixture
@@ -138,37 +137,23 @@ def test_a_job_that_was_taken_for_dead_and_was_not_leaves_the_run_alone(run: Run
 
 
 def test_where_two_can_create_a_file_the_later_one_stands(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, until: Callable[..., Any]
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An object store has no way to refuse the second; it is seen after a moment who wrote last."""
-    store = Store(f"memory://{run.files.root}")
-    monkeypatch.setattr(module, "SETTLING_SECONDS", 0.1)
-    far = store.run("one")
-    create = type(far.files).create
-    both = threading.Barrier(2)
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 0.0)
+    far = Store("memory://two-at-once").run("one")
+    mine, other = module._document("one-mine"), module._document("one-other")
 
-    def blindly(files: Any, name: str, data: bytes) -> bool:
-        if both.n_waiting < 2 and not both.broken:
-            with_both = both.wait(10)
-            assert with_both in (0, 1)
-            files.put(name, data)
-            both.abort()
-            return True
-        return create(files, name, data)
+    def with_another(files: Any, name: str, data: bytes) -> bool:
+        files.put(name, data)
+        files.put(name, to_json(other))
+        return True
 
-    monkeypatch.setattr(type(far.files), "create", blindly)
-    inside, most = [0], [0]
-
-    def job(number: int) -> None:
-        with turn_of(far, f"one-{number}", lambda item: None):
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-            time.sleep(0.3)
-            inside[0] -= 1
-
-    threads = [threading.Thread(target=job, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert most == [1]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(far.files), "create", with_another)
+        assert module._taken(far, mine) is None
+    assert [one["attempt"] for one in turns(far)] == ["one-other"]
+    far.write("turns/000001.json", {**other, "over": True})
+    taken = module._taken(far, mine)
+    assert taken is not None
+    assert taken.number == 2
