@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from muster.workers.store import files as files_module
-from muster.workers.store.files import PATIENCE, Files
+from muster.workers.store.files import Files
 from muster.workers.store.layout import Store
+from muster.workers.store.patience import PATIENCE
 from tests.cli import Muster, Ran
 from tests.drills.conftest import Struck
 from tests.drills.flaky import Proxy, proxied

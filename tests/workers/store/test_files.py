@@ -13,8 +13,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from muster.workers.errors import CorruptFileError, StoreError
-from muster.workers.store import files as files_module
-from muster.workers.store.files import PATIENCE, FileRecord, Files
+from muster.workers.store import patience as patience_module
+from muster.workers.store.files import FileRecord, Files
+from muster.workers.store.patience import PATIENCE
 
 DATA = bytes(range(256)) * 64
 
@@ -280,7 +281,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setenv(PATIENCE, "60")
-    monkeypatch.setattr(files_module, "time", found)
+    monkeypatch.setattr(patience_module, "time", found)
     return found
 
 
