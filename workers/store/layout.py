@@ -66,7 +66,7 @@ class Done:
 
     @classmethod
     def from_json(cls, data: bytes, form: documents.Form = documents.DONE) -> Done:
-        """Raises ValueError if it has not the form, or is not what was written; an older store's vouches for nothing."""
+        """Raises ValueError if it has not the form, or is not what was written; older ones vouch for nothing."""
         facts = Facts(parse_json(data, form))
         promised = facts.pop(CHECK, None)
         if promised is not None and promised != _check(facts):
