@@ -51,9 +51,11 @@ class Drill:
         self.name = name
         self.events: list[Event] = []
         self.pending: Callable[[str], None] | None = None
+        self.struck = ""
+        "The member that was struck."
 
     def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
-        """Trains; `strike` gets member 1's node once both that has two epochs and all members have started."""
+        """Trains; `strike` gets the node of a member that has two epochs and is not done."""
         self.pending = strike
         run = self.store.run(self.name)
         client = train(self.plan, run, self.watch, f"fleet-{self.name}", parallel=0, gpus=0.0)
@@ -61,21 +63,20 @@ class Drill:
         members = [item for item in self.events if item["event"] == "member"]
         return {
             "outcomes": outcomes,
-            "nodes": [item["node_id"] for item in members if "node_id" in item and item["index"] == 1],
+            "nodes": [
+                item["node_id"] for item in members if "node_id" in item and item["key"] == self.struck
+            ],
             "retries": [item["message"] for item in members if item["state"] == "retrying"],
         }
 
     def watch(self, item: Event) -> None:
         self.events.append(item)
         nodes = {e["key"]: e["node_id"] for e in self.events if e["event"] == "member" and "node_id" in e}
-        first = next(iter(self.plan.tasks))
-        if (
-            self.pending
-            and len(nodes) == len(self.plan.tasks)
-            and self.store.model(first).newest_epoch() >= 2
-        ):
-            strike, self.pending = self.pending, None
-            strike(nodes[first])
+        models = [self.store.model(key) for key in nodes] if self.pending else []
+        busy = [model.key for model in models if model.newest_epoch() >= 2 and model.done() is None]
+        if self.pending and busy:
+            strike, self.pending, self.struck = self.pending, None, busy[0]
+            strike(nodes[self.struck])
 
 
 class SearchDrill:
