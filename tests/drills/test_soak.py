@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,20 @@ from tests.drills.test_kills import processes, weights
 pytestmark = pytest.mark.long
 #: Members that are compared with those of a run that nobody disturbs.
 COMPARED = 20
-#: A member that was killed so often in a row without a new checkpoint would be given up, as it should be.
-MOST_KILLS = 2
 SECONDS = (2.0, 6.0)
+EPOCHS = 12
+
+
+def saved_since(store: Path, moment: float) -> int:
+    """Members under way that saved a checkpoint after a moment: three deaths in a row without one are to give a member
+    up, and which process trains which member only Ray knows."""
+    return len(
+        {
+            file.parents[2]
+            for file in store.glob("models/*/attempts/*/epoch-*.safetensors")
+            if not (file.parents[2] / "DONE.json").exists() and file.stat().st_mtime > moment
+        }
+    )
 
 
 @pytest.mark.drill("g: a soak of members with random kills", times=1)
@@ -30,27 +40,25 @@ def test_soak(
 ) -> None:
     members = int(pytestconfig.getoption("soak_members", default=8))
     store, draw = tmp_path / "store", random.Random(7)
-    process = muster.start(*small, "--L", members, "--storage", store, "--name", "soak", "--json")
-    kills: Counter[str] = Counter()
+    slower = [
+        EPOCHS if before == "--epochs" else word for before, word in zip(["", *small], small, strict=False)
+    ]
+    process = muster.start(*slower, "--L", members, "--storage", store, "--name", "soak", "--json")
+    struck_at = 0.0
     while process.poll() is None:
         time.sleep(draw.uniform(*SECONDS))
         running = processes(muster, "ray::MemberActor.run")
-        # Which process trains which member only Ray knows: a kill counts for each that is under way.
-        keys = {log.name.partition("-")[0] for log in store.glob("runs/soak/logs/*.log")}
-        open_keys = sorted(key for key in keys if not (store / "models" / key / "DONE.json").exists())
-        if not running or any(kills[key] >= MOST_KILLS for key in open_keys):
-            continue
-        victim = draw.choice(running)
-        victim.kill()
-        kills.update(open_keys)
-        struck.faults += 1
+        if running and saved_since(store, struck_at) >= len(running):
+            draw.choice(running).kill()
+            struck_at = time.time()
+            struck.faults += 1
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     answer = json.loads(out)
     assert answer["models"]["failed"] == 0
     assert len(answer["curve"]) == members
     calm = tmp_path / "calm"
-    muster(*small, "--L", min(members, COMPARED), "--storage", calm, "--name", "calm")
+    muster(*slower, "--L", min(members, COMPARED), "--storage", calm, "--name", "calm")
     ours, theirs = weights(store), weights(calm)
     assert len(theirs) == min(members, COMPARED)
     assert {key: ours[key] for key in theirs} == theirs
