@@ -17,7 +17,7 @@ from tests.drills.conftest import Struck, repeated_epochs
 from tests.drills.test_kills import weights
 from tests.orchestrator.jobs.search.searches import outcome, small_search
 
-pytestmark = pytest.mark.long  # see pyproject.toml
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]  # see pyproject.toml
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def drilled(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     env.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, "-m", "tests.drills.node_loss", shapes, home / "store", home / "answer.json"],
-        env=env, capture_output=True, text=True, timeout=560, check=False,
+        env=env, capture_output=True, text=True, timeout=1400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return home / "store", json.loads((home / "answer.json").read_text())

@@ -3,6 +3,7 @@ undisturbed run are the same to the last bit. `--soak-members 200` is the whole 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -24,13 +25,12 @@ EPOCHS = 12
 def saved_since(store: Path, moment: float) -> int:
     """Members under way that saved a checkpoint after a moment: three deaths in a row without one are to give a member
     up, and which process trains which member only Ray knows."""
-    return len(
-        {
-            file.parents[2]
-            for file in store.glob("models/*/attempts/*/epoch-*.safetensors")
-            if not (file.parents[2] / "DONE.json").exists() and file.stat().st_mtime > moment
-        }
-    )
+    found = set()
+    for file in store.glob("models/*/attempts/*/epoch-*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # swept in between
+            if file.stat().st_mtime > moment and not (file.parents[2] / "DONE.json").exists():
+                found.add(file.parents[2])
+    return len(found)
 
 
 @pytest.mark.drill("g: a soak of members with random kills", times=1)
