@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= store
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-fast test-long mutants lint bench clean
+.PHONY: demo test test-fast test-long mutants drills lint bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -41,6 +41,15 @@ test-long: $(VENV)/.installed-dev
 # Small changes of the code that decides, one at a time: the quick tests must notice. CONTRIBUTING.md has its words.
 mutants: $(VENV)/.installed-dev
 	nice $(BIN)/python -m tests.mutants $(FILES) $(WORDS) $(if $(TESTS),--tests $(TESTS))
+
+# Things are broken on purpose, each ten times in a row, or three where one takes long; ends with a table of what came of
+# it. SOAK members are trained while their processes are killed; DRILL_TIMES=1 runs each once.
+SOAK ?= 200
+DRILL_TIMES ?= auto
+drills: $(VENV)/.installed-dev
+	@mkdir -p build && rm -f build/drills.jsonl
+	$(BIN)/python -m pytest tests/drills -m drill --drill-times $(DRILL_TIMES) --soak-members $(SOAK) \
+		--drill-table build/drills.jsonl
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -132,8 +132,9 @@ def _train(
     began: float | None = None,
 ) -> None:
     spec, began = task.spec, time.monotonic() if began is None else began
-    if team.leads and not folder.files.exists(folder / "spec.json"):
-        folder.files.put(folder / "spec.json", to_json({"key": spec.key, **form(spec)}))
+    written = to_json({"key": spec.key, **form(spec)})
+    if team.leads and folder.files.find(folder / "spec.json") != written:
+        folder.files.put(folder / "spec.json", written)
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
     initial = None if spec.weights == "none" else _initial_weights(store, spec)

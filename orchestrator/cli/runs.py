@@ -99,10 +99,13 @@ def resume(
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
-    """Goes on with a run: finished members are found in the store, others go on from their last epoch."""
+    """Goes on with a run: finished members are found in the store, others go on from their last epoch.
+
+    Of a finished run all files are read, and what is damaged is written anew.
+    """
     changes: dict[str, Any] = {"parallel": parallel, "gpus_per_member": gpus_per_member}
     given = {name: value for name, value in changes.items() if value is not None}
-    session.run(session.saved_run(run, storage, **given), address, detach, as_json)
+    session.run(session.saved_run(run, storage, **given), address, detach, as_json, mend=True)
 
 
 @guarded
@@ -113,7 +116,12 @@ def gather(
     address: Address = None,
     as_json: AsJson = False,
 ) -> None:
-    """Joins the members' vectors of a split into Parquet shards; embeds it first where that is missing."""
+    """Joins the members' vectors of a split into Parquet shards; embeds it first where that is missing.
+
+    Shards that are there are read, and those that are damaged are written anew.
+    """
+    from muster.orchestrator.vectors.shards import forget_damaged
+
     request = saved_request(run, storage)
     if split not in {"test", "train"} and not (split == "val" and request.data.val_classes):
         raise UsageError(
@@ -124,6 +132,8 @@ def gather(
                 else "test and train; a val split needs --val-classes at launch."
             )
         )
+    for path in forget_damaged(Store(request.storage).run(run), split):
+        tell(f"{path} is damaged: it is written anew.")
     session.run(request, address, False, as_json, *([split] if split == "train" else []))
 
 

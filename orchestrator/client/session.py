@@ -16,16 +16,17 @@ from muster.orchestrator.console.screen import err
 from muster.orchestrator.console.tables import show_document, show_rows
 from muster.orchestrator.jobs.base import Job, check_here, end_of
 from muster.orchestrator.jobs.registry import job_of
+from muster.orchestrator.jobs.turn import TURNS
 from muster.orchestrator.machine import credentials
 from muster.orchestrator.machine.places import check_places, refuse_no_store
 from muster.orchestrator.records.events import Event
 from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED, Detached
-from muster.orchestrator.records.identity import Request
+from muster.orchestrator.records.identity import Request, no_run
 from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.parse import replaced
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
-from muster.workers.store.layout import Store
+from muster.workers.store.layout import RunFolder, Store
 
 
 def go(request: Request, address: str | None, detach: bool, dry_run: bool, as_json: bool) -> None:
@@ -80,16 +81,20 @@ def show_preview(request: Request, address: str | None, as_json: bool) -> None:
     show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])
 
 
-def run(request: Request, address: str | None, detach: bool, as_json: bool, *splits: str) -> None:
+def run(
+    request: Request, address: str | None, detach: bool, as_json: bool, *splits: str, mend: bool = False
+) -> None:
     """Answers from the store if it can; else submits a job and follows it to its end.
 
-    `splits`: further ones whose vectors are wanted.
+    `splits`: further ones whose vectors are wanted. With `mend` all files of a finished run are looked at, and a job
+    writes anew what is damaged.
     """
     job = job_of(request.kind)
     if address is None:
         store = Store(request.storage)
         checked = check_here(job, request, store)
-        found = None if splits else job.from_store(request, store, checked)
+        whole = not splits and (not mend or _is_whole(store.run(request.run)))
+        found = job.from_store(request, store, checked) if whole else None
         if found is not None:
             plan, answer = found
             if plan:
@@ -98,6 +103,12 @@ def run(request: Request, address: str | None, detach: bool, as_json: bool, *spl
     end = _submitted(request, address, detach, as_json, *splits)
     if end is not None:
         _finish(job, end, as_json)
+
+
+def _is_whole(run: RunFolder) -> bool:
+    """Whether a run's files are what its record promises. A run that lacks one had none if it is an older release's."""
+    record = run.record()
+    return not run.spoilt(record) if record else not run.files.names(run / TURNS)
 
 
 def _submitted(
@@ -177,12 +188,11 @@ def saved_run(run: str, storage: str, **changes: Any) -> Request:
 
     Raises UsageError if there is no such run.
     """
-    from muster.orchestrator.runs.status import run_status
-
     store = Store(whole_path(storage))
-    run_status(store, run)  # says which runs there are
     folder = store.run(run)
     saved = folder.read("run.json")
+    if saved is None:
+        raise no_run(store, run)
     job = job_of(saved.get("kind", "launch"))
     found: Request = job.parse(saved, folder.place("run.json"))
     resources = replaced(found.resources, changes, "resources.")

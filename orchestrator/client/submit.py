@@ -23,6 +23,7 @@ from muster.orchestrator.records.identity import Request
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.provenance import COMMIT, commit
 from muster.workers.store.layout import new_attempt_id
+from muster.workers.store.patience import PATIENCE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from muster.cluster.jobs import Jobs
 
 OUTPUT_SHOWN = 20
+#: Seconds for which a job asks a store behind a network again that does not answer.
+JOB_PATIENCE = "300"
 ENDING_SECONDS = 60.0
 
 
@@ -104,6 +107,7 @@ def job_settings() -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         COMMIT: commit(),  # the code that travels has no history
+        PATIENCE: os.environ.get(PATIENCE, JOB_PATIENCE),
         "MPLBACKEND": "agg",  # plots are files; another backend of the shell's may not even be there
         # A cluster that was started below `uv run` has no uv to build an environment with.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

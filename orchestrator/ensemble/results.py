@@ -20,6 +20,7 @@ from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.queries import queries_name
 from muster.orchestrator.vectors.vectors import member_vectors
+from muster.workers.errors import CorruptFileError
 from muster.workers.quantities import time_text
 from muster.workers.score.combine import correlation
 from muster.workers.store.layout import RunFolder, Store
@@ -119,7 +120,7 @@ def _report(
         for name in ("train", "test")
     ]
     test = metrics["splits"]["test"]
-    folder = shards.folder
+    folder, (losses, troubles) = shards.folder, _losses(store, result.tasks)
     return render_report(
         ReportData(
             name=run.run,
@@ -138,8 +139,8 @@ def _report(
             gathered=shards.shards,
             examples=reading_examples(folder, run.place(queries_name("test")), len(result.members)),
             versions=_versions(store, result.tasks),
-            warnings=[*result.prepared.warnings, *metrics["warnings"]],
-            losses=_losses(store, result.tasks),
+            warnings=[*result.prepared.warnings, *metrics["warnings"], *troubles],
+            losses=losses,
             learners=test.get("learners", ()),
             correlation=test.get("correlation") or {},
             heat_map=heat,
@@ -208,10 +209,18 @@ def _versions(store: Store, tasks: Sequence[MemberTask]) -> dict[str, Any]:
     return {name: ", ".join(sorted(values)) for name, values in found.items()}
 
 
-def _losses(store: Store, tasks: Sequence[MemberTask]) -> dict[int, list[float | None]]:
+def _losses(store: Store, tasks: Sequence[MemberTask]) -> tuple[dict[int, list[float | None]], list[str]]:
+    """The losses of the members' training, and whose could not be read."""
     found: dict[int, list[float | None]] = {}
+    troubles = []
     for task in tasks:
         folder = store.model(task.key)
-        if (done := folder.done()) is not None:
-            found[task.spec.index] = [row["loss"] for row in read_history(folder, done)]
-    return found
+        try:
+            if (done := folder.done()) is not None:
+                found[task.spec.index] = [row["loss"] for row in read_history(folder, done)]
+        except CorruptFileError as error:  # the weights and the vectors are none the worse for it
+            cure = (
+                f"Its losses are not shown; delete {store.files.path(folder.name)} to have it trained again."
+            )
+            troubles.append(f"member {task.spec.index}: {error} {cure}")
+    return found, troubles

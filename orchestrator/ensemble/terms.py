@@ -41,7 +41,7 @@ class SettledRun:
 
 def settled_run(run: RunFolder) -> SettledRun | None:
     """What a run is bound by; None before it has a plan, and of an older store's. Raises DamagedRunError."""
-    found = run.read(SETTLED) if run.read("plan.json") is not None else None
+    found = run.read(SETTLED) if run.files.exists(run / "plan.json") else None
     return None if found is None else SettledRun(found["device"], found["precision"], found["weights"])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from muster.orchestrator.jobs.turn import Turn, turn_of
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.identity import Request, differences
@@ -77,7 +78,7 @@ def check_run(job: Job, request: Request, store: Store) -> RunFolder:
     found = (saved or {}).get("kind", "launch")
     if saved and found != job.kind:
         raise UsageError(f"There is a run {request.run}, and it is a {found}: give --name another name.")
-    if saved is not None and run.read("plan.json") is not None:
+    if saved is not None and store.files.exists(run / "plan.json"):
         changed = differences(job.parse(saved, run.place("run.json")).identity(), request.identity())
         if changed:
             raise UsageError(
@@ -87,21 +88,36 @@ def check_run(job: Job, request: Request, store: Store) -> RunFolder:
     return run
 
 
-def open_run(job: Job, request: Request, store: Store) -> RunFolder:
-    """The run's folder, with the request in it and nothing promised of it. Raises what `check_run` does."""
+def open_run(job: Job, request: Request, store: Store) -> tuple[RunFolder, list[str]]:
+    """The run's folder, with the request in it, and which of a finished run's files were damaged: they are deleted.
+    Raises what `check_run` does."""
     run = check_run(job, request, store)
-    run.unseal()  # first: it deletes what is not as it was promised, and the request is written anew
+    damaged = run.unseal()  # before anything is written that its record knows otherwise
     run.write("run.json", {**request.document(), compat.MADE_BY: here()})
-    return run
+    return run, damaged
 
 
 def run_job(job: Job, request: Request, log: EventLog, fleet_name: str, extra: tuple[str, ...]) -> int:
-    """Runs a request in its job, whose events are kept in the run's folder; the exit code."""
-    run = open_run(job, request, Store(request.storage))
+    """Runs a request in its job, whose events are kept in the run's folder; the exit code. Another job of the same run,
+    of whichever cluster, is waited for."""
+    with turn_of(Store(request.storage).run(request.run), log.attempt, log) as turn:
+        return _run_job(job, request, log, fleet_name, extra, turn)
+
+
+def _run_job(
+    job: Job, request: Request, log: EventLog, fleet_name: str, extra: tuple[str, ...], turn: Turn
+) -> int:
+    run, damaged = open_run(job, request, Store(request.storage))
     log.keep_in(run)
+    for name in damaged:
+        text = f"{run.place(name)} was damaged and is deleted; what can be made anew of it is."
+        log(event("message", level="warning", text=text))
     end = end_of(job, *job.run(request, run, log, fleet_name, extra))
-    run.seal({"state": end["state"], "ended": time_text(), **here()}, shard_records(run))
-    log(end)
+    turn.check()
+    log.keep(end)  # the record is of all that was said; whoever follows the job hears of its end after that
+    facts = {"state": end["state"], "ended": time_text(), **here()}
+    run.seal(facts, {**shard_records(run), **log.records})
+    log.tell(end)
     return int(end["exit_code"])
 
 

@@ -10,6 +10,7 @@ Every line of its output that is an event is also kept in the run folder, in seg
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -26,7 +27,7 @@ from muster.orchestrator.records.events import Event, event, to_line
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.records.stages import Emit
-from muster.workers.errors import MusterError
+from muster.workers.errors import MusterError, StoreError
 
 REQUEST = "MUSTER_REQUEST"
 ATTEMPT = "MUSTER_ATTEMPT"
@@ -68,7 +69,8 @@ def _guarded(work: Callable[[EventLog, str], int]) -> int:
 
 def _ended(emit: Emit, state: str, code: int, message: str) -> int:
     """Tells an end without an answer; its exit code."""
-    emit(event("end", state=state, exit_code=code, message=message, answer=None))
+    with contextlib.suppress(StoreError):  # it is told all the same: the store may be what failed
+        emit(event("end", state=state, exit_code=code, message=message, answer=None))
     return code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from muster.orchestrator.settings.resources import Resources
+from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
 
 
@@ -38,6 +39,11 @@ def known_runs(store: Store) -> str:
     more = f" and {len(known) - KNOWN_SHOWN} more" if known[KNOWN_SHOWN:] else ""
     listed = ", ".join(known[:KNOWN_SHOWN])
     return f"There are: {listed}{more}." if known else "There are none: is --storage right?"
+
+
+def no_run(store: Store, run: str) -> UsageError:
+    """What to raise where a store has no run of this name."""
+    return UsageError(f"There is no run {run} in {store.root}. {known_runs(store)}")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

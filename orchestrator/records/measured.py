@@ -14,7 +14,7 @@ from typing import Any
 
 from muster.workers.errors import StoreError
 from muster.workers.forms import form
-from muster.workers.spec import ModelSpec
+from muster.workers.spec import ModelSpec, content_key
 from muster.workers.store.layout import Store, parse_json
 
 #: Records that are read for an estimate, and how many of those alike count: the newest.
@@ -106,6 +106,8 @@ def _measured(store: Store, key: str) -> Measured | None:
         if done is None or saved is None:
             return None
         facts, spec = done.facts, parse_json(saved)
+        if content_key({name: value for name, value in spec.items() if name != "key"}) != key:
+            return None  # it is not what it was when its key was made of it
         found = Measured(
             pace=_pace(spec),
             ranks=int(facts.get("ranks", 1)),

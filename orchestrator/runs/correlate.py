@@ -11,7 +11,7 @@ from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.ensemble.terms import known_terms
 from muster.orchestrator.report.heatmap import heat_map, heat_title
 from muster.orchestrator.settings.request import LaunchRequest
-from muster.orchestrator.vectors.vectors import member_vectors
+from muster.orchestrator.vectors.vectors import forgetting, member_vectors
 from muster.workers.errors import UsageError
 from muster.workers.score.combine import Correlation, correlation, reduction
 from muster.workers.store.layout import Store
@@ -57,9 +57,10 @@ def write_heat_map(request: LaunchRequest, found: Correlation, split: str) -> di
     store = Store(request.storage)
     run, paths = store.run(request.run), {}
     for kind, data in heat_map(found.table, _sizes(request), heat_title(request)).items():
-        name = run / f"plots/correlation-{split}.{kind}"
-        store.files.put(name, data)
-        paths[kind] = store.files.path(name)
+        name = f"plots/correlation-{split}.{kind}"
+        if name not in run.record():  # a finished run has drawn its own, and promises that very file
+            store.files.put(run / name, data)
+        paths[kind] = run.place(name)
     return paths
 
 
@@ -78,7 +79,9 @@ def _found(request: LaunchRequest, split: str) -> Correlation:
     if prepared is None or split not in targets:
         raise UsageError(f"{request.run} has no vectors of {split}: muster resume {request.run}.")
     (task,) = member_tasks(request, prepared, *known_terms(request, store.run(request.run)))
-    return correlation(member_vectors(store, task.key, targets[split].digest), _sizes(request))
+    digest = targets[split].digest
+    with forgetting(store, digest, request.run):
+        return correlation(member_vectors(store, task.key, digest), _sizes(request))
 
 
 def _check(request: LaunchRequest, other: LaunchRequest) -> None:

@@ -15,6 +15,7 @@ from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_here
 from muster.orchestrator.vectors.protocols import draws_of, protocol_text
 from muster.orchestrator.vectors.protocols import recall_at as usual_recall_at
+from muster.orchestrator.vectors.vectors import forgetting, has_vectors
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
 
@@ -57,15 +58,15 @@ def rescore(
         raise UsageError(f"--split {split}: this run has {', '.join([*targets, 'train'])}.")
     tasks = member_tasks(request, prepared, *known_terms(request, store.run(request.run)))
     digest = targets[split].digest
-    keys = [task.key for task in tasks if store.model(task.key).embedding(digest).done() is not None]
+    with forgetting(store, digest, request.run):
+        keys = [task.key for task in tasks if has_vectors(store, task.key, digest)]
     if not keys:
         raise UsageError(
             f"The store has no vectors of the {split} split: muster gather {request.run} --split {split}."
         )
-    found = evaluate_here(
-        store, targets[split], keys, ks,
-        memory=parse_bytes(memory), nmi=nmi, combination=request.settings.combination, draws=draws_of(request.data),
-    )  # fmt: skip
+    how: dict[str, Any] = {"combination": request.settings.combination, "draws": draws_of(request.data)}
+    with forgetting(store, digest, request.run):
+        found = evaluate_here(store, targets[split], keys, ks, memory=parse_bytes(memory), nmi=nmi, **how)
     ties = near_tie_text(found["curve"][-1], found["queries"])
     state = "done" if len(keys) == len(tasks) else f"partial {len(keys)} of {len(tasks)}"
     return {

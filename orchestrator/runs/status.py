@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from muster.orchestrator.fleet.device_time import images_per_s
 from muster.orchestrator.records.events import Event, check_event, from_line
-from muster.orchestrator.records.identity import known_runs
+from muster.orchestrator.records.identity import no_run
 from muster.orchestrator.settings import compat
 from muster.workers.errors import DamagedRunError, StoreError, UsageError
 from muster.workers.quantities import time_text
 from muster.workers.store.documents import COUNT, check_form
+from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import RunFolder, Store
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
@@ -22,9 +24,9 @@ FINISHED = {"done", "reused"}
 def read_events(store: Store, run: str) -> list[Event]:
     """The events of a run's newest attempt, in order. Raises DamagedRunError."""
     folder = store.run(run)
-    found = []
-    for name in _newest_segments(store, run):
-        text = store.files.get(folder / f"events/{name}").decode(errors="replace")
+    found, record = [], folder.record()
+    for name in _newest_segments(store, run, record):
+        text = (folder.get(f"events/{name}", record) or b"").decode(errors="replace")
         items = [item for line in text.splitlines() if (item := from_line(line)) is not None]
         try:
             for item in items:
@@ -35,13 +37,19 @@ def read_events(store: Store, run: str) -> list[Event]:
     return found
 
 
-def _newest_segments(store: Store, run: str) -> list[str]:
-    """The names of the newest attempt's segments, in order. Attempts are named by the clocks of who asked for them,
-    which may differ by hours: where there are several, the storage's clock says which was written last."""
+def _newest_segments(store: Store, run: str, record: Mapping[str, FileRecord]) -> list[str]:
+    """The names of the newest attempt's segments, in order: of a finished run those that its record has. Attempts are
+    named by the clocks of who asked for them, which may differ by hours: where there are several, the storage's clock
+    says which was written last. Raises DamagedRunError if one is gone."""
     folder = store.run(run)
     attempts: dict[str, list[str]] = {}
     for name in store.files.names(folder / "events"):
         attempts.setdefault(name.rpartition("-")[0], []).append(name)
+    if promised := [name.removeprefix("events/") for name in record if name.startswith("events/")]:
+        mine = attempts.get(promised[0].rpartition("-")[0], [])
+        if lost := [name for name in promised if name not in mine]:
+            raise folder.damaged(f"events/{lost[0]}", "it is gone")
+        return mine
     if len(attempts) < 2:
         return next(iter(attempts.values()), [])
     written = {
@@ -59,7 +67,7 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     folder = store.run(run)
     saved = folder.read("run.json")
     if saved is None:  # nothing was submitted under this name
-        raise UsageError(f"There is no run {run} in {store.root}. {known_runs(store)}")
+        raise no_run(store, run)
     request = compat.current(saved, folder.place("run.json"))
     events = read_events(store, run)
     end = next((item for item in reversed(events) if item["event"] == "end"), None)
@@ -72,7 +80,10 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     heard = events[-1]["t"] if events else None
     written = None
     if end is None and events:  # the driver's clock may not be ours
-        written = store.files.modified(folder / f"events/{_newest_segments(store, run)[-1]}") or heard
+        written = (
+            store.files.modified(folder / f"events/{_newest_segments(store, run, folder.record())[-1]}")
+            or heard
+        )
     return {
         "run": run,
         "state": _state(end, written),
@@ -186,13 +197,14 @@ def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[t
     """
     status = run_status(store, run)
     numbers = {row["key"]: row["index"] for row in status["members"]}
-    found = []
-    for name in store.files.names(store.run(run) / "logs"):
+    folder, found = store.run(run), []
+    record = folder.record()
+    for name in store.files.names(folder / "logs"):
         key, _, attempt = name.removesuffix(".log").partition("-")
         index = numbers.get(key, 0)
         if member in {None, index}:
             try:
-                text = store.files.get(store.run(run) / f"logs/{name}").decode(errors="replace")
+                text = (folder.get(f"logs/{name}", record) or b"").decode(errors="replace")
             except StoreError as error:  # the others can be read
                 text = str(error)
             lines = text.splitlines()

@@ -18,6 +18,19 @@ def whole_shards(files: Files, folder: str, manifest: Mapping[str, Any]) -> dict
     }
 
 
+def forget_damaged(run: RunFolder, split: str) -> list[str]:
+    """Reads a split's shards and deletes those that are not what their manifest promises, so that they are gathered
+    again; where they were."""
+    damaged = []
+    for shard in (run.manifest(split) or {}).get("shards", ()):
+        name = f"{run.gathered(split)}/{shard['file']}"
+        found = run.files.record(name, shard["bytes"])
+        if found is not None and found.sha256 != shard["sha256"]:
+            run.files.delete(name)
+            damaged.append(run.files.path(name))
+    return damaged
+
+
 def shard_records(run: RunFolder) -> dict[str, FileRecord]:
     """What the manifests of a run promise of its shards, by names in the run."""
     found = {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from muster.workers.errors import CorruptFileError, DamagedMember
@@ -39,3 +42,24 @@ def images_of(store: Store, target: Target) -> tuple[PackIndex, Part]:
             f"The pack {target.images.pack} is gone from {store.root}: launch again to build it."
         )
     return index, index.part(target.images.class_ids)
+
+
+def has_vectors(store: Store, key: str, digest: str) -> bool:
+    """Whether a member's vectors were finished. Raises DamagedMember if what says so is damaged."""
+    try:
+        return store.model(key).embedding(digest).done() is not None
+    except CorruptFileError as error:
+        raise DamagedMember(key, str(error)) from error
+
+
+@contextlib.contextmanager
+def forgetting(store: Store, digest: str, run: str) -> Iterator[None]:
+    """For commands that only read: where a member's vectors prove damaged the store forgets them, so that the run makes
+    them again when it is resumed. Raises CorruptFileError, which says so."""
+    try:
+        yield
+    except DamagedMember as error:
+        store.model(error.key).embedding(digest).distrust()
+        raise CorruptFileError(
+            f"{error} The store has forgotten it: muster resume {run} makes it again from the member's weights."
+        ) from error

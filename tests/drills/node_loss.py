@@ -1,5 +1,5 @@
-"""A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members, and
-at last one in the middle of a search.
+"""A cluster of three nodes on this machine: a member is killed on one, then one is killed under its members, another
+one gets SIGTERM, and at last one is killed in the middle of a search.
 
 Writes what came of it as JSON. Run by test_node_loss.py in a process of its own: it starts and ends a whole
 cluster, and the raylets of that cluster write to its standard output whenever they like.
@@ -7,6 +7,7 @@ cluster, and the raylets of that cluster write to its standard output whenever t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -50,9 +51,11 @@ class Drill:
         self.name = name
         self.events: list[Event] = []
         self.pending: Callable[[str], None] | None = None
+        self.struck = ""
+        "The member that was struck."
 
     def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
-        """Trains; `strike` gets member 1's node once both that has two epochs and all members have started."""
+        """Trains; `strike` gets the node of a member that has two epochs and is not done."""
         self.pending = strike
         run = self.store.run(self.name)
         client = train(self.plan, run, self.watch, f"fleet-{self.name}", parallel=0, gpus=0.0)
@@ -60,21 +63,20 @@ class Drill:
         members = [item for item in self.events if item["event"] == "member"]
         return {
             "outcomes": outcomes,
-            "nodes": [item["node_id"] for item in members if "node_id" in item and item["index"] == 1],
+            "nodes": [
+                item["node_id"] for item in members if "node_id" in item and item["key"] == self.struck
+            ],
             "retries": [item["message"] for item in members if item["state"] == "retrying"],
         }
 
     def watch(self, item: Event) -> None:
         self.events.append(item)
         nodes = {e["key"]: e["node_id"] for e in self.events if e["event"] == "member" and "node_id" in e}
-        first = next(iter(self.plan.tasks))
-        if (
-            self.pending
-            and len(nodes) == len(self.plan.tasks)
-            and self.store.model(first).newest_epoch() >= 2
-        ):
-            strike, self.pending = self.pending, None
-            strike(nodes[first])
+        models = [self.store.model(key) for key in nodes] if self.pending else []
+        busy = [model.key for model in models if model.newest_epoch() >= 2 and model.done() is None]
+        if self.pending and busy:
+            strike, self.pending, self.struck = self.pending, None, busy[0]
+            strike(nodes[self.struck])
 
 
 class SearchDrill:
@@ -93,7 +95,7 @@ class SearchDrill:
     def run(self, strike: Callable[[str], None]) -> dict[str, Any]:
         """Searches; `strike` gets the node of the member that was reported last."""
         self.strike: Callable[[str], None] | None = strike
-        run = open_run(JOB, self.request, Store(self.request.storage))
+        run, _ = open_run(JOB, self.request, Store(self.request.storage))
         answer = search(self.request, run, self.watch, f"fleet-{self.request.run}")
         return {"code": end_of(JOB, answer)["exit_code"], "answer": answer}
 
@@ -127,12 +129,27 @@ def main() -> None:
         nodes.remove(victim)
         cluster.remove_node(victim, allow_graceful=False)
 
+    def terminate_the_node(node_id: str) -> None:
+        """As a batch system or a cloud does that takes a machine back: SIGTERM to all of its processes at once."""
+        victim = next(node for node in nodes if node.node_id == node_id)
+        nodes.remove(victim)
+        raylet = psutil.Process(victim.all_processes["raylet"][0].process.pid)
+        family = [*raylet.children(recursive=True), raylet]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(family, 30)
+        cluster.remove_node(victim, allow_graceful=False)
+
     killed = Drill(images, storage, "killed", members=1, seed=5).run(kill_the_member)
     lost = Drill(images, storage, "lossy", members=2, seed=0).run(kill_the_node)
     nodes.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
     cluster.wait_for_nodes()
+    ended = Drill(images, storage, "terminated", members=2, seed=9).run(terminate_the_node)
+    nodes.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+    cluster.wait_for_nodes()
     sought = SearchDrill(images, storage.parent / "sought", "sought", strike_at=4).run(kill_the_node)
-    answer.write_text(json.dumps({"killed": killed, "lost": lost, "sought": sought}))
+    answer.write_text(json.dumps({"killed": killed, "lost": lost, "terminated": ended, "sought": sought}))
     ray.shutdown()
     cluster.shutdown()
 

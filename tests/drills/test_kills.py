@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.cli import Muster
+from tests.drills.conftest import Struck
 
 EPOCHS = 12
 
@@ -72,9 +73,16 @@ def saved_epochs(store: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.drill("a member killed", long=True)
 def test_a_killed_member_loses_at_most_an_epoch_and_ends_with_the_same_weights(
-    muster: Muster, slow: list[object], undisturbed: dict[str, str], tmp_path: Path, until: Callable[..., Any]
+    muster: Muster,
+    slow: list[object],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    until: Callable[..., Any],
+    struck: Struck,
 ) -> None:
+    struck.faults = 1
     process = muster.start(*slow, "--storage", tmp_path, "--name", "killed", "--parallel", 1, "--json")
     until(lambda: max(saved_epochs(tmp_path).values(), default=0) >= 3)
     (victim,) = processes(muster, "ray::MemberActor")
@@ -84,6 +92,7 @@ def test_a_killed_member_loses_at_most_an_epoch_and_ends_with_the_same_weights(
     assert process.returncode == 0, err
     assert "its process died" in err
     assert weights(tmp_path) == undisturbed
+    struck.count(tmp_path, asked=2)
     logs = [file.read_text() for file in tmp_path.glob("runs/killed/logs/*.log")]
     resumed = [int(match[1]) for log in logs if (match := re.search(r"resumed after epoch (\d+)", log))]
     assert resumed == [reached] or resumed == [reached + 1]  # an epoch may have been saved as it was killed
@@ -93,9 +102,16 @@ def test_a_killed_member_loses_at_most_an_epoch_and_ends_with_the_same_weights(
 
 
 @pytest.mark.long
+@pytest.mark.drill("the fleet killed", long=True)
 def test_a_killed_fleet_is_started_again_and_the_members_go_on(
-    muster: Muster, slow: list[object], undisturbed: dict[str, str], tmp_path: Path, until: Callable[..., Any]
+    muster: Muster,
+    slow: list[object],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    until: Callable[..., Any],
+    struck: Struck,
 ) -> None:
+    struck.faults = 1
     process = muster.start(*slow, "--storage", tmp_path, "--name", "headless", "--json")
     until(lambda: max(saved_epochs(tmp_path).values(), default=0) >= 2)
     (fleet,) = processes(muster, "ray::Fleet")
@@ -103,12 +119,20 @@ def test_a_killed_fleet_is_started_again_and_the_members_go_on(
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert weights(tmp_path) == undisturbed
+    struck.count(tmp_path, asked=2)
     assert json.loads(out)["state"] == "done"
 
 
+@pytest.mark.drill("the driver killed; a resume", long=True)
 def test_a_killed_driver_is_resumed_from_the_store(
-    muster: Muster, slow: list[object], undisturbed: dict[str, str], tmp_path: Path, until: Callable[..., Any]
+    muster: Muster,
+    slow: list[object],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    until: Callable[..., Any],
+    struck: Struck,
 ) -> None:
+    struck.faults = 1
     process = muster.start(*slow, "--storage", tmp_path, "--name", "orphan")
     until(lambda: max(saved_epochs(tmp_path).values(), default=0) >= 2)
     for driver in processes(muster, "muster.orchestrator.jobs.entry launch"):
@@ -119,6 +143,7 @@ def test_a_killed_driver_is_resumed_from_the_store(
     ran = muster("resume", "orphan", "--storage", tmp_path, "--json")
     assert ran.document["state"] == "done"
     assert weights(tmp_path) == undisturbed
+    struck.count(tmp_path, asked=2)
 
 
 @pytest.mark.long

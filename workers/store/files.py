@@ -14,10 +14,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -25,8 +25,10 @@ import pyarrow.fs as pafs
 from muster.workers.errors import CorruptFileError, StoreError
 from muster.workers.names import is_inner, is_text
 from muster.workers.store.addresses import parse_address, without_secrets
+from muster.workers.store.patience import asked_again
 
 CHUNK = 1 << 22
+Found = TypeVar("Found")
 #: Files of this name are being written, or were left by a writer that was killed.
 SCRATCH = ".writing-"
 #: Schemes that pyarrow opens itself; others go to fsspec.
@@ -57,6 +59,10 @@ class FileRecord:
         return cls(path.stat().st_size, found.hexdigest())
 
 
+class _AbsentError(StoreError):
+    """There is no such file."""
+
+
 class Files:
     """A root folder (a path, or a URI that pyarrow.fs or fsspec opens) and the files below it.
 
@@ -82,8 +88,9 @@ class Files:
 
     def put(self, name: str, data: bytes) -> None:
         """Writes a file whole; a reader sees the old content or the new, never a part."""
-        with self._telling("write", name):
-            full = self._full(name, made=True)
+        full = self._full(name, made=True)
+
+        def write() -> None:
             if self.local_root is not None:
                 with _beside(Path(full)) as temporary:
                     _write_synced(temporary, data)
@@ -92,12 +99,15 @@ class Files:
             with self._fs.open_output_stream(full) as stream:
                 stream.write(data)
 
+        self._trying("write", name, write)
+
     def move_in(self, name: str, source: Path) -> None:
         """Makes a local file the store's, visible when whole: renamed on the same disk, else copied and removed.
         If the copying fails, an object store may keep a part of it: trust what a record names, checked against it.
         """
-        with self._telling("write", name):
-            full = self._full(name, made=True)
+        full = self._full(name, made=True)
+
+        def write() -> None:
             if self.local_root is None:
                 with source.open("rb") as file, self._fs.open_output_stream(full) as stream:
                     shutil.copyfileobj(file, stream, CHUNK)
@@ -107,19 +117,22 @@ class Files:
                 shutil.move(source, temporary)
                 os.replace(temporary, full)
 
+        self._trying("write", name, write)
+
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file only if there is none; False if there was one.
 
         Atomic on a local disk. An object store, and a disk without hard links, may let two writers both
         succeed, the later one winning; whoever calls this must be right in either case.
         """
-        with self._telling("write", name):
-            if self.local_root is None:
-                if self.exists(name):
-                    return False
-                self.put(name, data)
-                return True
-            full = Path(self._full(name, made=True))
+        if self.local_root is None:
+            if self.exists(name):
+                return False
+            self.put(name, data)
+            return True
+        full = Path(self._full(name, made=True))
+
+        def write() -> bool:
             with _beside(full) as temporary:
                 _write_synced(temporary, data)
                 try:
@@ -134,10 +147,16 @@ class Files:
                     os.replace(temporary, full)
                 return True
 
+        return self._trying("write", name, write)
+
     def get(self, name: str, record: FileRecord | None = None) -> bytes:
         """The content; with a record, checked against it. Raises CorruptFileError if it differs."""
-        with self._telling("read", name), self._fs.open_input_stream(self._full(name)) as stream:
-            data: bytes = stream.read()
+
+        def read() -> bytes:
+            with self._fs.open_input_stream(self._full(name)) as stream:
+                return bytes(stream.read())
+
+        data = self._trying("read", name, read)
         if record is not None and FileRecord.of(data) != record:
             raise CorruptFileError(
                 f"{self.path(name)} is damaged: its content is not what its record promises."
@@ -162,25 +181,46 @@ class Files:
             os.replace(temporary, target)
 
     def _chunks(self, name: str) -> Iterator[bytes]:
-        with self._telling("read", name), self._fs.open_input_stream(self._full(name)) as stream:
-            while chunk := stream.read(CHUNK):
-                yield chunk
+        file, offset = None, 0
+
+        def read() -> bytes:
+            nonlocal file
+            found, file = file or self._fs.open_input_file(self._full(name)), None
+            chunk = bytes(found.read_at(CHUNK, offset))
+            file = found  # it can be read: else it is opened anew
+            return chunk
+
+        while chunk := self._trying("read", name, read):
+            yield chunk
+            offset += len(chunk)
 
     def exists(self, name: str) -> bool:
-        with self._telling("read", name):
-            return bool(self._fs.get_file_info(self._full(name)).type == pafs.FileType.File)
+        return self._info(name) is not None
 
     def size(self, name: str) -> int | None:
         """A file's bytes, or None if there is no such file."""
-        with self._telling("read", name):
-            found = self._fs.get_file_info(self._full(name))
-        return int(found.size) if found.type == pafs.FileType.File else None
+        found = self._info(name)
+        return None if found is None else int(found.size)
 
     def modified(self, name: str) -> float | None:
-        """When a file was written, in Unix seconds by the storage's clock; None if it does not say."""
-        with self._telling("read", name):
-            found = self._fs.get_file_info(self._full(name))
-        return found.mtime_ns / 1e9 if found.mtime_ns is not None and found.mtime_ns > 0 else None
+        """When a file was written by the store's own clock, in Unix seconds; None if there is no such file, or if the
+        store doesn't know."""
+        found = self._info(name)
+        return found.mtime_ns / 1e9 if found is not None and (found.mtime_ns or 0) > 0 else None
+
+    def _info(self, name: str) -> Any:
+        """What the file system knows of a file; None if there is no such file."""
+        found = self._trying("read", name, lambda: self._fs.get_file_info(self._full(name)))
+        return found if found.type == pafs.FileType.File else None
+
+    def record(self, name: str, size: int | None = None) -> FileRecord | None:
+        """What a file is now; None if there is no such file, or, where `size` is given, none of so many bytes."""
+        found, there = hashlib.sha256(), self.size(name)
+        if there is None or (size is not None and there != size):
+            return None
+        for chunk in self._chunks(name):
+            found.update(chunk)
+        return FileRecord(there, found.hexdigest())
 
     def below(self, folder: str) -> Iterator[str]:
         """The names of all files below a folder, relative to it."""
@@ -195,7 +235,8 @@ class Files:
         """The names of the files and folders directly below a folder, sorted, less the scratch files of writers; empty
         if there is no such folder. What is no text, would never end (a pipe) or is a link that is not followed was not
         put there by us."""
-        with self._telling("list", folder):
+
+        def listed() -> list[str]:
             if self.local_root is not None:
                 linked = folder.count("/") + bool(folder) < LINKED_DEPTH
                 return _local_names(Path(self._full(folder)), linked=linked)
@@ -206,15 +247,17 @@ class Files:
                 if not info.base_name.startswith(SCRATCH)
             )
 
+        return self._trying("list", folder, listed)
+
     def delete(self, name: str) -> None:
         """Deletes a file if it is there."""
-        with self._telling("delete", name), contextlib.suppress(FileNotFoundError):
-            self._fs.delete_file(self._full(name, made=True))
+        with contextlib.suppress(_AbsentError):
+            self._trying("delete", name, lambda: self._fs.delete_file(self._full(name, made=True)))
 
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and all below it, if it is there."""
-        with self._telling("delete", folder), contextlib.suppress(FileNotFoundError):
-            self._fs.delete_dir(self._full(folder, made=True))
+        with contextlib.suppress(_AbsentError):
+            self._trying("delete", folder, lambda: self._fs.delete_dir(self._full(folder, made=True)))
 
     def nearest_folder(self) -> Path:
         """The local root, or what there is of the path to it."""
@@ -225,9 +268,7 @@ class Files:
         """Writes a small file and leaves no trace: below a local root that is not there yet it makes no folder, and
         tries the nearest one above. Raises StoreError with the cure if that fails."""
         if self.local_root is not None:
-            with self._telling("write", ""), tempfile.TemporaryFile(dir=self.nearest_folder()) as file:
-                file.write(b"muster")
-                file.flush()
+            self._trying("write", "", self._try_local)
             return
         probe = f"{SCRATCH}probe-{uuid.uuid4().hex[:8]}"
         self.put(probe, b"muster")
@@ -253,14 +294,20 @@ class Files:
                     )
         return f"{self._base}/{name}"
 
-    @contextlib.contextmanager
-    def _telling(self, verb: str, name: str) -> Iterator[None]:
+    def _try_local(self) -> None:
+        with tempfile.TemporaryFile(dir=self.nearest_folder()) as file:
+            file.write(b"muster")
+            file.flush()
+
+    def _trying(self, verb: str, name: str, act: Callable[[], Found]) -> Found:
+        """What `act` returns; of a store behind a network, which is asked again for a while, it may be done twice."""
         try:
-            yield
+            return act() if self.local_root is not None else asked_again(act)
         except (OSError, pa.ArrowException) as error:
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
             cause = without_secrets(text.splitlines()[0].rstrip("."), self.root)
-            raise StoreError(
+            kind = _AbsentError if isinstance(error, FileNotFoundError) else StoreError
+            raise kind(
                 f"Can't {verb} {self.path(name)}: {cause}. "
                 "Check --storage: the folder or bucket must exist, be writable, and be seen by every node."
             ) from error

@@ -8,6 +8,7 @@
     models/<key>/DONE.json                     last: names the attempt, its files and their checksums
     models/<key>/embeddings/<digest>/          vectors.parquet and a DONE.json
     runs/<run>/                                run.json, plan.json, events/, logs/, gathered/, metrics.json, ...
+    runs/<run>/turns/                          whose turn it is to write the run
     runs/<run>/DONE.json                       last: the files of the newest answer and their checksums
 
 A folder without its DONE.json does not exist for a reader. A late or doubled attempt can overwrite nothing
@@ -17,6 +18,7 @@ of another's; the first to put DONE.json is the one that counts.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import secrets
@@ -35,8 +37,8 @@ from muster.workers.errors import (
 from muster.workers.store import documents
 from muster.workers.store.files import FileRecord, Files
 
-#: Of a run: what goes on being written, or is known by its own content.
-UNSEALED = ("events", "logs", "DONE.json")
+#: What a commit record says of its own content, so that a digit of it that changes is found.
+CHECK = "check"
 #: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHECKPOINT = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
@@ -59,14 +61,23 @@ class Done:
 
     def to_json(self) -> bytes:
         files = {name: dataclasses.asdict(record) for name, record in self.files.items()}
-        return to_json({**self.facts, "files": files})
+        found = {**self.facts, "files": files}
+        return to_json({**found, CHECK: _check(found)})
 
     @classmethod
     def from_json(cls, data: bytes, form: documents.Form = documents.DONE) -> Done:
-        """Raises ValueError if it has not the form."""
+        """Raises ValueError if it has not the form, or is not what was written; older ones vouch for nothing."""
         facts = Facts(parse_json(data, form))
+        promised = facts.pop(CHECK, None)
+        if promised is not None and promised != _check(facts):
+            raise ValueError("its content is not what it was when it was written")
         files = facts.pop("files").items()
         return cls({name: FileRecord(record["size"], record["sha256"]) for name, record in files}, facts)
+
+
+def _check(facts: dict[str, Any]) -> str:
+    """The first 16 hex digits of the SHA-256 of a record's content."""
+    return hashlib.sha256(to_json(facts)).hexdigest()[:16]
 
 
 def parse_json(data: bytes | str, form: documents.Form | None = None) -> Any:
@@ -220,14 +231,9 @@ class RunFolder:
         Raises DamagedRunError if it is no JSON object, if one of the `keys` is not in it, if what it says has not the
         form that `documents.RUN_FILES` gives it, or if it is not what was written.
         """
-        data = self.files.find(self / name)
+        data = self.get(name, self.record())
         if data is None:
             return None
-        record = self.record().get(name)
-        if record is not None and FileRecord.of(data) != record:
-            raise ChangedFileError(
-                str(self.damaged(name, "its content is not what the run's DONE.json promises"))
-            )
         try:
             found = parse_json(data)
         except ValueError as error:
@@ -243,6 +249,19 @@ class RunFolder:
             raise self.damaged(name, str(error)) from error
         return found
 
+    def get(self, name: str, record: Mapping[str, FileRecord]) -> bytes | None:
+        """A file of the run; None if it is not there. Raises ChangedFileError if the `record` promises another one."""
+        data = self.files.find(self / name)
+        if data is not None and record.get(name, FileRecord.of(data)) != FileRecord.of(data):
+            raise ChangedFileError(
+                str(self.damaged(name, "its content is not what the run's DONE.json promises"))
+            )
+        return data
+
+    def changed(self, name: str, record: Mapping[str, FileRecord]) -> bool:
+        """Whether a file is promised by the `record` and is not there, or is another one."""
+        return name in record and self.files.record(self / name, record[name].size) != record[name]
+
     def record(self) -> dict[str, FileRecord]:
         """What a finished run's files are, by name; empty while it is not finished, and of an older store's run.
 
@@ -256,28 +275,46 @@ class RunFolder:
         except ValueError as error:
             raise self.damaged("DONE.json", str(error)) from error
 
-    def unseal(self) -> None:
+    def unseal(self) -> list[str]:
         """Its files are about to be written anew: none is promised until they are. What is not as it was promised is
-        deleted, so that nobody goes on from it; of shards only their sizes are looked at."""
+        deleted, so that nobody goes on from it; of shards only their sizes are looked at. The names of what was."""
         try:
             promised = self.record()
         except DamagedRunError:
             promised = {}
-        for name, record in promised.items():
-            size = self.files.size(self / name)
-            shard = name.endswith(".parquet") and name.startswith("gathered/")
-            if size is None or (size == record.size and shard):
-                continue
-            if size != record.size or FileRecord.of(self.files.get(self / name)) != record:
+        found = self.spoilt(promised)
+        for name in found:
+            if (
+                name != "plan.json"
+            ):  # that there is one says that the run was begun, and as what it is settled
                 self.files.delete(self / name)
         self.files.delete(self / "DONE.json")
+        return found
+
+    def spoilt(self, promised: Mapping[str, FileRecord]) -> list[str]:
+        """Which of its files are gone or are not what was promised; of shards only their sizes are looked at."""
+        found = []
+        for name, record in promised.items():
+            shard = name.startswith("gathered/") and name.endswith(".parquet")
+            if (shard and self.files.size(self / name) != record.size) or (
+                not shard and self.changed(name, promised)
+            ):
+                found.append(name)
+        return found
 
     def seal(self, facts: dict[str, Any], known: Mapping[str, FileRecord]) -> None:
-        """Records what its files are now, as the last act; `known` are large ones that need not be read for it."""
-        names = [
-            name for name in self.files.below(f"runs/{self.run}") if name.partition("/")[0] not in UNSEALED
-        ]
-        files = {name: known.get(name) or FileRecord.of(self.files.get(self / name)) for name in names}
+        """Records what its files are now, as the last act; `known` are large ones that need not be read for it.
+
+        Of events it has the `known` ones, those of the newest attempt: there are many, and older ones are not read.
+        What `muster correlation` leaves is written anew whenever it is asked, and is no part of it.
+        """
+        aside = ("DONE.json", "correlation-", "events/", "turns/")
+        names = [name for name in self.files.below(f"runs/{self.run}") if not name.startswith(aside)]
+        files = {name: record for name, record in known.items() if name.startswith("events/")}
+        for name in names:
+            record = known.get(name) or self.files.record(self / name)
+            if record is not None:
+                files[name] = record
         self.files.put(self / "DONE.json", Done(files, facts).to_json())
 
     def place(self, name: str) -> str:
@@ -295,6 +332,8 @@ class RunFolder:
     def damaged(self, name: str, cause: str) -> DamagedRunError:
         """What to raise for a file of the run that can't be used: where it is, why, and what to do."""
         cure = f"Delete it: muster resume {self.run} writes it anew."
+        if name.startswith("logs/"):
+            cure = "It can't be written anew: delete it."
         if name == "run.json":  # it alone says what was asked
             folder = self.files.path(f"runs/{self.run}")
             cure = (

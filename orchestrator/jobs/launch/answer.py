@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from muster.orchestrator.ensemble.plan import (
@@ -22,9 +22,9 @@ from muster.orchestrator.records.identity import differences
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.shards import all_there
-from muster.workers.errors import ChangedFileError
+from muster.workers.errors import DamagedRunError
 from muster.workers.methods.registry import method_of
-from muster.workers.store.layout import Store
+from muster.workers.store.layout import RunFolder, Store
 
 
 def plan_text(plan: Plan) -> str:
@@ -47,7 +47,7 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
         saved = run.read("run.json")
         answer = run.read("answer.json", "precision", "paths")
         metrics = run.read("metrics.json", "identity", "splits", "state", "warnings", "device_seconds")
-    except ChangedFileError:
+    except DamagedRunError:
         return None  # it is made again
     if not (saved and answer and metrics):
         return None
@@ -57,10 +57,17 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
     precision = answer["precision"] if request.ensemble.precision == "auto" else request.ensemble.precision
     settle_members(ensembles, lambda _: ("none", precision), all_needed=True)
     plan, (ensemble,) = make_plan(ensembles, store), ensembles
-    if not ensemble.tasks or plan.to_train or plan.to_embed or not _current(ensemble, store, metrics):
+    lacking = plan.to_train or plan.to_embed or _damaged(run, answer["paths"].values())
+    if not ensemble.tasks or lacking or not _current(ensemble, store, metrics):
         return None
     paths = run.found(answer["paths"])  # the store may have been moved since
     return plan_text(plan), launch_answer(ensemble, set(), metrics, paths, time.monotonic() - started)
+
+
+def _damaged(run: RunFolder, paths: Iterable[str]) -> bool:
+    """Whether one of the files that an answer names is not what was written; shards have their own manifest."""
+    record = run.record()
+    return any(run.changed(path, record) for path in paths)
 
 
 def _current(ensemble: PlannedEnsemble, store: Store, metrics: dict[str, Any]) -> bool:

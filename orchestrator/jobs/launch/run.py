@@ -26,7 +26,7 @@ from muster.orchestrator.settings.request import LaunchRequest, open_data
 from muster.orchestrator.vectors.gather import Gathered, gather
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.queries import queries_name
-from muster.workers.errors import MusterError, UsageError
+from muster.workers.errors import DamagedRunError, MusterError, UsageError
 from muster.workers.store.layout import RunFolder, Store
 
 
@@ -105,7 +105,10 @@ def _image_root(launch: LaunchRequest) -> str | None:
 
 def _scored(result: EnsembleResult, run: RunFolder, store: Store, emit: Emit) -> EnsembleResult:
     """With the scores of every split, from the run folder if they are those of these members."""
-    before = run.read("metrics.json", "identity", "splits")
+    try:
+        before = run.read("metrics.json", "identity", "splits")
+    except DamagedRunError:  # an older store's, which no record promised
+        before = None
     splits = [target.split for target in result.tasks[0].targets]
     whole = before is not None and all(store.files.exists(run / queries_name(split)) for split in splits)
     found = scored(result, splits, store, keep(before) if whole else {}, run)

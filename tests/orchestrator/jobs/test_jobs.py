@@ -13,11 +13,13 @@ from muster.orchestrator.ensemble.plan import make_plan, prepare_ensembles, sett
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.scores import result_of
 from muster.orchestrator.fleet.work import Outcome
-from muster.orchestrator.jobs.base import end_of
+from muster.orchestrator.jobs.base import end_of, open_run, run_job
 from muster.orchestrator.jobs.registry import JOBS, job_of
 from muster.orchestrator.jobs.reproduce.targets import load_options
 from muster.orchestrator.jobs.search.request import load_search
 from muster.orchestrator.methods.loading import load
+from muster.orchestrator.records.log import EventLog
+from muster.orchestrator.runs.status import run_status
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
@@ -101,3 +103,35 @@ def test_one_ensemble_s_trouble_is_its_own_unless_all_are_needed(launch: LaunchR
     assert (second.trouble, second.prepared is not None) == ("", True)
     with pytest.raises(UsageError, match="/nowhere is not a folder"):
         prepare_ensembles(wanted, store, lambda *_: None, all_needed=True)
+
+
+def test_a_finished_run_that_is_resumed_otherwise_keeps_its_request(tmp_path: Path) -> None:
+    """Its record knows the request with the old resources: the new one must not be taken for damage."""
+    request = replace(request_of("launch"), storage=str(tmp_path), name="one")
+    job, store = job_of("launch"), Store(str(tmp_path))
+    run, damaged = open_run(job, request, store)
+    assert damaged == []
+    run.seal({}, {})
+    slower = replace(request, resources=replace(request.resources, parallel=1))
+    assert open_run(job, slower, store) == (run, [])
+    assert run.read("run.json")["resources"]["parallel"] == 1
+
+
+def test_the_end_is_told_after_the_record_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who follows a job would else read a run whose files nobody vouches for, or hear of a success that is none."""
+    request = replace(request_of("launch"), storage=str(tmp_path), name="one")
+    answer = {"state": "done", "models": {"asked": 1, "failed": 0, "trained": 1, "reused": 0}}
+    job = replace(job_of("launch"), run=lambda *_: (answer, []))
+    log = EventLog("20260101T000000-abcdef")
+    printed = list[str]()
+
+    def tell(item: Any) -> None:
+        printed.append(f"{item['event']} {len(store.run('one').record())}")
+
+    store = Store(str(tmp_path))
+    log.tell = tell  # type: ignore[method-assign]
+    assert run_job(job, request, log, "fleet", ()) == 0
+    assert printed == ["end 2"]  # the request, and the events with the end in them
+    assert run_status(store, "one")["state"] == "done"

@@ -11,6 +11,8 @@ import pytest
 
 from muster.orchestrator.machine.places import check_places, refuse_no_store
 from muster.orchestrator.methods.loading import load
+from muster.orchestrator.records.events import event
+from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.runs.status import list_runs, member_logs, run_status
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
 from muster.workers.store.files import Files, nearest_folder
@@ -84,6 +86,25 @@ def test_a_file_that_is_wrong_deep_inside_makes_its_run_damaged(
 ) -> None:
     put(store, name, content)
     assert [(row["run"], row["state"]) for row in list_runs(store)] == [("good", "new"), ("odd", "damaged")]
+
+
+def test_events_of_a_finished_run_that_changed_or_are_gone_make_it_damaged(store: Store) -> None:
+    """A digit of a finished run's events would be shown as another member, another count."""
+    run = store.run("odd")
+    log = EventLog("20260101T000000-abcdef")
+    log.keep_in(run)
+    log.keep(event("member", index=1, key="a", state="done", epochs=2))
+    log.keep(event("end", state="done", exit_code=0, message="", answer=None))
+    run.seal({}, log.records)
+    assert run_status(store, "odd")["members"][0]["index"] == 1
+    good = run.files.get(run / EVENTS)
+    run.files.put(run / EVENTS, good.replace(b'"index":1', b'"index":3'))
+    with pytest.raises(DamagedRunError, match=r"events.* is damaged: .*muster resume odd"):
+        run_status(store, "odd")
+    put(store, EVENTS.replace("000000.jsonl", "000001.jsonl"), good.decode())
+    run.files.delete(run / EVENTS)
+    with pytest.raises(DamagedRunError, match=r"events/.*000000.jsonl is damaged: it is gone"):
+        run_status(store, "odd")
 
 
 def test_pipes_and_names_that_are_no_text_are_passed_over(store: Store) -> None:

@@ -18,7 +18,7 @@ import pytest
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.vectors import gather as gathering
 from muster.orchestrator.vectors.gather import Gathered, gather
-from muster.orchestrator.vectors.shards import all_there, shard_records
+from muster.orchestrator.vectors.shards import all_there, forget_damaged, shard_records
 from muster.workers.score.combine import Combination, combine
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Store
@@ -179,6 +179,22 @@ def test_a_shard_that_is_not_what_was_written_is_written_again_and_no_other(
     assert all_there(run, "test")
     gathered(damage)
     assert WRITTEN == ["part-00001.parquet"]  # nothing more
+
+
+def test_a_flipped_byte_of_a_shard_is_found_by_reading_it(
+    made: tuple[Store, EnsembleResult], gathered: Callable[..., Gathered]
+) -> None:
+    run = made[0].run("flipped")
+    gathered("flipped")
+    assert forget_damaged(run, "test") == []
+    shard = folder_of(made[0], "flipped") / "part-00001.parquet"
+    good = shard.read_bytes()
+    shard.write_bytes(good[:60] + bytes([good[60] ^ 1]) + good[61:])
+    assert all_there(run, "test")  # by its size
+    assert forget_damaged(run, "test") == [str(shard)]
+    gathered("flipped")
+    assert WRITTEN == ["part-00001.parquet"]
+    assert shard.read_bytes() == good
 
 
 def test_other_members_or_numbers_are_another_gathering(

@@ -8,10 +8,14 @@ import pickle
 import threading
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
 
 from muster.workers.errors import CorruptFileError, StoreError
+from muster.workers.store import patience as patience_module
 from muster.workers.store.files import FileRecord, Files
+from muster.workers.store.patience import PATIENCE
 
 DATA = bytes(range(256)) * 64
 
@@ -241,3 +245,79 @@ def test_a_disk_without_hard_links_is_a_store_all_the_same(
     assert not files.create("DONE.json", b"second")
     assert files.get("DONE.json") == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["DONE.json"]
+
+
+class Moody:
+    """A file system that fails in some way, so many times."""
+
+    def __init__(self, error: Exception, times: int) -> None:
+        self.error, self.times, self.asked = error, times, 0
+
+    def get_file_info(self, name: str) -> pafs.FileInfo:
+        self.asked += 1
+        if self.asked <= self.times:
+            raise self.error
+        return pafs.FileInfo(name, pafs.FileType.File, size=7)
+
+
+LOST = "When getting information for key 'x': AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7"
+REFUSED = "When getting information for key 'x': AWS Error ACCESS_DENIED during HeadObject operation: No response body."
+
+
+class Clock:
+    """In place of the module `time`: sleeping takes none."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setenv(PATIENCE, "60")
+    monkeypatch.setattr(patience_module, "time", found)
+    return found
+
+
+def moody(root: str, error: Exception, times: int) -> tuple[Files, Moody]:
+    files, system = Files(root), Moody(error, times)
+    files._fs = system
+    return files, system
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(LOST), ConnectionResetError(104, "Connection reset"), TimeoutError()]
+)
+def test_a_store_behind_a_network_is_asked_again(error: Exception, clock: Clock) -> None:
+    files, system = moody("memory://moody", error, 3)
+    assert files.size("x") == 7
+    assert system.asked == 4
+
+
+@pytest.mark.parametrize("error", [OSError(REFUSED), PermissionError(13, "x"), pa.ArrowInvalid("x")])
+def test_what_a_store_refuses_is_not_asked_again(error: Exception, clock: Clock) -> None:
+    files, system = moody("memory://moody", error, 3)
+    with pytest.raises(StoreError, match="Can't read memory://"):
+        files.size("x")
+    assert system.asked == 1
+
+
+def test_nobody_waits_for_ever_for_a_store(clock: Clock) -> None:
+    files, system = moody("memory://moody", OSError(LOST), 1000)
+    with pytest.raises(StoreError, match="NETWORK_CONNECTION"):
+        files.size("x")
+    assert 1060 <= clock.now < 1070
+    assert 10 < system.asked < 30
+
+
+def test_a_disk_is_asked_once(clock: Clock, tmp_path: Path) -> None:
+    files, system = moody(str(tmp_path), OSError(errno.ENOSPC, "No space left on device"), 9)
+    with pytest.raises(StoreError, match="No space left on device"):
+        files.size("x")
+    assert system.asked == 1

@@ -23,8 +23,10 @@ def run(tmp_path: Path) -> RunFolder:
     return run
 
 
-def test_the_record_names_every_file_but_those_that_go_on(run: RunFolder) -> None:
-    assert set(run.record()) == {"metrics.json", "answer.json", "plots/curve.png"}
+def test_the_record_names_every_file(run: RunFolder) -> None:
+    assert set(run.record()) == {
+        "metrics.json", "answer.json", "plots/curve.png", "logs/key.log",
+    }  # fmt: skip
     assert json.loads(run.files.get(run / "DONE.json"))["state"] == "done"
 
 
@@ -46,6 +48,24 @@ def test_nobody_goes_on_from_what_was_changed(run: RunFolder) -> None:
     run.files.put(run / "DONE.json", b"{")
     run.unseal()  # what it promised is not known
     assert run.read("answer.json") == {"state": "done"}
+
+
+def test_a_log_or_a_listed_file_that_changes_is_found(run: RunFolder) -> None:
+    record = run.record()
+    assert run.spoilt(record) == []
+    run.files.put(run / "logs/key.log", b"lot")
+    run.files.delete(run / "plots/curve.png")
+    assert run.spoilt(record) == ["logs/key.log", "plots/curve.png"]
+    with pytest.raises(DamagedRunError, match=r"logs/key\.log is damaged: .*can't be written anew"):
+        run.get("logs/key.log", record)
+    assert run.unseal() == ["logs/key.log", "plots/curve.png"]
+    assert not run.files.exists(run / "logs/key.log")
+
+
+def test_what_another_command_writes_whenever_it_is_asked_is_not_promised(run: RunFolder) -> None:
+    run.write("correlation-test.json", {"rows": []})
+    run.seal({}, {})
+    assert "correlation-test.json" not in run.record()
 
 
 def test_a_run_that_is_written_anew_promises_nothing_meanwhile(run: RunFolder) -> None:

@@ -70,6 +70,21 @@ def test_a_record_that_cannot_be_parsed_is_damaged(content: bytes, folder: Model
     assert folder.done() is None
 
 
+def test_a_digit_of_a_record_that_changes_is_found(folder: ModelFolder) -> None:
+    """Its numbers go into reports and estimates, and nothing else vouches for them."""
+    folder.commit(DONE)
+    text = folder.files.get(folder / "DONE.json")
+    assert b'"seconds": 1.5' in text
+    folder.files.put(folder / "DONE.json", text.replace(b'"seconds": 1.5', b'"seconds": 7.5'))
+    with pytest.raises(CorruptFileError, match=r"DONE\.json.* is damaged: its content is not what it was"):
+        folder.done()
+
+
+def test_a_record_of_an_older_store_vouches_for_nothing_and_is_read(folder: ModelFolder) -> None:
+    folder.files.put(folder / "DONE.json", b'{"attempt": "one", "files": {}}')
+    assert folder.done() == Done({}, {"attempt": "one"})
+
+
 def test_forgetting_weights_forgets_the_vectors_computed_with_them(folder: ModelFolder) -> None:
     folder.commit(DONE)
     for digest in ("aa", "bb"):
