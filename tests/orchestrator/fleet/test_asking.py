@@ -287,7 +287,7 @@ def test_a_teacher_that_the_run_wants_itself_is_told_of(tmp_path: Path, first: b
 
     played(scene())
     assert {item["key"] for item in fleet.said("member")} == {member(1).key, teacher.key}
-    assert fleet.scheduler.works[teacher.key].order[0] == 7 if first else 3
+    assert fleet.scheduler.works[teacher.key].order[0] == (7 if first else 3)
 
 
 def test_a_teacher_that_waits_for_other_vectors_stays_none_of_the_run_s_own(tmp_path: Path) -> None:
