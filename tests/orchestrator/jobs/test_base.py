@@ -44,7 +44,8 @@ def test_a_name_is_free_until_there_is_a_plan(store: Store) -> None:
     )
     assert check_run(job, LAUNCH, store).run == "mine"
     assert not list(Path(store.root).iterdir())  # it only reads
-    run = open_run(job, LAUNCH, store)
+    run, damaged = open_run(job, LAUNCH, store)
+    assert damaged == []
     document = json.loads(json.dumps(LAUNCH.document()))
     assert run.read("run.json").items() >= document.items()
     open_run(job, other, store)  # nothing was made of the first yet
@@ -110,7 +111,9 @@ def test_a_run_ends_with_a_record_of_its_files(
     job = job_that({**ANSWER, "state": state}, "member 2: given up")
     assert run_job(job, launch, EventLog("a"), "fleet-a", ("train",)) == code
     run = store.run("mine")
-    assert set(run.record()) == {"run.json", "metrics.json"}
+    (segment,) = run.files.names(run / "events")
+    assert segment.startswith("a-")
+    assert set(run.record()) == {"run.json", "metrics.json", f"events/{segment}"}
     sealed = json.loads(store.files.get("runs/mine/DONE.json"))
     assert sealed["state"] == said
     assert sealed["ended"].endswith("Z")
@@ -123,8 +126,6 @@ def test_a_run_ends_with_a_record_of_its_files(
         state,
     )
     assert end["message"].splitlines()[1:] == ["member 2: given up"]
-    (segment,) = run.files.names(run / "events")
-    assert segment.startswith("a-")
 
 
 def test_a_run_that_fails_is_not_sealed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

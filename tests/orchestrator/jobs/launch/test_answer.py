@@ -18,6 +18,8 @@ from muster.orchestrator.vectors.protocols import protocol_text
 from muster.workers.store.layout import Done, Store
 from tests.orchestrator.made_ensembles import made_ensemble
 
+LEARNERS = [{"learner": 1, "dimension": 4, "recall_at_1": 0.5}]
+
 
 @pytest.fixture(scope="module")
 def made(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, EnsembleResult]:
@@ -102,10 +104,6 @@ def damaged(run: Any) -> None:
     [
         gone("run.json"), gone("answer.json"), gone("metrics.json"), gone("report.html"), gone("gathered/test.json"),
         gone("gathered/test/part-00000.parquet"), of_other_vectors, damaged,
-        changed_file("answer.json", precision="fp8"),
-        changed_file("answer.json", paths=["x"]), changed_file("answer.json", paths={"x": 1}),
-        changed_file("metrics.json", splits={}), changed_file("metrics.json", splits={"test": {"curve": []}}),
-        changed_file("metrics.json", identity=[]), changed_file("metrics.json", identity={"embeddings": 3}),
     ],
 )  # fmt: skip
 def test_a_run_that_lacks_anything_is_asked_of_the_cluster(
@@ -119,6 +117,30 @@ def test_a_run_that_lacks_anything_is_asked_of_the_cluster(
     launch = finished(name)
     assert from_store(launch, store, None) is not None
     change(store.run(name))
+    assert from_store(launch, store, None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("answer.json", {"precision": "fp8"}),
+        ("answer.json", {"paths": ["x"]}),
+        ("answer.json", {"paths": {"x": 1}}),
+        ("metrics.json", {"splits": {}}),
+        ("metrics.json", {"splits": {"test": {"curve": []}}}),
+        ("metrics.json", {"identity": {"embeddings": 3}}),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_made_again(
+    made: tuple[Store, EnsembleResult],
+    finished: Callable[[str], LaunchRequest],
+    name: str,
+    changes: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    store, _ = made
+    launch = finished(tmp_path.name)
+    changed_file(name, **changes)(store.run(tmp_path.name))
     assert from_store(launch, store, None) is None
 
 
@@ -149,10 +171,10 @@ def test_a_split_that_was_gathered_beside_does_no_harm(
     metrics = store.run("more").read("metrics.json")
     metrics["identity"]["embeddings"]["train"] = "1" * 16
     metrics["warnings"] = ["5 of 96 queries are near ties"]
-    metrics["splits"]["test"] |= {"learners": [1], "correlation": None}
+    metrics["splits"]["test"] |= {"learners": LEARNERS, "correlation": None}
     store.run("more").write("metrics.json", metrics)
     found = from_store(launch, store, None)
     assert found is not None
     assert {name: found[1][name] for name in ("warnings", "learners", "correlation")} == {
-        "warnings": ["5 of 96 queries are near ties"], "learners": [1], "correlation": None,
+        "warnings": ["5 of 96 queries are near ties"], "learners": LEARNERS, "correlation": None,
     }  # fmt: skip
