@@ -345,14 +345,10 @@ def test_a_request_that_was_changed_by_hand_is_named_with_its_file(
     )
 
 
-@pytest.mark.parametrize("name", ["plan.json", "answer.json", "metrics.json"])
-def test_other_damaged_files_of_a_run_can_be_deleted(
-    muster_without_cluster: Muster, damaged: Path, name: str
-) -> None:
-    (damaged / "runs/cut" / name).write_text("[]")
-    command = ["launch", "dreml", "--name", "cut", "--storage", damaged]
-    err = muster_without_cluster(*command, code=2).err
-    assert f"runs/cut/{name} is damaged" in err
+def test_a_damaged_plan_is_named_and_can_be_deleted(muster_without_cluster: Muster, damaged: Path) -> None:
+    (damaged / "runs/cut/plan.json").write_text("[]")
+    err = muster_without_cluster("status", "cut", "--storage", damaged, code=2).err
+    assert "runs/cut/plan.json is damaged" in err
     assert "Delete it: muster resume cut" in err
 
 
