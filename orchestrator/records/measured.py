@@ -5,6 +5,7 @@ It reads and measures nothing itself; `ensemble.cost` makes a plan's cost of it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -86,9 +87,14 @@ class Measurements:
 
 def newest_keys(store: Store) -> Iterator[str]:
     """Keys of models, those whose training began last first; then those of which no run has a log."""
-    runs = store.runs()
+
+    def logs_of(run: str) -> list[str]:
+        with contextlib.suppress(StoreError):  # another user's own: there are others to measure by
+            return store.files.names(store.run(run) / "logs")
+        return []
+
     with ThreadPoolExecutor(READERS) as pool:
-        logs = pool.map(lambda run: store.files.names(store.run(run) / "logs"), runs)
+        logs = pool.map(logs_of, store.runs())
         attempts = [
             (attempt, key)
             for names in logs

@@ -218,7 +218,7 @@ def test_damaged_vectors_of_the_teacher_are_forgotten_so_that_they_are_made_agai
         run(store, task)
     assert folder.done() is None
     run(store, teacher, "again")
-    assert any("finished" in line for line in run(store, task, "once more"))
+    assert any("finished" in line for line in run(store, task, "again"))
 
 
 def test_vectors_of_other_images_are_refused(store: Store, images: Path) -> None:
