@@ -11,7 +11,9 @@ import pytest
 from muster.orchestrator.ensemble.cost import Cost, Expected, Group, cost_of
 from muster.orchestrator.jobs.search.plan import SearchCost
 from muster.orchestrator.records.measured import Place, newest_keys
+from muster.workers.errors import StoreError
 from muster.workers.forms import form
+from muster.workers.store.files import Files
 from muster.workers.store.layout import Done, Store, to_json
 from muster.workers.task import MemberTask
 from tests.conftest import write_classes
@@ -141,4 +143,20 @@ def test_records_that_make_no_sense_are_passed_over(store: Store, task: MemberTa
     store.files.put(store.model("f" * 32) / "DONE.json", b"[]")
     assert cost(store, task).device_seconds is None
     took(store, task, 30, 60.0)
+    assert cost(store, task).device_seconds == 60
+
+
+def test_a_run_that_cant_be_read_hides_no_other(
+    store: Store, task: MemberTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took(store, task, 10, 60.0)
+    store.run("closed").write("run.json", {})
+    names = Files.names
+
+    def closed(files: Files, folder: str) -> list[str]:
+        if folder == "runs/closed/logs":
+            raise StoreError("Can't list it: Permission denied.")
+        return names(files, folder)
+
+    monkeypatch.setattr(Files, "names", closed)
     assert cost(store, task).device_seconds == 60
