@@ -59,6 +59,7 @@ def test_a_head_outlives_a_killed_terminal_until_its_last_job_is_over(
     assert local.find() is None
 
 
+@pytest.mark.cluster
 def test_a_starter_that_is_killed_leaves_no_head(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, until
 ) -> None:

@@ -174,6 +174,7 @@ def test_an_entry_that_cant_be_read_hides_no_other(
     assert more["device_seconds"] > 0  # measured on the model that can be read
 
 
+@pytest.mark.cluster
 def test_a_terminal_that_is_killed_leaves_its_job_and_no_head(
     muster_without_cluster: Muster, small: list[object], tmp_path: Path, until: Callable[..., object]
 ) -> None:
