@@ -136,14 +136,19 @@ def plan_event(cost: Cost, text: str) -> Event:
 
 
 def cost_of(
-    groups: Iterable[Group], to_train: Collection[str], store: Store, place: Place | None = None
+    groups: Iterable[Group],
+    to_train: Collection[str],
+    store: Store,
+    place: Place | None = None,
+    measured: Measurements | None = None,
 ) -> Cost:
     """The cost of groups of members; one that several groups have counts once. `place` is where they are to be trained,
-    if that is known."""
+    if that is known; `measured` is what the store's records say, if they have been read."""
     groups = list(groups)
     keys = {task.key: None for group in groups for task in group.tasks}
     lacking = [key for key in keys if key in to_train]
-    measured = Measurements(store, [key for key in keys if key not in to_train], place) if lacking else None
+    if lacking and measured is None:
+        measured = Measurements(store, [key for key in keys if key not in to_train], place)
     seconds, device_seconds, known = NOTHING, NOTHING, set[str]()
     used: dict[str, int] = {}
     for group in groups:

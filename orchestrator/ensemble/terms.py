@@ -48,13 +48,16 @@ def settled_run(run: RunFolder) -> SettledRun | None:
 def known_terms(launch: LaunchRequest, run: RunFolder, weights: str = "none") -> Settled:
     """What a launch's keys are made of, as far as the store knows: as the run was begun, or, in an older store, as its
     answer says; else these `weights`, and float32 where the precision is left open."""
-    ensemble, settled = launch.ensemble, settled_run(run)
+    settled = settled_run(run)
     if settled is not None:
-        digest = settled.weights.get(_named(launch), weights)
-        return digest, settled.precision if ensemble.precision == "auto" else ensemble.precision
+        return settled.weights.get(_named(launch), weights), _precision(launch, settled.precision)
     answer = run.read("answer.json") or {}
-    auto = answer.get("precision", "fp32")
-    return answer.get("weights", weights), auto if ensemble.precision == "auto" else ensemble.precision
+    return answer.get("weights", weights), _precision(launch, answer.get("precision", "fp32"))
+
+
+def _precision(launch: LaunchRequest, auto: Precision) -> Precision:
+    """What was asked for, and `auto` where that was left open."""
+    return auto if launch.ensemble.precision == "auto" else launch.ensemble.precision
 
 
 def place_here(launch: LaunchRequest, run: RunFolder) -> Place:
@@ -92,20 +95,19 @@ class ClusterTerms:
 
     def __call__(self, request: EnsembleRequest) -> tuple[str, Precision]:
         """The digest of the initial weights, which are in the store now, and the precision."""
-        ensemble = request.launch.ensemble
-        check_places_for(request.launch, self.gpus, self.there)
-        named, store = _named(request.launch), Store(self.run.files.root)
+        launch = request.launch
+        check_places_for(launch, self.gpus, self.there)
+        named, store = _named(launch), Store(self.run.files.root)
         digest = self.settled.weights.get(named)
         if digest is None or (digest != "none" and not store.files.exists(store.weights(digest))):
-            found = store_weights(request.launch, store)
+            found = store_weights(launch, store)
             if digest not in {None, found}:
                 raise UsageError(
-                    f"--weights {ensemble.weights}: {self.run.run} was begun from other weights ({digest[:12]}), and "
-                    "the store's copy of them is gone. Put them back, or give --name another name."
+                    f"--weights {launch.ensemble.weights}: {self.run.run} was begun from other weights "
+                    f"({digest[:12]}), and the store's copy of them is gone. Put them back, or give --name another."
                 )
             self._settle(replace(self.settled, weights={**self.settled.weights, named: found}))
-        asked = ensemble.precision
-        return self.settled.weights[named], self.settled.precision if asked == "auto" else asked
+        return self.settled.weights[named], _precision(launch, self.settled.precision)
 
     def place(self, launch: LaunchRequest) -> Place:
         """Where its members are trained."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from muster.orchestrator.fleet.nodes import room_of
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
@@ -86,9 +87,9 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Amounts) -> Non
 
 def place_of(request: LaunchRequest, gpus: float, there: Amounts) -> Place:
     """Where members that each take so many GPUs (0: none) are trained, and how many of them at once."""
-    room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 0) / request.ensemble.threads
+    (room,) = room_of({"all of it": there}, gpus, request.ensemble.threads).values()
     ranks = request.resources.ranks if METHODS[request.method].multi_rank else 1
-    slots = request.resources.parallel or max(1, int(room / ranks + 1e-6))
+    slots = request.resources.parallel or max(1, room // ranks)
     return Place("gpu" if gpus else "cpu", slots, _cards(there) if gpus else ())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.orchestrator.fleet.device_time import images_per_s
@@ -21,11 +21,10 @@ SILENT_SECONDS = 60.0
 FINISHED = {"done", "reused"}
 
 
-def read_events(store: Store, run: str) -> list[Event]:
-    """The events of a run's newest attempt, in order. Raises DamagedRunError."""
-    folder = store.run(run)
-    found, record = [], folder.record()
-    for name in _newest_segments(store, run, record):
+def _read_events(folder: RunFolder, segments: Sequence[str], record: Mapping[str, FileRecord]) -> list[Event]:
+    """The events of these segments. Raises DamagedRunError."""
+    found = []
+    for name in segments:
         text = (folder.get(f"events/{name}", record) or b"").decode(errors="replace")
         items = [item for line in text.splitlines() if (item := from_line(line)) is not None]
         try:
@@ -37,13 +36,12 @@ def read_events(store: Store, run: str) -> list[Event]:
     return found
 
 
-def _newest_segments(store: Store, run: str, record: Mapping[str, FileRecord]) -> list[str]:
+def _newest_segments(folder: RunFolder, record: Mapping[str, FileRecord]) -> list[str]:
     """The names of the newest attempt's segments, in order: of a finished run those that its record has. Attempts are
     named by the clocks of who asked for them, which may differ by hours: where there are several, the storage's clock
     says which was written last. Raises DamagedRunError if one is gone."""
-    folder = store.run(run)
     attempts: dict[str, list[str]] = {}
-    for name in store.files.names(folder / "events"):
+    for name in folder.files.names(folder / "events"):
         attempts.setdefault(name.rpartition("-")[0], []).append(name)
     if promised := [name.removeprefix("events/") for name in record if name.startswith("events/")]:
         mine = attempts.get(promised[0].rpartition("-")[0], [])
@@ -53,7 +51,7 @@ def _newest_segments(store: Store, run: str, record: Mapping[str, FileRecord]) -
     if len(attempts) < 2:
         return next(iter(attempts.values()), [])
     written = {
-        attempt: (store.files.modified(folder / f"events/{names[-1]}") or 0.0, attempt)
+        attempt: (folder.files.modified(folder / f"events/{names[-1]}") or 0.0, attempt)
         for attempt, names in attempts.items()
     }
     return attempts[max(attempts, key=lambda attempt: written[attempt])]
@@ -69,7 +67,9 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     if saved is None:  # nothing was submitted under this name
         raise no_run(store, run)
     request = compat.current(saved, folder.place("run.json"))
-    events = read_events(store, run)
+    record = folder.record()
+    segments = _newest_segments(folder, record)
+    events = _read_events(folder, segments, record)
     end = next((item for item in reversed(events) if item["event"] == "end"), None)
     members: dict[str, dict[str, Any]] = {}
     for item in events:
@@ -80,10 +80,7 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
     heard = events[-1]["t"] if events else None
     written = None
     if end is None and events:  # the driver's clock may not be ours
-        written = (
-            store.files.modified(folder / f"events/{_newest_segments(store, run, folder.record())[-1]}")
-            or heard
-        )
+        written = store.files.modified(folder / f"events/{segments[-1]}") or heard
     return {
         "run": run,
         "state": _state(end, written),

@@ -19,6 +19,7 @@ from muster.orchestrator.vectors.learners import learner_scores
 from muster.orchestrator.vectors.protocols import mean_curve
 from muster.orchestrator.vectors.queries import query_table
 from muster.orchestrator.vectors.vectors import images_of, member_vectors
+from muster.workers.packs.pack import PackIndex, Part
 from muster.workers.score.combine import Combination
 from muster.workers.score.protocol import Protocol, one_of_each_class
 from muster.workers.store.layout import Store
@@ -99,7 +100,10 @@ def nmi_schedule(members: int) -> list[int]:
 
 def protocol_of(store: Store, target: Target) -> Protocol:
     """Which images ask and which answer: all of them each way, or the roles that the data set gives."""
-    index, part = images_of(store, target)
+    return _protocol(*images_of(store, target))
+
+
+def _protocol(index: PackIndex, part: Part) -> Protocol:
     roles = np.asarray(index.table["role"].to_pylist(), dtype=object)[part.rows]
     return Protocol(part.labels, np.flatnonzero(roles != "gallery"), np.flatnonzero(roles != "query"))
 
@@ -123,7 +127,8 @@ def prefix_scores(
 
     torch.set_num_threads(threads)
     store = Store(root)
-    own = protocol_of(store, target)
+    index, part = images_of(store, target)
+    own = _protocol(index, part)
     protocols = [one_of_each_class(own.labels, draw) for draw in range(draws)] or [own]
     records = [QueryRecord(one, nmi_schedule(len(keys))) for one in protocols] if queries else []
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
@@ -133,7 +138,6 @@ def prefix_scores(
             for one, record in itertools.zip_longest(protocols, records)
         ]
     if queries:
-        index, part = images_of(store, target)
         found_by = query_table(index.table.take(pa.array(part.rows)), protocols, records)
         store.files.put(queries, table_bytes(found_by, compression="zstd"))
     curve = mean_curve([[score.full_row for score in scores] for scores in scored])

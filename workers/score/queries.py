@@ -35,13 +35,11 @@ class QueryRecord:
     def take(
         self, queries: np.ndarray, size: int, wrong: torch.Tensor, right: torch.Tensor, columns: torch.Tensor
     ) -> None:
-        """Notes what the queries numbered `queries` find with `size` members.
+        """Notes what the queries numbered `queries` find with `size` members, one of `sizes`.
 
         Similarities to all of the gallery, the right ones at -inf: `wrong` [b, G]; to the right images: `right`
         [b, C], which are the gallery's `columns` [b, C].
         """
-        if size not in self.sizes:
-            return
         ahead = (wrong >= right.amax(1, keepdim=True)).sum(1)
         self.ranks[queries, self.sizes.index(size)] = (1 + ahead).cpu().numpy()
         if size == self.sizes[-1]:

@@ -105,7 +105,7 @@ class Block:
         sims.scatter_(1, self.right, -torch.inf)  # only the wrong ones are left, until the last line
         hits, near_ties = self._recall(sims, right.amax(1))
         sums = self._by_rank(sims, right) if self.full else {}
-        if self.record is not None:
+        if self.record is not None and self.members in self.record.sizes:
             unlike = right.masked_fill(self.repeated, -torch.inf)
             self.record.take(self.queries, self.members, sims, unlike, self.right)
         sims.scatter_(1, self.right, right)

@@ -252,7 +252,7 @@ class RunFolder:
     def get(self, name: str, record: Mapping[str, FileRecord]) -> bytes | None:
         """A file of the run; None if it is not there. Raises ChangedFileError if the `record` promises another one."""
         data = self.files.find(self / name)
-        if data is not None and record.get(name, FileRecord.of(data)) != FileRecord.of(data):
+        if data is not None and name in record and FileRecord.of(data) != record[name]:
             raise ChangedFileError(
                 str(self.damaged(name, "its content is not what the run's DONE.json promises"))
             )
@@ -284,23 +284,20 @@ class RunFolder:
             promised = {}
         found = self.spoilt(promised)
         for name in found:
-            if (
-                name != "plan.json"
-            ):  # that there is one says that the run was begun, and as what it is settled
+            if name != "plan.json":  # that there is one says that the run was begun, and is bound
                 self.files.delete(self / name)
         self.files.delete(self / "DONE.json")
         return found
 
     def spoilt(self, promised: Mapping[str, FileRecord]) -> list[str]:
         """Which of its files are gone or are not what was promised; of shards only their sizes are looked at."""
-        found = []
-        for name, record in promised.items():
-            shard = name.startswith("gathered/") and name.endswith(".parquet")
-            if (shard and self.files.size(self / name) != record.size) or (
-                not shard and self.changed(name, promised)
-            ):
-                found.append(name)
-        return found
+
+        def is_spoilt(name: str) -> bool:
+            if name.startswith("gathered/") and name.endswith(".parquet"):
+                return self.files.size(self / name) != promised[name].size
+            return self.changed(name, promised)
+
+        return [name for name in promised if is_spoilt(name)]
 
     def seal(self, facts: dict[str, Any], known: Mapping[str, FileRecord]) -> None:
         """Records what its files are now, as the last act; `known` are large ones that need not be read for it.

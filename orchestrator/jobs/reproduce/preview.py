@@ -19,6 +19,7 @@ from muster.orchestrator.jobs.reproduce.plan import Draft, counted, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.targets import ALL
+from muster.orchestrator.records.measured import Measurements
 from muster.orchestrator.records.scores import duration
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.spec import Precision
@@ -36,7 +37,8 @@ def preview(options: ReproduceOptions, store: Store, found: Draft) -> dict[str, 
         _settle(ensemble, store, settled)
     plan = make_plan(ensembles, store)
     cost = plan.cost
-    rows = [_row(one, plan, store) for one in ensembles] + list(_refused(found))
+    measured = Measurements(store, plan.tasks.keys() - plan.to_train) if plan.to_train else None
+    rows = [_row(one, plan, store, measured) for one in ensembles] + list(_refused(found))
     if options.target != ALL:
         rows = [{**row, "ensemble": row["ensemble"].removeprefix(f"{options.target}: ")} for row in rows]
     unknown = sum(row["to_train"] is None for row in rows)
@@ -81,7 +83,7 @@ def _candidates(request: LaunchRequest, store: Store) -> Iterator[tuple[str, Pre
             yield digest, precision
 
 
-def _row(ensemble: PlannedEnsemble, plan: Plan, store: Store) -> Row:
+def _row(ensemble: PlannedEnsemble, plan: Plan, store: Store, measured: Measurements | None) -> Row:
     if not ensemble.tasks:
         trouble = ensemble.trouble or "images not packed yet"
         return {
@@ -90,7 +92,7 @@ def _row(ensemble: PlannedEnsemble, plan: Plan, store: Store) -> Row:
     mine = [key for key in ensemble.keys if key in plan.to_train]
     assert ensemble.prepared is not None  # it has members
     group = cost_group(ensemble.request.launch, ensemble.prepared, ensemble.tasks)
-    cost = cost_of([group], mine, store)
+    cost = cost_of([group], mine, store, measured=measured)
     return {
         "ensemble": ensemble.request.name,
         "members": len(ensemble.tasks),

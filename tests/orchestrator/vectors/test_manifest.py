@@ -112,6 +112,6 @@ def test_paths_are_whole_where_the_data_set_has_files() -> None:
     import pyarrow as pa
 
     names = pa.chunked_array([["a/1.jpg"], ["b/2.jpg"]])
-    assert gathering._paths(names, "/root").to_pylist() == ["/root/a/1.jpg", "/root/b/2.jpg"]
+    assert gathering._paths(names, "/data").to_pylist() == ["/data/a/1.jpg", "/data/b/2.jpg"]
     assert gathering._paths(names, None).to_pylist() == [None, None]
     assert gathering._paths(names, None).type == pa.string()
