@@ -6,6 +6,7 @@ store, a pack, a first step, a checkpoint or an embedding may take as long as it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,13 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
         cure = "Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64."
         return Failure("the GPU ran out of memory", counts=True, final=False, cure=cure)
     return Failure(f"{type(cause).__name__}: {_line(cause)}", counts=True, final=False, cure=_again())
+
+
+def node_of(error: BaseException, nodes: Iterable[str]) -> str:
+    """On which of these nodes it happened, by Ray's text, or "": a process that is killed for memory at once tells
+    nothing itself."""
+    text = str(error)
+    return next((node for node in nodes if f"ID: {node}" in text), "")
 
 
 def may_be_lost(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
-from muster.orchestrator.fleet.failures import HANG_SECONDS, Failure, HungError, judge, may_be_lost
+from muster.orchestrator.fleet.failures import HANG_SECONDS, Failure, HungError, judge, may_be_lost, node_of
 from muster.orchestrator.fleet.nodes import Nodes, Resources, room_of
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
@@ -288,6 +288,7 @@ class Scheduler:
         try:
             await self._attempt(work, process)
         except Exception as error:
+            work.node = work.node or node_of(error, await self._nodes())
             lost = await self._node_lost(work, patience=may_be_lost(error))
             failure = judge(error, node_lost=lost, siblings=work.siblings)
         await asyncio.to_thread(self.processes.kill, process)

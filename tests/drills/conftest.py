@@ -66,7 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     asked = metafunc.config.getoption("drill_times", default="1")
     if marker is None or asked == "1":
         return
-    long = bool(marker.kwargs.get("long")) or metafunc.definition.get_closest_marker("long") is not None
+    long = marker.kwargs.get("long", metafunc.definition.get_closest_marker("long") is not None)
     times = marker.kwargs.get("times") or ((LONG if long else SHORT) if asked == "auto" else int(asked))
     metafunc.fixturenames.append("again")
     metafunc.parametrize("again", range(times))

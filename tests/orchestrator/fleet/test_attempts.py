@@ -63,6 +63,24 @@ def test_what_is_given_up_tells_where_how_far_and_what_to_do(tmp_path: Path) -> 
     assert retries == ["models/x is damaged."] * 2
 
 
+def test_a_node_is_known_from_the_text_of_a_kill_for_memory(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def dies(attempt: Attempt) -> None:
+        raise OutOfMemoryError(
+            f"Memory on the node (IP: 10.0.0.7, ID: {attempt.node}) was 9.9GB used / 10GB limit"
+        )
+
+    fleet.scenes[1] = [dies]
+    fleet.scenes[2] = [dies]
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("done", 2), ("done", 2)]
+    for index in (1, 2):
+        first, second = nodes_of(fleet, index)
+        assert first != second
+    assert fleet.scheduler.nodes.strikes == {}  # neither is the node's fault beside others
+
+
 def test_what_never_came_to_a_node_says_so(tmp_path: Path) -> None:
     fleet = PlayedFleet(tmp_path)
 
