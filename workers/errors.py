@@ -79,6 +79,10 @@ class DivergedError(MusterError):
     """The loss became NaN or infinite. Training again would do the same: it is not retried."""
 
 
+class ToldToEndError(MusterError):
+    """The process got SIGTERM, or its machine is taken back. What it did is saved, and goes on elsewhere."""
+
+
 def loss_before(last: float) -> str:
     """What is known of the loss before it diverged, for the message; `last` is NaN where none was finite."""
     if math.isfinite(last):

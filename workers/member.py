@@ -8,9 +8,12 @@ embeds and commits.
 from __future__ import annotations
 
 import platform
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,11 +61,13 @@ def run_member(
     log: Log = lambda line: None,
     team: Team = ALONE,
     began: float | None = None,
+    told_to_end: Callable[[], bool] = lambda: False,
 ) -> None:
     """Brings everything that the task asks for into the store; a finished part is not done again.
 
-    `began`: when the attempt took its device, by `time.monotonic`; default: now. Raises what `train` and the store
-    raise. A damaged file that it meets is forgotten and made again.
+    `began`: when the attempt took its device, by `time.monotonic`; default: now. `told_to_end`: whether the process is
+    to save and to end, beside SIGTERM. Raises what `train` and the store raise. A damaged file that it meets is
+    forgotten and made again.
     """
     began = time.monotonic() if began is None else began
     prepare_device(task.spec, device)
@@ -70,7 +75,7 @@ def run_member(
     if team.leads:
         _forget_damaged(folder, log)
     if team.agree(missing(store, task)[0]):
-        _train(store, folder, task, attempt, device, report, log, team, began)
+        _train(store, folder, task, attempt, device, report, log, team, began, told_to_end)
     if not team.leads or not missing(store, task)[1]:
         return
     report({"state": "embedding"})
@@ -130,6 +135,7 @@ def _train(
     log: Log,
     team: Team = ALONE,
     began: float | None = None,
+    told_to_end: Callable[[], bool] = lambda: False,
 ) -> None:
     spec, began = task.spec, time.monotonic() if began is None else began
     written = to_json({"key": spec.key, **form(spec)})
@@ -146,20 +152,27 @@ def _train(
     log(f"member {spec.index}, key {spec.key}, attempt {attempt}, on {where}")
     log(f"{len(part.rows)} images, {spec.classes} {spec.described()}, {spec.backbone}, {spec.precision}")
     if resume is not None:
-        log(f"resumed after {trainer.unit} {resume.epoch}")
+        log(f"resumed after {_place(trainer.unit, resume)}")
 
     def saved(checkpoint: Checkpoint) -> None:
         save_checkpoint(folder, attempt, checkpoint)
-        log(_stretch(trainer.unit, checkpoint.history[-1]))
+        if checkpoint.stretch.steps:
+            log(f"saved after {_place(trainer.unit, checkpoint)}")
+        else:
+            log(_stretch(trainer.unit, checkpoint.history[-1]))
 
-    state = train(trainer, resume=resume, save=saved, report=report)
+    with heeding_sigterm() as sigterm:
+        state = train(
+            trainer, resume=resume, save=saved, report=report, told_to_end=lambda: sigterm() or told_to_end()
+        )
     if not team.leads:
         return
     rows, before = state.history, len(resume.history) if resume else 0
     files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": table_bytes(rows)}
     for name, data in files.items():
         folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
-    overhead = time.monotonic() - began - sum(row["seconds"] for row in rows[before:])
+    done_before = resume.stretch.seconds if resume else 0.0
+    overhead = time.monotonic() - began - (sum(row["seconds"] for row in rows[before:]) - done_before)
     facts = {
         "key": spec.key,
         "attempt": attempt,
@@ -185,6 +198,28 @@ def _resume(folder: ModelFolder, team: Team) -> Checkpoint | None:
     if name is None:
         return None
     return found[1] if found else read_checkpoint(folder, name)
+
+
+@contextmanager
+def heeding_sigterm() -> Iterator[Callable[[], bool]]:
+    """Within it SIGTERM ends nothing: the answer is whether it came. A batch system, or a cloud that takes its machine
+    back, sends it some time before the end. Threads other than the first can't heed signals."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+    try:
+        yield told.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _place(unit: str, state: Checkpoint) -> str:
+    """How far a checkpoint is, as in "epoch 3, step 12 of the next"."""
+    return f"{unit} {state.epoch}" + (
+        f", step {state.stretch.steps} of the next" if state.stretch.steps else ""
+    )
 
 
 def _stretch(unit: str, row: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import ray
@@ -29,6 +29,13 @@ class RayProcesses:
 
     def nodes(self) -> Resources:
         return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+    def leaving(self) -> Collection[str]:
+        """`ray start` drains its node at SIGTERM, for 30 s by default: Kubernetes sends it, and a cloud that takes a
+        machine back. Ray has no public call for what drains; Ray Serve asks this one."""
+        worker: Any = ray._private.worker.global_worker
+        found: dict[str, int] = worker.gcs_client.get_draining_nodes()
+        return found
 
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
         options: dict[str, Any] = {"name": f"member-{task.key}", "namespace": NAMESPACE}
@@ -60,7 +67,8 @@ class Fleet(Scheduler):
 
 def start_fleet(settings: FleetSettings, name: str) -> Any:
     """A fleet's handle. It lives on the caller's node, so that the loss of any other is something that it sees and
-    outlives: without a CPU of its own Ray would put it anywhere."""
+    outlives: without a CPU of its own Ray would put it anywhere, and a soft wish for a node without CPUs, as many a
+    head is, goes unheard."""
     kind: Any = Fleet
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return kind.options(name=name, namespace=NAMESPACE, scheduling_strategy=here).remote(settings)

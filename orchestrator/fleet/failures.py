@@ -13,7 +13,7 @@ from typing import Any
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from muster.cluster.text import without_colours
-from muster.workers.errors import DivergedError, MusterError, UsageError
+from muster.workers.errors import DivergedError, MusterError, ToldToEndError, UsageError
 
 #: So many times the usual time of a step. A team tells of each tenth step alone: ten of silence are usual, thirty not.
 HANG_STEPS = 30
@@ -50,6 +50,8 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
         return Failure(
             _line(cause), counts=True, final=True, cure="Change the recipe or the input; it is not retried."
         )
+    if isinstance(cause, ToldToEndError):
+        return Failure(_line(cause), counts=False, final=False, cure=_again())
     if isinstance(cause, MusterError):
         return Failure(_line(cause), counts=True, final=False, cure=_again())
     if node_lost or getattr(error, "preempted", False):

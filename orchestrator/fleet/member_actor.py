@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import time
@@ -32,7 +33,10 @@ class MemberActor:
         log = AttemptLog(store, store.run(run).log(task.key, attempt))
         with logged(log):
             ticker = Ticker(fleet, task.key, attempt)
-            run_member(store, task, attempt, _device(gpus), report=ticker, log=log, began=began)
+            run_member(
+                store, task, attempt, _device(gpus),
+                report=ticker, log=log, began=began, told_to_end=ticker.told_to_end,
+            )  # fmt: skip
 
 
 def where_am_i() -> dict[str, str]:
@@ -74,17 +78,27 @@ def _device(gpus: float) -> Any:
 
 
 class Ticker:
-    """Passes progress on to the fleet: each change between steps and something else, and steps once a second."""
+    """Passes progress on to the fleet: each change between steps and something else, and steps once a second. What the
+    fleet answered to the one before is known then."""
 
     def __init__(self, fleet: Any, key: str, attempt: str) -> None:
         self.fleet, self.key, self.attempt = fleet, key, attempt
         self.last, self.stepping = 0.0, False
+        self.answer: Any = None
+        self.told = False
+        "Did the fleet say that this process is to save and to end?"
 
     def __call__(self, progress: dict[str, Any]) -> None:
         now, stepping = time.monotonic(), progress.get("stepping", False)
         if now - self.last >= TICK_SECONDS or not (stepping and self.stepping):
             self.last, self.stepping = now, stepping
-            self.fleet.report.remote(self.key, self.attempt, progress)
+            if self.answer is not None and ray.wait([self.answer], timeout=0)[0]:
+                with contextlib.suppress(ray.exceptions.RayError):  # a fleet that died is started again
+                    self.told = ray.get(self.answer)
+            self.answer = self.fleet.report.remote(self.key, self.attempt, progress)
+
+    def told_to_end(self) -> bool:
+        return self.told
 
 
 class AttemptLog:

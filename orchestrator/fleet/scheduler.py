@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -62,6 +62,9 @@ class Processes(Protocol):
     def nodes(self) -> Resources:
         """The nodes that are alive."""
 
+    def leaving(self) -> Collection[str]:
+        """Those of them that are soon taken away: what runs there had better save, and go elsewhere."""
+
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
         """A process for one attempt, on none of the nodes `avoided`; None if another job has one for this key."""
 
@@ -91,6 +94,7 @@ class Scheduler:
         self.generation = new_attempt_id()
         self.stopping = False
         self.nodes = Nodes(clock)
+        self.leaving: Collection[str] = ()
         self.spending = Spending(settings.budget)
         self.wake, self.said = asyncio.Event(), asyncio.Event()
         self.loop: asyncio.Task[None] | None = None
@@ -125,14 +129,16 @@ class Scheduler:
         )
         return len(self.running)
 
-    async def report(self, key: str, attempt: str, progress: dict[str, Any]) -> None:
-        """A running member's progress. A late one of a former attempt is ignored."""
+    async def report(self, key: str, attempt: str, progress: dict[str, Any]) -> bool:
+        """A running member's progress; whether it is to save and to end, because its node is taken away. A late one of
+        a former attempt is ignored."""
         work = self.running.get(key)
         if work is not None and work.attempt == attempt:
             work.steps.follow(progress, self.clock())
             work.where.update(progress)
             work.node = progress.get("node_id", work.node)
             self._member(work, progress.pop("state", "training"), **progress)
+        return work is not None and work.node in self.leaving
 
     async def poll(self, generation: str, since: int, wait: bool = True) -> tuple[str, int, list[Event]]:
         """Events after `since` of this `generation` of the fleet; with `wait`, waits a moment if there are none."""
@@ -216,9 +222,11 @@ class Scheduler:
         return not any(other < work for other in self.sought)
 
     async def _nodes(self) -> Resources:
-        """The nodes that are alive; none where the cluster does not say so: it is asked again."""
+        """The nodes that are there to stay; none where the cluster does not say so: it is asked again."""
         try:
-            return await asyncio.to_thread(self.processes.nodes)
+            self.leaving = await asyncio.to_thread(self.processes.leaving)
+            alive = await asyncio.to_thread(self.processes.nodes)
+            return {node: has for node, has in alive.items() if node not in self.leaving}
         except Exception as error:
             self._say(
                 event("message", level="warning", text=f"the cluster does not say what it has: {error}")
@@ -283,7 +291,7 @@ class Scheduler:
     async def _watch(self, work: Work, process: Any) -> None:
         """Waits for a member's end and decides what follows from it."""
         folder = self.store.model(work.task.key)
-        before = await asyncio.to_thread(folder.newest_epoch)
+        before = await asyncio.to_thread(folder.reached)
         failure: Failure | None = None
         try:
             await self._attempt(work, process)
@@ -294,7 +302,7 @@ class Scheduler:
         await asyncio.to_thread(self.processes.kill, process)
         report = ""
         if failure is not None:
-            after = await asyncio.to_thread(folder.newest_epoch)
+            after = await asyncio.to_thread(folder.reached)
             self._judge(work, failure, progressed=after > before)
             report = await asyncio.to_thread(self._failure_report, work, failure)
         cost = await asyncio.to_thread(seconds_of, folder, work.attempt)

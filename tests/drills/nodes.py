@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class Machines:
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes: dict[str, Any] = {}
         "By their ids."
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
         ray.init(address=self.cluster.address, namespace="muster", log_to_driver=False, logging_level="ERROR")
 
     def add(self, cpus: int = 1, **variables: str) -> str:
@@ -76,6 +78,29 @@ class Machines:
         self.cluster.wait_for_nodes()
         self.nodes[node.node_id] = node
         return str(node.node_id)
+
+    def start(self) -> str:
+        """The same as a process of its own, as a batch system or Kubernetes starts a node."""
+        before = {node["NodeID"] for node in ray.nodes()}
+        words = f"start --address {self.cluster.address} --block --num-cpus 1 --object-store-memory {MEMORY}"
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "ray"), *words.split(), "--dashboard-agent-listen-port", "0"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while not (new := {node["NodeID"] for node in ray.nodes()} - before):
+            time.sleep(0.1)
+        (node,) = new
+        self.started[node] = process
+        return str(node)
+
+    def drain(self, node_id: str) -> None:
+        """SIGTERM to the process that was started, which waits for those below it for a while."""
+        self.started[node_id].terminate()
+
+    def fleet_is_on_the_head(self) -> bool:
+        raylet = self.cluster.head_node.all_processes["raylet"][0].process.pid
+        return [one.ppid() for one in own_processes("ray::Fleet")] == [raylet]
 
     def lose(self, node_id: str) -> None:
         """The node dies in a moment, with all that runs there."""
@@ -87,7 +112,7 @@ class Machines:
         family = [*raylet.children(recursive=True), raylet]
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
+                process.kill()  # and with it its raylet, which Ray ties to it
         psutil.wait_procs(family, 30)
         self.lose(node_id)
 
@@ -95,9 +120,13 @@ class Machines:
 @contextlib.contextmanager
 def machines() -> Iterator[Machines]:
     found = Machines()
-    yield found
-    ray.shutdown()
-    found.cluster.shutdown()
+    try:
+        yield found
+    finally:
+        for process in found.started.values():
+            process.kill()  # and with it its raylet, which Ray ties to it
+        ray.shutdown()
+        found.cluster.shutdown()
 
 
 class WatchedRun:
@@ -127,7 +156,9 @@ class WatchedRun:
             "retries": [item["message"] for item in members if item["state"] == "retrying"],
             "warnings": [item["text"] for item in self.events if item["event"] == "message"],
             "resumed": sum("resumed after" in log for log in logs),
-            "weights": weights(self.folder),
+            "weights": {
+                key: digest for key, digest in weights(self.folder).items() if key in self.plan.tasks
+            },
         }
 
     def watch(self, item: Event) -> None:
@@ -149,7 +180,7 @@ class StruckRun(WatchedRun):
             return
         nodes = {e["key"]: e["node_id"] for e in self.events if e["event"] == "member" and "node_id" in e}
         models = [self.store.model(key) for key in nodes]
-        busy = [model.key for model in models if model.newest_epoch() >= 2 and model.done() is None]
+        busy = [model.key for model in models if model.reached()[0] >= 2 and model.done() is None]
         if busy:
             strike, self.strike = self.strike, None
             strike(nodes[busy[0]])

@@ -31,6 +31,11 @@ BIER = {
 }  # fmt: skip
 
 
+def calm_run(images: str, home: Path, flags: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """What nobody disturbs. All scenarios of a session share its store: what one has trained others find there."""
+    return WatchedRun(images, home.parent / "calm", flags, settings).run()
+
+
 def a_member_killed(images: str, home: Path) -> dict[str, Any]:
     """Of two nodes; it goes to the other one."""
     flags = {**LONG, "ensemble.L": 1, "ensemble.seed": 5}
@@ -42,7 +47,7 @@ def a_member_killed(images: str, home: Path) -> dict[str, Any]:
     with machines() as cluster:
         cluster.add()
         cluster.add()
-        calm = WatchedRun(images, home / "calm", flags, SETTINGS).run()
+        calm = calm_run(images, home, flags, SETTINGS)
         return {
             "calm": calm,
             "struck": StruckRun(images, home / "struck", flags, SETTINGS).struck(kill),
@@ -63,12 +68,27 @@ def _without_a_node(images: str, home: Path, *, taken_back: bool) -> dict[str, A
     with machines() as cluster:
         cluster.add()
         cluster.add()
-        calm = WatchedRun(images, home / "calm", flags, SETTINGS).run()
-        strike = cluster.take_back if taken_back else cluster.lose
-        return {
-            "calm": calm,
-            "struck": StruckRun(images, home / "struck", flags, SETTINGS).struck(strike),
-        }
+        calm = calm_run(images, home, flags, SETTINGS)
+        found: dict[str, Any] = {"calm": calm}
+
+        def strike(node: str) -> None:
+            found["safe"] = cluster.fleet_is_on_the_head()
+            (cluster.take_back if taken_back else cluster.lose)(node)
+
+        found["struck"] = StruckRun(images, home / "struck", flags, SETTINGS).struck(strike)
+        return found
+
+
+def a_node_drained(images: str, home: Path) -> dict[str, Any]:
+    """`ray start` of one of two nodes gets SIGTERM, while two members are under way."""
+    flags = {**HANGS, "ensemble.L": 2, "recipe.epochs": 6}
+    settings = ["batch_size=2", "lr=0.002"]  # many steps in an epoch
+    with machines() as cluster:
+        cluster.start()
+        cluster.start()
+        calm = calm_run(images, home, flags, settings)
+        run = StruckRun(images, home / "struck", flags, settings)
+        return {"calm": calm, "struck": run.struck(cluster.drain)}
 
 
 def a_node_lost_under_a_search(images: str, home: Path) -> dict[str, Any]:
@@ -89,7 +109,7 @@ def a_broken_node(images: str, home: Path) -> dict[str, Any]:
     (home / "broken/safetensors/__init__.py").write_text('raise ImportError("libc10.so: cannot be opened")\n')
     with machines() as cluster:
         cluster.add()
-        calm = WatchedRun(images, home / "calm", flags, SETTINGS).run()
+        calm = calm_run(images, home, flags, SETTINGS)
         bad = cluster.add(PYTHONPATH=str(home / "broken"))
         struck = WatchedRun(images, home / "struck", flags, SETTINGS).run()
         return {"calm": calm, "struck": struck, "bad": bad}
@@ -100,7 +120,7 @@ def a_node_without_memory(images: str, home: Path) -> dict[str, Any]:
     flags = {**LONG, "ensemble.L": 3}
     with machines() as cluster:
         cluster.add()
-        calm = WatchedRun(images, home / "calm", flags, SETTINGS).run()
+        calm = calm_run(images, home, flags, SETTINGS)
         bad = cluster.add(RAY_memory_usage_threshold="0.01", RAY_memory_monitor_refresh_ms="250")
         struck = WatchedRun(images, home / "struck", flags, SETTINGS).run()
         return {"calm": calm, "struck": struck, "bad": bad}
@@ -120,7 +140,7 @@ class HungRun(WatchedRun):
         """Stops a process once there is a checkpoint, in the first half of the steps to the next one."""
         super().watch(item)
         (key,) = self.plan.tasks
-        if self.stopped or "step" not in item or not self.store.model(key).newest_epoch():
+        if self.stopped or "step" not in item or not self.store.model(key).reached()[0]:
             return
         if item["step"] % self.stretch in range(1, self.stretch // 2):
             self.stopped = own_processes(self.title)[:1]
@@ -142,7 +162,7 @@ def _hung(
     with machines() as cluster:
         cluster.add(cpus=2)
         cluster.add(cpus=2)
-        calm = WatchedRun(images, home / "calm", flags, settings).run()
+        calm = calm_run(images, home, flags, settings)
         return {
             "calm": calm,
             "struck": HungRun(images, home / "struck", flags, settings).hung(title, stretch),

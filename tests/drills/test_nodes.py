@@ -3,6 +3,7 @@ members that is not their fault, they go on elsewhere, and their weights are tho
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def test_a_member_that_failed_on_a_node_goes_to_another(shapes: Path, tmp_path: 
 @pytest.mark.drill("e: a node killed", long=False)
 def test_a_lost_node_does_not_count_against_its_members(shapes: Path, tmp_path: Path, struck: Struck) -> None:
     struck.faults = 1
-    ran = seen(struck, tmp_path, played("a_node_lost", shapes, tmp_path))
+    found = played("a_node_lost", shapes, tmp_path)
+    assert found["safe"]
+    ran = seen(struck, tmp_path, found)
     assert ran["retries"] == ["its node was lost"]
     assert len(nodes_of(ran, attempts=2)) == 2
 
@@ -60,6 +63,27 @@ def test_members_of_a_node_that_is_taken_back_go_on_elsewhere(
     assert len(ran["retries"]) == 1
     assert len(nodes_of(ran, attempts=2)) == 2
     assert ran["resumed"] == 1
+
+
+@pytest.mark.drill("e: SIGTERM to a node's `ray start`")
+def test_members_of_a_node_that_drains_save_and_go_on_elsewhere(
+    shapes: Path, tmp_path: Path, struck: Struck
+) -> None:
+    """No step is taken twice: the member goes on in the middle of an epoch."""
+    struck.faults = 1
+    ran = seen(struck, tmp_path, played("a_node_drained", shapes, tmp_path))
+    assert len(ran["retries"]) == 1
+    assert re.fullmatch(r"Member [12] was told to end, and has saved its work\.", ran["retries"][0])
+    assert len(nodes_of(ran, attempts=2)) == 2
+    for log in (tmp_path / "struck").glob("runs/*/logs/*.log"):
+        key, text = log.stem.partition("-")[0], log.read_text()
+        if (resumed := re.search(r"resumed after (.*)", text)) is not None:
+            (first,) = (other for other in log.parent.glob(f"{key}-*.log") if other != log)
+            reached = re.findall(r"saved after (.*)|(epoch \d+): loss", first.read_text())[-1]
+            assert resumed[1] in reached
+            break
+    else:
+        raise AssertionError("no attempt goes on from another")
 
 
 @pytest.mark.drill("e: a node killed under a search")

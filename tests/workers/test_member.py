@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from muster.workers import member as member_module
+from muster.workers.errors import ToldToEndError
 from muster.workers.forms import form
+from muster.workers.member import run_member
 from muster.workers.store.checkpoint import newest_checkpoint
 from muster.workers.store.layout import Store, to_json
 from muster.workers.store.vectors import read_vectors
 from muster.workers.task import missing, read_history
 from tests.workers.members import result, run, same_result, snapshot, task_for
-from tests.workers.samples import VIEW
+from tests.workers.samples import CPU, VIEW
 
 
 def test_a_member_is_trained_and_embedded_in_every_kind_of_store(root: str, images: Path) -> None:
@@ -105,7 +108,7 @@ def test_a_killed_attempt_is_resumed_to_the_same_bytes(
     monkeypatch.undo()
     folder = store.model(task.key)
     assert folder.done() is None
-    assert folder.newest_epoch() == epochs
+    assert folder.reached()[0] == epochs
     log = run(store, task, "two")
     assert f"resumed after epoch {epochs}" in log
     same_result(store, task, *result(calm, task))
@@ -129,3 +132,24 @@ def test_an_attempt_killed_before_its_first_checkpoint_starts_again(
     monkeypatch.undo()
     assert newest_checkpoint(store.model(task.key)) is None
     assert not any("resumed" in line for line in run(store, task, "two"))
+
+
+def test_sigterm_in_the_middle_of_an_epoch_costs_no_step(store: Store, images: Path, tmp_path: Path) -> None:
+    calm = Store(str(tmp_path / "calm"))
+    task = task_for(calm, images)
+    run(calm, task)
+    task_for(store, images)
+
+    def report(progress: dict[str, Any]) -> None:
+        if progress.get("stepping"):
+            signal.raise_signal(signal.SIGTERM)
+
+    log: list[str] = []
+    with pytest.raises(ToldToEndError, match="Member 1 was told to end"):
+        run_member(store, task, "one", CPU, report=report, log=log.append)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    folder = store.model(task.key)
+    assert folder.reached() == (0, 2)  # the report came behind the first step
+    assert "saved after epoch 0, step 2 of the next" in log
+    assert "resumed after epoch 0, step 2 of the next" in run(store, task, "two")
+    same_result(store, task, *result(calm, task))

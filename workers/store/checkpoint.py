@@ -1,34 +1,52 @@
 """A training state as one file that proves itself whole: no pickle, one put, its digest in its name.
 
-An attempt saves one after each epoch. Resuming takes the newest whole one of any attempt, so a crash in
-the middle of a save, or a damaged file, costs an epoch and never a wrong result.
+An attempt saves one after each epoch, and one in the middle where it is told to end. Resuming takes the newest
+whole one of any attempt, so a crash in the middle of a save, or a damaged file, costs an epoch and never a wrong
+result.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from safetensors.torch import save
 
 from muster.workers.errors import CorruptFileError, StoreError
-from muster.workers.store.documents import COUNT, HISTORY, TEXT
+from muster.workers.store.documents import COUNT, HISTORY, NUMBER, TEXT
 from muster.workers.store.layout import CheckpointFile, ModelFolder, parse_json
 from muster.workers.store.tensors import read_tensors
 
 #: An attempt keeps this many of its own: a damaged one leaves the one before.
 KEPT = 2
 _HEADER = {"__metadata__": {"state": TEXT}}
-_STATE = {"epoch": COUNT, "history": HISTORY}
+_STATE = {
+    "epoch": COUNT, "history": HISTORY,
+    "stretch?": {"steps": COUNT, "images": COUNT, "seconds": NUMBER, "loss": NUMBER},
+}  # fmt: skip
+
+
+@dataclass
+class Stretch:
+    """What came since the last epoch, or the last checkpoint of a method that counts in steps: most often nothing."""
+
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+    "Of the last step."
+    sums: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
+    "Of the steps' `StepLoss.sums`: 0, or [k]."
 
 
 @dataclass
 class Checkpoint:
-    """Everything training goes on from; the randomness is a function of the epoch and needs no saving."""
+    """Everything training goes on from; the randomness is a function of the step and needs no saving."""
 
     epoch: int
     "Epochs finished, or steps where a method counts in steps."
@@ -39,33 +57,42 @@ class Checkpoint:
     "The best epoch's weights so far, where the recipe selects by training accuracy."
     history: list[dict[str, Any]] = field(default_factory=list)
     "A row for each epoch: epoch, loss, accuracy, lr, images_per_s, seconds; or for each stretch of steps."
+    stretch: Stretch = field(default_factory=Stretch)
 
     def to_bytes(self) -> bytes:
         parts = {"model": self.model, "optimizer": self.optimizer, "best": self.best}
+        state: dict[str, Any] = {"epoch": self.epoch, "history": self.history}
+        if self.stretch.steps:
+            state["stretch"] = {name: value for name, value in asdict(self.stretch).items() if name != "sums"}
+            parts["stretch"] = {"sums": self.stretch.sums}
         tensors = {f"{part}/{name}": t for part, found in parts.items() for name, t in found.items()}
-        state = json.dumps({"epoch": self.epoch, "history": self.history})
-        return save(tensors, metadata={"state": state})
+        return save(tensors, metadata={"state": json.dumps(state)})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str = "The checkpoint") -> Checkpoint:
         """Raises CorruptFileError if it is none; `where` names its file."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "best": {}, "stretch": {}}
         tensors = read_tensors(data, where)
         try:
             (length,) = struct.unpack("<Q", data[:8])
             state = parse_json(parse_json(data[8 : 8 + length], _HEADER)["__metadata__"]["state"], _STATE)
             for name, tensor in tensors.items():
-                part, _, rest = name.partition("/")
-                parts[part][rest] = tensor
+                kind, _, rest = name.partition("/")
+                parts[kind][rest] = tensor
+            sums, stretch = parts.pop("stretch"), Stretch()
+            if "stretch" in state:
+                stretch = Stretch(**state["stretch"], sums=sums["sums"])
         except (ValueError, KeyError) as error:
             raise CorruptFileError(f"{where} is damaged: it is no checkpoint ({error}).") from error
-        return cls(epoch=state["epoch"], history=state["history"], **parts)
+        return cls(epoch=state["epoch"], history=state["history"], stretch=stretch, **parts)
 
 
 def save_checkpoint(folder: ModelFolder, attempt: str, checkpoint: Checkpoint) -> None:
     """Puts a checkpoint into the attempt's folder and drops this attempt's older ones."""
     data = checkpoint.to_bytes()
-    folder.files.put(folder.checkpoint(attempt, checkpoint.epoch, _digest(data)), data)
+    folder.files.put(
+        folder.checkpoint(attempt, checkpoint.epoch, _digest(data), checkpoint.stretch.steps), data
+    )
     for old in folder.checkpoints(attempt)[KEPT:]:
         folder.files.delete(old.name)
 

@@ -41,7 +41,7 @@ from muster.workers.store.files import FileRecord, Files
 CHECK = "check"
 #: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_CHECKPOINT = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.safetensors")
+_CHECKPOINT = re.compile(r"epoch-(\d+)(?:\.(\d+))?-([0-9a-f]{16})\.safetensors")
 
 
 class Facts(dict[str, Any]):
@@ -150,6 +150,8 @@ class CheckpointFile(NamedTuple):
 
     epoch: int
     "Epochs finished, or steps where a method counts in steps."
+    steps: int
+    "Steps after that."
     name: str
     "In the store."
     digest: str
@@ -159,7 +161,7 @@ class CheckpointFile(NamedTuple):
     def parse(cls, name: str) -> CheckpointFile | None:
         """From a name in the store; None for another file's."""
         match = _CHECKPOINT.fullmatch(name.rpartition("/")[2])
-        return match and cls(int(match[1]), name, match[2])
+        return match and cls(int(match[1]), int(match[2] or 0), name, match[3])
 
 
 @dataclass(frozen=True)
@@ -176,9 +178,11 @@ class ModelFolder(Folder):
     def attempt(self, attempt_id: str) -> str:
         return self / f"attempts/{attempt_id}"
 
-    def checkpoint(self, attempt_id: str, epoch: int, digest: str) -> str:
-        """The name of an attempt's checkpoint."""
-        return f"{self.attempt(attempt_id)}/epoch-{epoch:03d}-{digest}.safetensors"
+    def checkpoint(self, attempt_id: str, epoch: int, digest: str, steps: int = 0) -> str:
+        """The name of an attempt's checkpoint, after so many epochs and steps. One in the middle of an epoch has a name
+        that older releases pass over."""
+        middle = f".{steps:05d}" if steps else ""
+        return f"{self.attempt(attempt_id)}/epoch-{epoch:03d}{middle}-{digest}.safetensors"
 
     def checkpoints(self, attempt_id: str | None = None) -> list[CheckpointFile]:
         """Those of one attempt, or of all: the newest epoch first."""
@@ -188,9 +192,9 @@ class ModelFolder(Folder):
         ]
         return sorted((found for name in names if (found := CheckpointFile.parse(name))), reverse=True)
 
-    def newest_epoch(self) -> int:
-        """How many epochs any attempt has finished and saved; 0 if none."""
-        return max((found.epoch for found in self.checkpoints()), default=0)
+    def reached(self) -> tuple[int, int]:
+        """How far any attempt has come and saved: epochs, and steps after them; (0, 0) if none."""
+        return next(((found.epoch, found.steps) for found in self.checkpoints()), (0, 0))
 
     def distrust(self) -> None:
         """Forgets the weights, and first the vectors: they belong to the weights they were computed with."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from muster.workers.errors import DivergedError, loss_before
-from muster.workers.store.checkpoint import Checkpoint, flat_optimizer, on_host
+from muster.workers.errors import DivergedError, ToldToEndError, loss_before
+from muster.workers.store.checkpoint import Checkpoint, Stretch, flat_optimizer, on_host
 from muster.workers.train.prefetch import fetched_ahead
 from muster.workers.train.trainer import Trainer
 
@@ -34,45 +35,54 @@ def train(
     resume: Checkpoint | None = None,
     save: Save = lambda checkpoint: None,
     report: Report = lambda progress: None,
+    told_to_end: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
     """Trains a model to its end and returns its last state, whose `epoch` counts the trainer's units.
 
     The leader's `save` gets a checkpoint after each epoch, or every `checkpoint_steps` steps and at the end; then
     every rank calls `team.on_checkpoint`. `report` gets a dict of progress about twice a second: epoch (finished
     ones), epochs, step, steps, loss, images_per_s, seconds_left, step_seconds (of a step since the last checkpoint),
-    stepping (is the next thing another step, and no checkpoint?).
-    Raises DivergedError, on every rank, if the loss or a weight is no longer finite.
+    stepping (is the next thing another step, and no checkpoint?). `told_to_end` is asked after each step of who
+    trains alone; what it has said once it goes on saying.
+    Raises DivergedError, on every rank, if the loss or a weight is no longer finite; ToldToEndError, with the steps so
+    far saved.
     """
-    team, state, last = trainer.team, Checkpoint(epoch=0, model={}, optimizer={}), math.nan
+    team, state = trainer.team, Checkpoint(epoch=0, model={}, optimizer={})
     if resume is not None:
         trainer.restore(resume)
-        state, last = resume, resume.history[-1]["loss"]
+        state = resume
     every = 1 if trainer.unit == "epoch" else team.checkpoint_steps
     while state.epoch < trainer.units:
-        end = min(trainer.units, state.epoch - state.epoch % every + every)
-        row, last = _stretch(trainer, state.epoch, end, last, report)
-        state = _checkpoint(trainer, state, row, last)
+        at = state.epoch + state.stretch.steps // trainer.steps
+        units = min(trainer.units, at - at % every + every) - state.epoch
+        done = _stretch(trainer, state, units * trainer.steps, report, told_to_end)
+        state = _checkpoint(trainer, state, units, done)
         if team.leads:
             save(state)
-        team.on_checkpoint(row, state.epoch == trainer.units)
+        if team.size == 1 and state.epoch < trainer.units and told_to_end():
+            raise ToldToEndError(f"{trainer.title} was told to end, and has saved its work.")
+        team.on_checkpoint(state.history[-1], state.epoch == trainer.units)
     return state
 
 
 def _stretch(
-    trainer: Trainer, begin: int, end: int, last: float, report: Report
-) -> tuple[dict[str, Any], float]:
-    """Trains from one checkpoint to the next: a row of history, and the last loss. Units are counted from 0."""
+    trainer: Trainer, state: Checkpoint, steps: int, report: Report, told_to_end: Callable[[], bool]
+) -> Stretch:
+    """Trains from a checkpoint to the next one, so many steps after it, or until it is told to end."""
     trainer.module.train()
-    started, reported, seen = time.monotonic(), 0.0, 0
-    first, stop = begin * trainer.steps, end * trainer.steps
+    done, origin, alone = state.stretch, state.epoch * trainer.steps, trainer.team.size == 1
+    last = done.loss if done.steps or not state.history else state.history[-1]["loss"]
+    started, reported = time.monotonic() - done.seconds, 0.0
+    seen, sums = done.images, done.sums.to(trainer.device)
     unseen: list[torch.Tensor] = []
-    sums = torch.zeros((), device=trainer.device)
-    for step, batch in enumerate(fetched_ahead(trainer.batch, range(first, stop), trainer.device), first):
+    ahead = range(origin + done.steps, origin + steps)
+    for step, batch in enumerate(fetched_ahead(trainer.batch, ahead, trainer.device), ahead.start):
         loss = trainer.step(step, batch)
         sums, seen = sums + loss.sums, seen + trainer.images(step)
         unseen.append(loss.shown)
-        late, over = time.monotonic() - reported >= REPORT_SECONDS, step + 1 == stop
-        due = late if trainer.team.size == 1 else step == first or (step + 1) % LOOK_STEPS == 0
+        over = step + 1 == ahead.stop or (alone and told_to_end())
+        late = time.monotonic() - reported >= REPORT_SECONDS
+        due = late if alone else step == ahead.start or (step + 1) % LOOK_STEPS == 0
         if over or due:
             last = _look(trainer, torch.stack(unseen).tolist(), step + 1 - len(unseen), last)
             unseen.clear()
@@ -80,10 +90,10 @@ def _stretch(
                 reported = time.monotonic()
                 took = reported - started
                 progress = _progress(trainer, step, last, seen / took)
-                report({**progress, "step_seconds": took / (step + 1 - first), "stepping": not over})
-    seconds = time.monotonic() - started
-    row = {trainer.unit: end, **trainer.row(sums, stop - first, seen), "lr": trainer.rate(stop - 1)}
-    return {**row, "images_per_s": round(seen / seconds, 2), "seconds": round(seconds, 3)}, last
+                report({**progress, "step_seconds": took / (step + 1 - origin), "stepping": not over})
+        if over:
+            break
+    return Stretch(step + 1 - origin, seen, time.monotonic() - started, last, sums.cpu())
 
 
 def _look(trainer: Trainer, losses: list[float], first: int, last: float) -> float:
@@ -95,18 +105,25 @@ def _look(trainer: Trainer, losses: list[float], first: int, last: float) -> flo
     return last
 
 
-def _checkpoint(trainer: Trainer, before: Checkpoint, row: dict[str, Any], last: float) -> Checkpoint:
-    """The state after a stretch. Raises DivergedError if its last step broke the weights: its loss came before."""
-    weights, units = on_host(trainer.module.state_dict()), row[trainer.unit]
+def _checkpoint(trainer: Trainer, before: Checkpoint, units: int, done: Stretch) -> Checkpoint:
+    """The state after a part of a stretch of so many units, or the whole of it. Raises DivergedError if its last step
+    broke the weights: its loss came before."""
+    weights = on_host(trainer.module.state_dict())
+    last = before.epoch * trainer.steps + done.steps - 1
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise _diverged(trainer, "a weight is no longer finite after", units * trainer.steps - 1, last)
-    return Checkpoint(
-        epoch=units,
-        model=weights,
-        optimizer=flat_optimizer(trainer.optimizer),
-        best=trainer.best(before, weights, row),
-        history=[*before.history, row],
-    )
+        raise _diverged(trainer, "a weight is no longer finite after", last, done.loss)
+    state = replace(before, model=weights, optimizer=flat_optimizer(trainer.optimizer), stretch=done)
+    if done.steps < units * trainer.steps:
+        return state
+    row = {
+        trainer.unit: before.epoch + units,
+        **trainer.row(done.sums, done.steps, done.images),
+        "lr": trainer.rate(last),
+        "images_per_s": round(done.images / done.seconds, 2),
+        "seconds": round(done.seconds, 3),
+    }
+    best, history = trainer.best(before, weights, row), [*before.history, row]
+    return replace(state, epoch=before.epoch + units, best=best, history=history, stretch=Stretch())
 
 
 def _progress(trainer: Trainer, step: int, loss: float, images_per_s: float) -> dict[str, Any]:

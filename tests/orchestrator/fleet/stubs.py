@@ -111,7 +111,7 @@ class Attempt:
 
     def __init__(self, fleet: PlayedFleet, task: MemberTask, ranked: bool, avoided: Sequence[str]) -> None:
         self.fleet, self.task, self.ranked, self.avoided = fleet, task, ranked, list(avoided)
-        free = [node for node in fleet.alive if node not in avoided]
+        free = [node for node in fleet.alive if node not in {*avoided, *fleet.taken_away}]
         self.node = min(free, key=lambda node: sum(one.node == node for one in fleet.at_work()))
         self.name, self.began, self.ended = "unnamed", now(), asyncio.Event()
         self.folder = fleet.store.model(task.key)
@@ -120,8 +120,8 @@ class Attempt:
     def index(self) -> int:
         return self.task.spec.index
 
-    async def tell(self, **progress: Any) -> None:
-        await self.fleet.scheduler.report(self.task.key, self.name, progress)
+    async def tell(self, **progress: Any) -> bool:
+        return await self.fleet.scheduler.report(self.task.key, self.name, progress)
 
     async def arrive(self) -> None:
         """What a process says first."""
@@ -189,6 +189,8 @@ class PlayedFleet:
         self.attempts: list[Attempt] = []
         self.taken: set[str] = set()
         "Keys that another job on the cluster trains."
+        self.taken_away: list[str] = []
+        "Nodes that are about to go."
         self.silent_until = 0.0
         "The cluster does not say until then which nodes it has."
         settings = FleetSettings(self.store.root, "run", parallel, gpus, **more)
@@ -206,6 +208,9 @@ class PlayedFleet:
         if now() < self.silent_until:
             raise ConnectionError("no answer")
         return dict(self.alive)
+
+    def leaving(self) -> list[str]:
+        return self.taken_away
 
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Attempt | None:
         if task.key in self.taken or any(one.task.key == task.key for one in self.at_work()):

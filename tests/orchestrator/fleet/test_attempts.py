@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
-from muster.workers.errors import CorruptFileError, DivergedError, UsageError
+from muster.workers.errors import CorruptFileError, DivergedError, ToldToEndError, UsageError
 from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, bier, fails, member, played, well
 
 MEMORY = OutOfMemoryError("the node had no memory left")
@@ -79,6 +80,28 @@ def test_a_node_is_known_from_the_text_of_a_kill_for_memory(tmp_path: Path) -> N
         first, second = nodes_of(fleet, index)
         assert first != second
     assert fleet.scheduler.nodes.strikes == {}  # neither is the node's fault beside others
+
+
+def test_members_leave_a_node_that_is_taken_away_and_none_comes_there(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    async def heeds(attempt: Attempt) -> None:
+        await attempt.arrive()
+        for step in range(30):
+            await asyncio.sleep(1)
+            if step == 3:
+                fleet.taken_away = ["a"]
+            if await attempt.tell(stepping=True):
+                raise ToldToEndError(f"Member {attempt.index} was told to end.")
+        attempt.finish()
+
+    fleet.scenes = defaultdict(list, {index: [heeds] * 2 for index in range(1, 7)})
+    outcomes = played(fleet.ensure(*(member(index) for index in range(1, 7))))
+    assert [outcome.state for outcome in outcomes] == ["done"] * 6
+    left = [one.index for one in fleet.attempts if one.node == "a"]
+    assert len(left) == 2  # those that began there
+    assert [outcome.attempts for outcome in outcomes] == [2 if index in left else 1 for index in range(1, 7)]
+    assert fleet.scheduler.nodes.strikes == {}
 
 
 def test_what_never_came_to_a_node_says_so(tmp_path: Path) -> None:

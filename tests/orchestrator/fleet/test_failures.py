@@ -15,7 +15,14 @@ from ray.exceptions import (
 )
 
 from muster.orchestrator.fleet.failures import Failure, judge, may_be_lost
-from muster.workers.errors import CorruptFileError, DivergedError, MusterError, StoreError, UsageError
+from muster.workers.errors import (
+    CorruptFileError,
+    DivergedError,
+    MusterError,
+    StoreError,
+    ToldToEndError,
+    UsageError,
+)
 
 AGAIN = "Its finished epochs are kept: `muster resume` tries it again."
 
@@ -59,6 +66,12 @@ def test_a_lost_node_is_nobody_s_fault(error: Exception) -> None:
     lost = Failure("its node was lost", counts=False, final=False, cure=AGAIN)
     assert verdict(error, node_lost=True) == lost
     assert verdict(PreemptedError(), node_lost=False) == lost
+
+
+@pytest.mark.parametrize("how", [lambda error: error, raised])
+def test_what_a_process_saves_as_it_is_told_to_end_is_nobody_s_fault(how: Any) -> None:
+    error = ToldToEndError("Member 3 was told to end.")
+    assert verdict(how(error)) == Failure("Member 3 was told to end.", counts=False, final=False, cure=AGAIN)
 
 
 def test_a_kill_for_memory_counts_against_who_was_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import spawn
 
-from muster.workers.errors import DivergedError
+from muster.workers.errors import DivergedError, ToldToEndError
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
 from muster.workers.spec import InputRecipe
 from muster.workers.store.checkpoint import Checkpoint
@@ -21,6 +22,7 @@ from muster.workers.task import MemberTask
 from muster.workers.train.team import Team
 from tests.workers.members import result, run, same_result, task_for
 from tests.workers.samples import CPU, VIEW, kept, same_tensors, synthetic_pack, train
+from tests.workers.train.resumed import same_when_resumed, told_after
 
 PACK = synthetic_pack(classes=6, each=5)
 PART = PACK.index.part()
@@ -51,14 +53,18 @@ def trained(spec: BierSpec, **options: Any) -> Checkpoint:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_resuming_gives_the_same_bits(kind: str) -> None:
-    saved: list[bytes] = []
-    straight = trained(spec_of(kind), save=lambda state: saved.append(state.to_bytes()))
+    _, saved = same_when_resumed(partial(trained, spec_of(kind)))
     assert [Checkpoint.from_bytes(data).epoch for data in saved] == [4, 8, STEPS]
-    for number, data in enumerate(saved):
-        torch.manual_seed(number)
-        resumed = trained(spec_of(kind), resume=Checkpoint.from_bytes(data))
-        assert same_tensors(resumed.model, straight.model)
-        assert same_tensors(resumed.optimizer, straight.optimizer)
+
+
+def test_who_was_told_to_end_goes_on_also_with_shorter_stretches() -> None:
+    straight, saved = trained(spec_of()), list[Checkpoint]()
+    with pytest.raises(ToldToEndError):
+        trained(spec_of(), save=saved.append, told_to_end=told_after(7))
+    assert [(state.epoch, state.stretch.steps) for state in saved] == [(4, 0), (4, 3)]
+    resumed = trained(spec_of(), team=Team(checkpoint_steps=2), resume=saved[-1], save=saved.append)
+    assert [state.epoch for state in saved] == [4, 4, 8, 10, STEPS]
+    assert same_tensors(resumed.model, straight.model)
 
 
 def test_the_interval_between_checkpoints_does_not_change_the_weights() -> None:
@@ -157,7 +163,7 @@ def test_a_killed_model_goes_on_from_the_newest_checkpoint_of_any_attempt(store:
 
     with pytest.raises(KilledError):
         run_member(store, task, "first", CPU, report=dies, team=Team(checkpoint_steps=EVERY))
-    assert folder.newest_epoch() == 8
+    assert folder.reached()[0] == 8
     log = run(store, task, "second")
     assert any("resumed after step 8" in line for line in log)
     same_result(store, task, *undisturbed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from muster.workers.store.layout import Store
 from muster.workers.store.vectors import VECTORS
 from muster.workers.task import MemberTask
 from tests.workers.members import result, run, same_result, task_for
-from tests.workers.samples import CPU, VIEW, same_tensors, synthetic_pack, trainer_of
+from tests.workers.samples import CPU, VIEW, synthetic_pack, trainer_of
 from tests.workers.samples import train as train_on
+from tests.workers.train.resumed import same_when_resumed
 
 PACK = synthetic_pack()
 PART = PACK.index.part()
@@ -137,14 +139,8 @@ def kept_of(spec: DistillSpec, state: Checkpoint) -> Any:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_resuming_gives_the_same_bits(loss: str) -> None:
     spec = spec_of(how=settings(loss=loss))
-    saved: list[bytes] = []
-    straight = train(spec, save=lambda state: saved.append(state.to_bytes()))
+    _, saved = same_when_resumed(partial(train, spec))
     assert len(saved) == 3
-    for number, data in enumerate(saved):
-        torch.manual_seed(number)
-        resumed = train(spec, resume=Checkpoint.from_bytes(data))
-        assert same_tensors(resumed.model, straight.model)
-        assert same_tensors(resumed.optimizer, straight.optimizer)
 
 
 def test_the_teacher_its_vectors_and_every_setting_are_in_the_key() -> None:

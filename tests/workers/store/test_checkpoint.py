@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from muster.workers.store.checkpoint import KEPT, Checkpoint, newest_checkpoint, save_checkpoint
+from muster.workers.store.checkpoint import KEPT, Checkpoint, Stretch, newest_checkpoint, save_checkpoint
 from muster.workers.store.layout import ModelFolder, Store
 from tests.workers.samples import same_tensors
 
@@ -58,13 +58,29 @@ def test_bytes_hold_everything(best: bool) -> None:
 
 def test_the_newest_of_any_attempt_is_taken(folder: ModelFolder) -> None:
     assert newest_checkpoint(folder) is None
-    assert folder.newest_epoch() == 0
+    assert folder.reached()[0] == 0
     save_checkpoint(folder, "20300101T000000-aaa", checkpoint(4))
     save_checkpoint(folder, "20310101T000000-bbb", checkpoint(2))
     found = newest_checkpoint(folder)
     assert found is not None
-    assert found.epoch == folder.newest_epoch() == 4
+    assert found.epoch == folder.reached()[0] == 4
     assert same_tensors(found.model, checkpoint(4).model)
+
+
+def test_one_in_the_middle_of_an_epoch_is_after_that_epoch_and_before_the_next(folder: ModelFolder) -> None:
+    middle = {}
+    for steps in (7, 12):
+        middle[steps] = checkpoint(9)
+        middle[steps].stretch = Stretch(steps, 30 * steps, 1.5, 0.25, torch.tensor([0.5, 3.0]))
+        save_checkpoint(folder, "one", middle[steps])
+    save_checkpoint(folder, "two", checkpoint(9))
+    assert folder.reached() == (9, 12)
+    found = newest_checkpoint(folder)
+    assert found is not None
+    assert found.to_bytes() == middle[12].to_bytes()
+    assert torch.equal(found.stretch.sums, torch.tensor([0.5, 3.0]))
+    save_checkpoint(folder, "two", checkpoint(10))
+    assert folder.reached() == (10, 0)
 
 
 def test_an_attempt_keeps_its_last_ones_and_leaves_others_alone(folder: ModelFolder) -> None:
@@ -82,7 +98,7 @@ def test_the_last_ones_are_kept_past_epoch_999(folder: ModelFolder) -> None:
         state.epoch = epoch
         save_checkpoint(folder, "one", state)
     assert names(folder, "one") == ["epoch-1000", "epoch-1001"]
-    assert folder.newest_epoch() == 1001
+    assert folder.reached()[0] == 1001
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "empty"])
@@ -106,7 +122,7 @@ def test_other_files_of_an_attempt_are_no_checkpoints(folder: ModelFolder) -> No
         "epoch-009-0123456789abcdef.safetensors.tmp",
     ):
         folder.files.put(f"{folder.attempt('one')}/{name}", b"x")
-    assert folder.newest_epoch() == 1
+    assert folder.reached()[0] == 1
     found = newest_checkpoint(folder)
     assert found is not None
     assert found.epoch == 1

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
+from muster.workers.errors import ToldToEndError
 from muster.workers.methods.dreml.settings import MemberSpec
 from muster.workers.networks import backbones
 from muster.workers.store.checkpoint import Checkpoint
-from tests.workers.samples import kept, same_tensors, small_recipe, small_spec, synthetic_pack, train
+from tests.workers.samples import (
+    kept,
+    same_tensors,
+    small_recipe,
+    small_spec,
+    synthetic_pack,
+    train,
+)
+from tests.workers.train.resumed import same_when_resumed, told_after
 
 PACK = synthetic_pack()
 PART = PACK.index.part()
@@ -27,19 +36,20 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def straight_and_resumed(spec: MemberSpec, initial: Any = None) -> None:
-    """Trains straight through, and again from each of its checkpoints as bytes, in the state of a new process."""
-    saved: list[bytes] = []
-    straight = train(spec, PACK, initial=initial, save=lambda state: saved.append(state.to_bytes()))
+    straight, saved = same_when_resumed(partial(train, spec, PACK, initial=initial))
     assert len(saved) == spec.recipe.epochs
-    for number, data in enumerate(saved, start=1):
-        torch.manual_seed(number)
-        resumed = train(spec, PACK, initial=initial, resume=Checkpoint.from_bytes(data))
-        assert same_tensors(resumed.model, straight.model), f"resumed after epoch {number}"
-        assert same_tensors(resumed.optimizer, straight.optimizer), f"resumed after epoch {number}"
-        assert same_tensors(kept(spec, PACK, resumed), kept(spec, PACK, straight))
-        losses = [row["loss"] for row in straight.history]
-        assert [row["loss"] for row in resumed.history] == losses
-    assert resumed.to_bytes() == saved[-1]
+    resumed = train(spec, PACK, initial=initial, resume=Checkpoint.from_bytes(saved[0]))
+    assert same_tensors(kept(spec, PACK, resumed), kept(spec, PACK, straight))
+
+
+def test_who_is_told_to_end_saves_the_steps_so_far_and_says_so() -> None:
+    spec = small_spec(PART, small_recipe(epochs=2))
+    saved: list[Checkpoint] = []
+    for steps in (2, 1):
+        with pytest.raises(ToldToEndError, match=r"^Member 1 was told to end, and has saved its work\.$"):
+            train(spec, PACK, save=saved.append, told_to_end=told_after(steps))
+    assert [(state.epoch, state.stretch.steps) for state in saved] == [(0, 2), (0, 1)]
+    assert saved[0].stretch.images == 2 * spec.recipe.batch_size
 
 
 @pytest.mark.parametrize("name", RECIPES)
