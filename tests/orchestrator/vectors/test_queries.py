@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.vectors.evaluate import prefix_scores
-from muster.orchestrator.vectors.queries import queries_name
+from muster.orchestrator.vectors.queries import queries_name, query_table
 from muster.orchestrator.vectors.vectors import images_of
 from muster.workers.store.layout import Store
 from muster.workers.store.parquet import read_table
@@ -59,6 +61,34 @@ def test_nearest_images_are_named_and_never_the_query_itself(made: tuple[Store, 
         products = [float(whole[similar[row.image_id]] @ whole[similar[name]]) for name in row.nearest]
         np.testing.assert_allclose(row.similarity, products, atol=1e-5)
         assert sorted(products, reverse=True) == products
+
+
+def test_each_list_is_its_query_s_own_and_ends_where_nothing_is_left() -> None:
+    names = pa.table({"image_id": list("abcd"), "class_name": ["x", "x", "y", "y"]})
+    protocol = SimpleNamespace(
+        query=np.array([3, 0, 1]), gallery=np.array([1, 2, 0]), references=np.array([1, 0, 1])
+    )
+    record = SimpleNamespace(
+        sizes=[1, 2],
+        ranks=np.array([[2, 1], [0, 0], [1, 3]]),
+        nearest=np.array([[0, 2, 1], [0, 1, 2], [1, -1, -1]]),
+        similarity=np.array([[0.9, 0.5, 0.25], [0, 0, 0], [0.75, -1, -1]], np.float32),
+    )
+    found = query_table(names, [protocol, protocol], [record, record])
+    rows = [
+        {
+            "image_id": "d", "label": "y", "rank_L1": 2, "rank_L2": 1, "nearest": ["b", "a", "c"],
+            "nearest_label": ["x", "x", "y"], "similarity": [np.float32(0.9), 0.5, 0.25],
+        },
+        {
+            "image_id": "b", "label": "x", "rank_L1": 1, "rank_L2": 3, "nearest": ["c"],
+            "nearest_label": ["y"], "similarity": [0.75],
+        },
+    ]  # fmt: skip
+    assert found.to_pylist() == [{"draw": draw, **row} for draw in (0, 1) for row in rows]
+    assert str(found.schema.field("draw").type) == "int32"
+    with pytest.raises(ValueError, match="zip"):
+        query_table(names, [protocol], [record, record])
 
 
 def test_random_galleries_have_their_rows_each(made: tuple[Store, EnsembleResult]) -> None:

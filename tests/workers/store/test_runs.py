@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster.workers.errors import DamagedRunError
+from muster.workers.store.files import FileRecord, Files
 from muster.workers.store.layout import RunFolder, Store
 
 
@@ -62,6 +63,50 @@ def test_a_log_or_a_listed_file_that_changes_is_found(run: RunFolder) -> None:
     assert not run.files.exists(run / "logs/key.log")
 
 
+def test_of_shards_the_sizes_alone_are_looked_at(run: RunFolder) -> None:
+    """There may be hundreds of gigabytes of them; other tables are read."""
+    names = ["gathered/test/part-00000.parquet", "gathered/test/part-00001.parquet", "queries.parquet"]
+    for name in names:
+        run.files.put(run / name, b"rows")
+    run.seal({}, {})
+    record = run.record()
+    for name in names:
+        run.files.put(run / name, b"ROWS")
+    assert run.spoilt(record) == ["queries.parquet"]
+    run.files.put(run / names[0], b"row")
+    run.files.delete(run / names[1])
+    assert run.spoilt(record) == names
+    assert [name for name in names if run.changed(name, record)] == names
+    assert not run.changed("other.json", record)
+
+
+def test_a_changed_file_of_another_size_is_not_read(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = run.record()
+    run.files.put(run / "metrics.json", b"{}")
+    monkeypatch.setattr(Files, "_chunks", None)
+    assert run.changed("metrics.json", record)
+
+
+def test_the_plan_stays_though_it_was_changed(run: RunFolder) -> None:
+    """It says that the run was begun, and is bound to what "auto" became."""
+    run.write("plan.json", {"models": 2})
+    run.seal({}, {})
+    run.write("plan.json", {"models": 3})
+    assert run.unseal() == ["plan.json"]
+    assert run.files.exists(run / "plan.json")
+
+
+def test_a_record_takes_over_what_is_known_and_no_older_record_or_event(run: RunFolder) -> None:
+    known = {"metrics.json": FileRecord(1, "a" * 64), "events/two.jsonl": FileRecord(2, "b" * 64)}
+    run.write("turns/one.json", {})
+    run.seal({}, known)
+    record = run.record()
+    assert set(record) == {
+        "metrics.json", "answer.json", "plots/curve.png", "logs/key.log", "events/two.jsonl",
+    }  # fmt: skip
+    assert {name: record[name] for name in known} == known
+
+
 def test_what_another_command_writes_whenever_it_is_asked_is_not_promised(run: RunFolder) -> None:
     run.write("correlation-test.json", {"rows": []})
     run.seal({}, {})
@@ -100,3 +145,65 @@ def test_files_below_a_folder_are_listed_whole(run: RunFolder) -> None:
     assert {"plots/curve.png", "events/one.jsonl", "DONE.json"} <= found
     assert list(run.files.below("runs/nobody")) == []
     assert (run.files.size(run / "plots/curve.png"), run.files.size(run / "plots")) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("answer.json", b"", "it is empty. Delete it: muster resume first writes it anew."),
+        (
+            "answer.json",
+            b"{",
+            "it is no JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char ",
+        ),
+        ("answer.json", b"[" * 100_000, "it is no JSON (it is nested too deeply). Delete it"),
+        ("answer.json", b"[]", "it holds no JSON object. Delete it"),
+        ("own.json", b"[]", "it holds no JSON object. Delete it"),
+        ("gathered/test.json", b'{"shards": []}', "it lacks digest. Delete it"),
+        ("gathered/test.json", b'{"digest": 3, "shards": []}', "digest is 3, and should be text. Delete it"),
+    ],
+)
+def test_a_file_that_can_t_be_used_is_named_with_the_cause_and_the_cure(
+    name: str, content: bytes, says: str, tmp_path: Path
+) -> None:
+    run = Store(str(tmp_path)).run("first")
+    run.files.put(run / name, content)
+    with pytest.raises(DamagedRunError) as raised:
+        run.read(name, *(["digest", "shards"] if name.startswith("gathered/") else []))
+    assert str(raised.value).startswith(f"{tmp_path}/runs/first/{name} is damaged: {says}")
+
+
+def test_what_was_asked_is_put_back_or_asked_again(tmp_path: Path) -> None:
+    run = Store(str(tmp_path)).run("first")
+    run.files.put(run / "run.json", b"")
+    with pytest.raises(DamagedRunError) as raised:
+        run.read("run.json")
+    assert str(raised.value) == (
+        f"{tmp_path}/runs/first/run.json is damaged: it is empty. Put a whole copy back, or delete "
+        f"{tmp_path}/runs/first and launch again: finished models are found in the store."
+    )
+
+
+def test_a_file_without_a_form_of_its_own_may_say_anything(tmp_path: Path) -> None:
+    run = Store(str(tmp_path)).run("first")
+    run.write("own.json", {"anything": [1, {"is": None}]})
+    assert run.read("own.json") == {"anything": [1, {"is": None}]}
+    assert run.read("other.json") is None
+
+
+@pytest.mark.parametrize("broken", [b"{", b'{"digest": "d"}', b'{"shards": []}'])
+def test_an_older_manifest_serves_where_the_newer_one_can_t(broken: bytes, tmp_path: Path) -> None:
+    run = Store(str(tmp_path)).run("first")
+    assert run.manifest("test") is None
+    run.files.put(run / "gathered/test.json", broken)
+    assert run.manifest("test") is None
+    run.write("gathered/test/manifest.json", {"digest": "old", "shards": []})
+    assert run.manifest("test") == {"digest": "old", "shards": []}
+    run.write("gathered/test.json", {"digest": "new", "shards": []})
+    assert run.manifest("test") == {"digest": "new", "shards": []}
+
+
+def test_a_path_below_a_folder_of_a_run_s_name_is_kept_whole(tmp_path: Path) -> None:
+    run = Store(str(tmp_path)).run("first")
+    assert run.kept({"x": "/s/runs/first/plots/runs/first/y"}) == {"x": "plots/runs/first/y"}
+    assert run.kept({"x": "plots/y"}) == {"x": "plots/y"}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import Done, ModelFolder, Store, new_attempt_id
+from muster.workers.store.layout import Done, ModelFolder, Store, new_attempt_id, to_json
 from muster.workers.store.parquet import table_bytes
 from muster.workers.task import read_history
 
@@ -169,8 +174,19 @@ def test_only_what_can_be_a_run_is_listed_as_one(root: str) -> None:
 def test_attempts_have_names_of_their_own_in_the_order_of_time() -> None:
     names = [new_attempt_id() for _ in range(50)]
     assert len(set(names)) == 50
+    assert all(re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{6}", name) for name in names)
     stamps = [name.partition("-")[0] for name in names]
     assert stamps == sorted(stamps)
+
+
+def test_attempts_tell_the_time_of_nobody_s_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    now = datetime.now(UTC)
+    told = datetime.strptime(new_attempt_id().partition("-")[0] + "+0000", "%Y%m%dT%H%M%S%z")
+    monkeypatch.undo()
+    time.tzset()
+    assert abs(told - now).total_seconds() < 60
 
 
 def test_a_model_s_history_is_its_own_attempt_s(folder: ModelFolder) -> None:
@@ -186,3 +202,18 @@ def test_a_model_s_history_is_its_own_attempt_s(folder: ModelFolder) -> None:
     folder.files.put(folder / "attempts/one/history.parquet", b"damaged")
     with pytest.raises(CorruptFileError, match=r"history\.parquet"):
         read_history(folder, done)
+
+
+def test_a_record_s_own_check_is_16_digits_of_its_content(folder: ModelFolder) -> None:
+    folder.commit(DONE)
+    written = json.loads(folder.files.get(folder / "DONE.json"))
+    check = written.pop("check")
+    assert check == hashlib.sha256((json.dumps(written, indent=1) + "\n").encode()).hexdigest()[:16]
+
+
+def test_json_of_the_store_is_indented_and_holds_paths_and_times_as_text() -> None:
+    assert to_json({"a": Path("x/y"), "b": [1]}) == b'{\n "a": "x/y",\n "b": [\n  1\n ]\n}\n'
+
+
+def test_a_folder_knows_its_model(root: str) -> None:
+    assert Store(root).model("0123abcd").key == "0123abcd"
