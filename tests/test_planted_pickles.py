@@ -26,8 +26,8 @@ from muster.workers.datasets.base import read_rgb
 from muster.workers.errors import CorruptFileError, UsageError
 from muster.workers.networks.backbones import read_state
 from muster.workers.store.checkpoint import Checkpoint
-from muster.workers.store.layout import Done, parse_json
 from muster.workers.store.parquet import read_table
+from muster.workers.store.records import Done, parse_json
 from muster.workers.store.tensors import read_tensors
 from tests.workers.datasets import copies
 

@@ -30,8 +30,9 @@ from muster.workers.provenance import driver, machine, versions
 from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import Done, Folder, ModelFolder, Store, to_json
+from muster.workers.store.layout import Folder, ModelFolder, Store
 from muster.workers.store.parquet import table_bytes
+from muster.workers.store.records import Done, to_json
 from muster.workers.store.tensors import read_tensors
 from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import Images, MemberTask, missing

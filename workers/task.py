@@ -11,8 +11,9 @@ from typing import Any
 from muster.workers.errors import CorruptFileError
 from muster.workers.spec import ModelSpec, TestView, embedding_digest
 from muster.workers.store.documents import HISTORY, check_form
-from muster.workers.store.layout import Done, Folder, ModelFolder, Store
+from muster.workers.store.layout import Folder, ModelFolder, Store
 from muster.workers.store.parquet import read_table
+from muster.workers.store.records import Done
 
 
 @dataclass(frozen=True, kw_only=True)

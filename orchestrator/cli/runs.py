@@ -14,7 +14,8 @@ from muster.orchestrator.console.say import say, tell
 from muster.orchestrator.console.tables import answer_table, show_document, show_paths, show_rows
 from muster.orchestrator.settings.checks import whole_path
 from muster.workers.errors import UsageError
-from muster.workers.store.layout import Store, check_run_name
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import check_run_name
 
 
 @guarded

@@ -26,7 +26,8 @@ from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.parse import replaced
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 
 def go(request: Request, address: str | None, detach: bool, dry_run: bool, as_json: bool) -> None:

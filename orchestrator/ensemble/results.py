@@ -23,8 +23,9 @@ from muster.orchestrator.vectors.vectors import member_vectors
 from muster.workers.errors import CorruptFileError
 from muster.workers.quantities import time_text
 from muster.workers.score.combine import correlation
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
+from muster.workers.store.runs import RunFolder
 from muster.workers.task import read_history
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 
 def pack(

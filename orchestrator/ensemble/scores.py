@@ -19,7 +19,8 @@ from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
 from muster.orchestrator.vectors.queries import queries_name
 from muster.workers.score.metrics import BY_RANK
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 from muster.workers.task import Target
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from muster.orchestrator.vectors.shards import shard_records
 from muster.workers.errors import UsageError
 from muster.workers.provenance import here
 from muster.workers.quantities import time_text
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 Answer = dict[str, Any]
 #: Gives for a flag and the path that it was given the path to go on with.

@@ -23,7 +23,8 @@ from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit
 from muster.workers.errors import StoreError
 from muster.workers.store.files import SCRATCH
-from muster.workers.store.layout import RunFolder, parse_json, to_json
+from muster.workers.store.records import parse_json, to_json
+from muster.workers.store.runs import RunFolder
 
 TURNS = "turns"
 LOOK_SECONDS = 1.0

@@ -24,7 +24,7 @@ from muster.workers.errors import UsageError
 from muster.workers.methods.registry import METHODS, NAMES
 from muster.workers.networks.facts import WITHOUT_IMAGENET
 from muster.workers.spec import TestView
-from muster.workers.store.layout import check_run_name
+from muster.workers.store.runs import check_run_name
 
 #: The method of a request that names none.
 USUAL = NAMES[0]

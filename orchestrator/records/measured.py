@@ -16,7 +16,8 @@ from typing import Any
 from muster.workers.errors import StoreError
 from muster.workers.forms import form
 from muster.workers.spec import ModelSpec, content_key
-from muster.workers.store.layout import Store, parse_json
+from muster.workers.store.layout import Store
+from muster.workers.store.records import parse_json
 
 #: Records that are read for an estimate, and how many of those alike count: the newest.
 READ, COUNTED = 60, 12

@@ -14,7 +14,8 @@ from muster.workers.errors import DamagedRunError, StoreError, UsageError
 from muster.workers.quantities import time_text
 from muster.workers.store.documents import COUNT, check_form
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 #: A run that said nothing for so long, and has no end, has lost its driver: it would say that it lives.
 SILENT_SECONDS = 60.0

@@ -22,8 +22,9 @@ from muster.orchestrator.vectors.shards import whole_shards
 from muster.orchestrator.vectors.vectors import images_of, member_vectors
 from muster.workers.score.combine import Combination
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
+from muster.workers.store.runs import RunFolder
 from muster.workers.task import MemberTask, Target
 
 SCHEMA_VERSION = 1

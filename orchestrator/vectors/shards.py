@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.workers.store.files import FileRecord, Files
-from muster.workers.store.layout import RunFolder
+from muster.workers.store.runs import RunFolder
 
 
 def whole_shards(files: Files, folder: str, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

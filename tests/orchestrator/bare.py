@@ -33,7 +33,8 @@ from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.vectors import gather as gathering
 from muster.orchestrator.vectors.evaluate import _with_nmi, nmi_schedule, prefix_nmi, prefix_scores
 from muster.workers.member import run_member
-from muster.workers.store.layout import RunFolder, Store, new_attempt_id
+from muster.workers.store.layout import Store, new_attempt_id
+from muster.workers.store.runs import RunFolder
 from muster.workers.task import MemberTask, missing
 from tests.cli import Ran
 

@@ -16,7 +16,8 @@ from muster.workers.errors import ToldToEndError
 from muster.workers.forms import form
 from muster.workers.member import run_member
 from muster.workers.store.checkpoint import newest_checkpoint
-from muster.workers.store.layout import Store, to_json
+from muster.workers.store.layout import Store
+from muster.workers.store.records import to_json
 from muster.workers.store.vectors import read_vectors
 from muster.workers.task import missing, read_history
 from tests.workers.members import result, run, same_result, snapshot, task_for

@@ -15,7 +15,8 @@ from muster.workers.errors import CorruptFileError, StoreError, UsageError
 from muster.workers.member import load_network, open_images, run_member
 from muster.workers.networks.backbones import build, state_digest
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import MemberTask, missing
 from tests.workers.members import damage, result, run, same_result, snapshot, task_for, weights_of

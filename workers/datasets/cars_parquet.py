@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from muster.workers.datasets.base import Split
 from muster.workers.datasets.lists import Entry, Lists
 from muster.workers.errors import UsageError
-from muster.workers.store.layout import parse_json
 from muster.workers.store.parquet import check_size
+from muster.workers.store.records import parse_json
 
 CLASSES = 196
 KEPT_GROUPS = 3

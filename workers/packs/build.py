@@ -34,8 +34,9 @@ from muster.workers.packs.scratch import workshop
 from muster.workers.quantities import bytes_text
 from muster.workers.store.documents import PACK_SOURCE
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import Done, Store, parse_json, to_json
+from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
+from muster.workers.store.records import Done, parse_json, to_json
 
 SHOWN = 10
 

@@ -19,7 +19,7 @@ from muster.workers.datasets.base import Item
 from muster.workers.packs.pack import Uint8
 from muster.workers.store.documents import COUNT, SHA256, TEXT, check_form
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import parse_json
+from muster.workers.store.records import parse_json
 
 _GOOD = {"image_id": TEXT, "height": COUNT, "width": COUNT, "sha256": SHA256}
 _BAD = {"image_id": TEXT, "cause": TEXT}

@@ -19,7 +19,8 @@ from safetensors.torch import save
 
 from muster.workers.errors import CorruptFileError, StoreError
 from muster.workers.store.documents import COUNT, HISTORY, NUMBER, TEXT
-from muster.workers.store.layout import CheckpointFile, ModelFolder, parse_json
+from muster.workers.store.layout import CheckpointFile, ModelFolder
+from muster.workers.store.records import parse_json
 from muster.workers.store.tensors import read_tensors
 
 #: An attempt keeps this many of its own: a damaged one leaves the one before.

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from muster.workers.errors import CorruptFileError
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import Done, Folder
+from muster.workers.store.layout import Folder
 from muster.workers.store.parquet import read_table, table_bytes
+from muster.workers.store.records import Done
 
 Float32 = npt.NDArray[np.float32]
 VECTORS = "vectors.parquet"

@@ -24,7 +24,8 @@ from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.shards import all_there
 from muster.workers.errors import DamagedRunError
 from muster.workers.methods.registry import method_of
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 
 def plan_text(plan: Plan) -> str:

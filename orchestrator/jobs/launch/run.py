@@ -27,7 +27,8 @@ from muster.orchestrator.vectors.gather import Gathered, gather
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.queries import queries_name
 from muster.workers.errors import DamagedRunError, MusterError, UsageError
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 
 def launch(

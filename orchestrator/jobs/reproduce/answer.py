@@ -20,7 +20,8 @@ from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.client import FleetClient

@@ -27,7 +27,8 @@ from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import MusterError
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 
 def reproduce(

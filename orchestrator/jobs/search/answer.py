@@ -23,8 +23,10 @@ from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import Resources
 from muster.orchestrator.vectors.evaluate import protocol_of
 from muster.workers.score.metrics import is_share
-from muster.workers.store.layout import RunFolder, Store, to_json
+from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
+from muster.workers.store.records import to_json
+from muster.workers.store.runs import RunFolder
 from muster.workers.task import missing
 
 #: A smaller ensemble is recommended if it is at most so far below the best one, as a share.

@@ -43,7 +43,8 @@ from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.protocols import recall_at
 from muster.workers.errors import MusterError
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 
 def search(

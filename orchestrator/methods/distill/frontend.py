@@ -20,7 +20,7 @@ from muster.workers.flags import flag
 from muster.workers.forms import keyed
 from muster.workers.methods.distill.settings import DistillSettings, DistillSpec, Teacher
 from muster.workers.spec import InputRecipe, ModelSpec
-from muster.workers.store.layout import check_run_name
+from muster.workers.store.runs import check_run_name
 
 #: conv4 starts from random weights, so all of it learns at one rate.
 GLYPHS = {"labels": 32, "images": 4, "epochs": 12, "lr": 3e-3, "embedding_lr": 1.0}

@@ -13,7 +13,7 @@ from PIL import Image
 from muster.orchestrator.methods.loading import load
 from muster.workers.networks.backbones import build
 from muster.workers.store.files import Files
-from muster.workers.store.layout import RunFolder
+from muster.workers.store.runs import RunFolder
 from tests.cli import Muster, Ran
 
 

@@ -13,7 +13,8 @@ from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.methods.loading import load
 from muster.workers.errors import DamagedRunError
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from muster.workers.task import MemberTask
 from tests.conftest import write_classes
 

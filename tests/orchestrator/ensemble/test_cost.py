@@ -14,7 +14,8 @@ from muster.orchestrator.records.measured import Place, newest_keys
 from muster.workers.errors import StoreError
 from muster.workers.forms import form
 from muster.workers.store.files import Files
-from muster.workers.store.layout import Done, Store, to_json
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done, to_json
 from muster.workers.task import MemberTask
 from tests.conftest import write_classes
 from tests.workers.members import task_for

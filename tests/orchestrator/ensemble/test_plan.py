@@ -30,7 +30,8 @@ from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import BadImagesError, StoreError, UsageError
 from muster.workers.rng import permutation
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from muster.workers.task import MemberTask
 from tests.conftest import write_classes
 from tests.orchestrator.ensemble.conftest import Asked, made, planned

@@ -18,7 +18,8 @@ from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.vectors.evaluate import evaluate_here
 from muster.workers.spec import TestView
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from muster.workers.task import Images, Target
 from tests.orchestrator.made_ensembles import made_ensemble
 

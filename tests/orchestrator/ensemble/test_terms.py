@@ -14,7 +14,8 @@ from muster.orchestrator.ensemble.terms import ClusterTerms, known_terms
 from muster.orchestrator.methods.loading import load
 from muster.workers.errors import DamagedRunError, UsageError
 from muster.workers.networks import backbones
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 H100 = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:H100": 1.0}
 V100 = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:V100": 1.0}

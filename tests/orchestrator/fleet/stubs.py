@@ -21,7 +21,8 @@ from muster.orchestrator.records.events import Event
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
 from muster.workers.spec import TestView
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from muster.workers.task import Images, MemberTask, Target, missing
 
 A = TypeVar("A")

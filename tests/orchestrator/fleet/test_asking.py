@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from muster.orchestrator.fleet.budget import Budget
-from muster.workers.store.layout import Done
+from muster.workers.store.records import Done
 from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import TRAINING, PlayedFleet, fails, member, played
 

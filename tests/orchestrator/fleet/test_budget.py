@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 
 
 @pytest.mark.parametrize(

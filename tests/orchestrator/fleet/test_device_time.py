@@ -8,7 +8,8 @@ import pytest
 
 from muster.orchestrator.fleet.device_time import device_time, images_per_s, taken
 from muster.orchestrator.settings.resources import Resources
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from tests.orchestrator.fleet.stubs import member
 
 

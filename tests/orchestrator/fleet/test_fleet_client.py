@@ -16,7 +16,7 @@ from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Forecast
 from muster.workers.errors import DamagedMember
-from muster.workers.store.layout import Done
+from muster.workers.store.records import Done
 from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import member
 

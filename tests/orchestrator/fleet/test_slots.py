@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.workers.store.layout import Done
+from muster.workers.store.records import Done
 from tests.orchestrator.fleet.stubs import (
     TRAINING,
     Attempt,

@@ -18,7 +18,9 @@ from muster.orchestrator.jobs import turn as module
 from muster.orchestrator.jobs.turn import turn_of
 from muster.orchestrator.records.events import Event
 from muster.workers.errors import StoreError
-from muster.workers.store.layout import RunFolder, Store, to_json
+from muster.workers.store.layout import Store
+from muster.workers.store.records import to_json
+from muster.workers.store.runs import RunFolder
 
 
 @pytest.fixture

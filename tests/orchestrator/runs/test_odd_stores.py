@@ -16,7 +16,8 @@ from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.runs.status import list_runs, member_logs, run_status
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
 from muster.workers.store.files import Files, nearest_folder
-from muster.workers.store.layout import Folder, RunFolder, Store
+from muster.workers.store.layout import Folder, Store
+from muster.workers.store.runs import RunFolder
 from tests.cli import Muster
 
 DEEP = "[" * 200_000

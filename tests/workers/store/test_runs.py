@@ -9,7 +9,8 @@ import pytest
 
 from muster.workers.errors import DamagedRunError
 from muster.workers.store.files import FileRecord, Files
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 
 from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
 from muster.workers.store.files import FileRecord
-from muster.workers.store.layout import Done, ModelFolder, Store, new_attempt_id, to_json
+from muster.workers.store.layout import ModelFolder, Store, new_attempt_id
 from muster.workers.store.parquet import table_bytes
+from muster.workers.store.records import Done, to_json
 from muster.workers.task import read_history
 
 DONE = Done({"attempts/one/weights": FileRecord.of(b"weights")}, {"attempt": "one", "seconds": 1.5})

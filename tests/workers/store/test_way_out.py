@@ -12,7 +12,8 @@ import pytest
 
 from muster.workers.errors import CorruptFileError, DamagedRunError, StoreError
 from muster.workers.store.files import FileRecord, Files
-from muster.workers.store.layout import RunFolder, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.runs import RunFolder
 
 KEY = "0" * 32
 #: Beside the store is a folder `precious`; ABSOLUTE stands for its file's whole path.

@@ -11,7 +11,8 @@ from typing import Any
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.workers.errors import CorruptFileError, MusterError
 from muster.workers.store import documents
-from muster.workers.store.layout import Store, parse_json, to_json
+from muster.workers.store.layout import Store
+from muster.workers.store.records import parse_json, to_json
 
 CAPTIONS = "captions.json"
 Row = Mapping[str, Any]

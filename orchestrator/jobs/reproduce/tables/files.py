@@ -12,7 +12,7 @@ from typing import Any
 
 from muster.orchestrator.records.rows import PaperTable
 from muster.workers.datasets import PUBLISHED
-from muster.workers.store.layout import to_json
+from muster.workers.store.records import to_json
 
 Answer = Mapping[str, Any]
 KINDS = ("published", "measured", "spread", "difference")

@@ -15,7 +15,8 @@ from muster.orchestrator.jobs.launch.answer import from_store
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors import gather as gathering
 from muster.orchestrator.vectors.protocols import protocol_text
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from tests.orchestrator.made_ensembles import made_ensemble
 
 LEARNERS = [{"learner": 1, "dimension": 4, "recall_at_1": 0.5}]

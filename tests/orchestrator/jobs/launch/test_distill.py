@@ -118,7 +118,7 @@ def test_a_wrong_teacher_is_refused_with_its_cure(
 ) -> None:
     from muster.orchestrator.methods.loading import load
     from muster.workers.store.files import Files
-    from muster.workers.store.layout import RunFolder
+    from muster.workers.store.runs import RunFolder
 
     store = tmp_path / "store"
     files = Files(str(store))
@@ -149,7 +149,7 @@ def test_a_run_that_a_newer_muster_wrote_is_refused_with_the_version_to_get(
 ) -> None:
     from muster.orchestrator.methods.loading import load
     from muster.workers.store.files import Files
-    from muster.workers.store.layout import RunFolder
+    from muster.workers.store.runs import RunFolder
 
     document = load(None, {"method": "dreml"}, []).document()
     run = RunFolder(Files(str(tmp_path)), "later")

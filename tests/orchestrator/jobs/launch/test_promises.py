@@ -15,7 +15,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from muster.workers.store.layout import Done
+from muster.workers.store.records import Done
 from tests.cli import Muster
 
 L = 2

@@ -21,7 +21,8 @@ from muster.orchestrator.jobs.search.plan import SearchPlan, ensembles_of, prepa
 from muster.orchestrator.jobs.search.record import Record
 from muster.orchestrator.jobs.search.request import load_search
 from muster.orchestrator.jobs.search.run import run_trials
-from muster.workers.store.layout import Done, Store
+from muster.workers.store.layout import Store
+from muster.workers.store.records import Done
 from muster.workers.store.vectors import write_vectors
 
 TRIALS = 50
