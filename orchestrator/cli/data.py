@@ -49,7 +49,7 @@ def data_check(
     found = examine(name, root, test_list=test_list, allow_counts=allow_counts)
     if as_json:
         show_document(found)
-        for problem in [*found["differences"], *found["problems"]]:
+        for problem in [*found["differences"], *found["warnings"], *found["problems"]]:
             tell(f"muster: {problem}")
     else:
         if found["tree"]:
@@ -58,8 +58,8 @@ def data_check(
         if found["splits"]:
             show_rows(found["splits"], title="")
             out.print()
-        for difference in found["differences"]:
-            tell(f"muster: {difference}")
+        for text in [*found["differences"], *found["warnings"]]:
+            tell(f"muster: {text}")
         if not found["problems"]:
             out.print("It is as published." if found["as_published"] else "It can be used.")
     if found["problems"] and not as_json:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muster.orchestrator.methods import presets
+from muster.orchestrator.vectors.questions import Questions
 from muster.workers import datasets
 from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.errors import BadImagesError, MusterError, UsageError
@@ -71,12 +72,14 @@ def _description(kind: type[Published]) -> Facts:
 
 
 def examine(name: str, root: str | None, *, test_list: str, allow_counts: bool) -> Facts:
-    """A copy against what was published: `tree`, `splits`, and what is wrong as `problems`.
+    """A copy against what was published: `tree`, `splits`, `warnings` of what would be left out of the scores, and what
+    is wrong as `problems`.
 
     Raises UsageError if there is no such data set, or no root where it needs one.
     """
     data = datasets.open_data_set(name, root, allow_counts=allow_counts, test_list=test_list)
     found: Facts = {"name": data.name, "title": data.traits.title, "home": root, "tree": [], "splits": []}
+    found["warnings"] = []
     problems: list[str] = []
     try:
         if isinstance(data, Published):
@@ -86,6 +89,10 @@ def examine(name: str, root: str | None, *, test_list: str, allow_counts: bool) 
         problems = error.problems if isinstance(error, UsageError) else [str(error)]
     else:
         found["splits"] = [_split_row(data, split) for split in splits.values()]
+        try:
+            found["warnings"] = Questions.listed(splits["test"]).check(data.traits)
+        except UsageError as error:
+            problems = error.problems
     differences = list(data.differences)
     whole = not problems and not differences and isinstance(data, Published)
     return {**found, "differences": differences, "problems": problems, "as_published": whole}

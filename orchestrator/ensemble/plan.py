@@ -16,7 +16,10 @@ from muster.orchestrator.ensemble.inputs import finished_run, with_settled_input
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, PreparedInput, Settled
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import InputRun, LaunchRequest, open_data
+from muster.orchestrator.vectors.protocols import draws_of
+from muster.orchestrator.vectors.questions import Questions, named
 from muster.workers.datasets import DataSet, Published, Split
+from muster.workers.datasets.base import Traits
 from muster.workers.errors import BadImagesError, MusterError, UsageError
 from muster.workers.packs import build as packing
 from muster.workers.packs.pack import PackIndex
@@ -92,7 +95,7 @@ def prepare_ensembles(
             if shared not in done:
                 done[shared] = prepare(launch, store, progress, splits, siblings)
             prepared = done[shared]
-            if prepared is not None and (wrong := launch.settings.class_problems(launch, prepared.classes)):
+            if prepared is not None and (wrong := launch.settings.class_problems(launch, prepared.stocked)):
                 raise UsageError(wrong)
             ensemble.prepared = prepared
         except MusterError as error:
@@ -199,12 +202,10 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
         problems.append(f"{here}: at least 2 classes are needed to train on.")
     else:
         problems += request.settings.class_problems(request, left)
-    lone = splits["test"].lone_classes()
-    if len(lone) == len(splits["test"].class_names):
-        problems.append(
-            f"In the test split of {data.traits.title} no class has two images: there is nothing to retrieve. "
-            "Each test class needs at least two images."
-        )
+    try:
+        Questions.listed(splits["test"]).check(data.traits, draws_of(request.data))
+    except UsageError as error:
+        problems += error.problems
     if problems:
         raise UsageError(problems)
     return data, splits
@@ -254,7 +255,7 @@ def prepare(
         raise BadImagesError(list(dict.fromkeys(unreadable)))
     if train is None or test is None or seen is None:
         return None
-    prepared = _prepared(request, store, splits, train, test, seen, extra)
+    prepared = _prepared(request, data.traits, store, train, test, seen, extra)
     inputs = tuple(
         PreparedInput(launch, images, settled)
         for (launch, settled), images in zip(found, ready, strict=True)
@@ -267,8 +268,8 @@ def prepare(
 
 def _prepared(
     request: LaunchRequest,
+    traits: Traits,
     store: Store,
-    splits: dict[str, Split],
     train: PackIndex,
     test: PackIndex,
     seen: PackIndex,
@@ -293,8 +294,17 @@ def _prepared(
         "test_digest": targets[0].images.digest,
         "pack_bytes": train.bytes + test.bytes,
     }
-    warnings = _warnings(store, splits, {train.digest, test.digest})
-    return Prepared(images, len(kept), targets, warnings, facts, sum(count for _, _, count in found))
+    asked = [("test", test, None), *([("val", seen, held)] if held else [])]
+    draws = draws_of(request.data)
+    left_out = [Questions.packed(*one).check(traits, draws) for one in asked]
+    stocked = {int(label) for label in train.part(kept).labels}
+    empty = [train.class_names[number] for place, number in enumerate(kept) if place not in stocked]
+    warnings = [text for texts in left_out for text in texts]
+    if empty:
+        warnings.append(f"{len(empty)} training class(es) have no image left: {named(empty)}.")
+    warnings += _unread(store, {train.digest, test.digest})
+    embedded = sum(count for _, _, count in found)
+    return Prepared(images, len(kept), targets, tuple(warnings), facts, embedded, stocked=len(stocked))
 
 
 def _images(index: PackIndex, class_ids: tuple[int, ...] | None) -> tuple[Images, int]:
@@ -311,16 +321,13 @@ def split_classes(request: LaunchRequest, total: int) -> tuple[tuple[int, ...], 
     return tuple(c for c in range(cut) if c not in held), tuple(sorted(held))
 
 
-def _warnings(store: Store, splits: dict[str, Split], packs: set[str]) -> tuple[str, ...]:
+def _unread(store: Store, packs: set[str]) -> list[str]:
     found = []
-    if lone := splits["test"].lone_classes():
-        shown = ", ".join(lone[:10]) + (f" and {len(lone) - 10} more" if len(lone) > 10 else "")
-        found.append(f"{len(lone)} test class(es) of one image are left out of the mean: {shown}.")
     for digest in sorted(packs):
         if bad := packing.bad_images(store, digest):
             shown = "; ".join(f"{image.image_id} ({image.cause})" for image in bad[:10])
             found.append(f"{len(bad)} image(s) could not be read and were left out: {shown}.")
-    return tuple(found)
+    return found
 
 
 def member_tasks(

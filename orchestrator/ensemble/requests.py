@@ -44,6 +44,8 @@ class Prepared:
     "How the copy differs from what was published."
     inputs: tuple[PreparedInput, ...] = ()
     "The runs that its models are trained from."
+    stocked: int = 0
+    "Training classes that have an image."
 
 
 #: The digest of initial weights, and the precision: what a request leaves open.

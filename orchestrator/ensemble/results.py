@@ -140,7 +140,7 @@ def _report(
             gathered=shards.shards,
             examples=reading_examples(folder, run.place(queries_name("test")), len(result.members)),
             versions=_versions(store, result.tasks),
-            warnings=[*result.prepared.warnings, *metrics["warnings"], *troubles],
+            warnings=[*metrics["warnings"], *troubles],
             losses=losses,
             learners=test.get("learners", ()),
             correlation=test.get("correlation") or {},

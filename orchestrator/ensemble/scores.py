@@ -93,6 +93,7 @@ def scored(
         "splits": found,
         "state": "done" if done == asked else f"partial {done} of {asked}",
         "warnings": [
+            *(result.prepared.warnings if result.prepared else ()),
             *([f"{done} of {asked} members: without {', '.join(missing)}."] if missing else []),
             *filter(None, (near_tie_text(one["curve"][-1], one["queries"]) for one in found.values())),
         ],

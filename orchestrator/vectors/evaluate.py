@@ -18,10 +18,11 @@ import pyarrow as pa
 from muster.orchestrator.vectors.learners import learner_scores
 from muster.orchestrator.vectors.protocols import mean_curve
 from muster.orchestrator.vectors.queries import query_table
+from muster.orchestrator.vectors.questions import protocols_of
 from muster.orchestrator.vectors.vectors import images_of, member_vectors
 from muster.workers.packs.pack import PackIndex, Part
 from muster.workers.score.combine import Combination
-from muster.workers.score.protocol import Protocol, one_of_each_class
+from muster.workers.score.protocol import Protocol
 from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
 from muster.workers.task import MemberTask, Target
@@ -100,12 +101,12 @@ def nmi_schedule(members: int) -> list[int]:
 
 def protocol_of(store: Store, target: Target) -> Protocol:
     """Which images ask and which answer: all of them each way, or the roles that the data set gives."""
-    return _protocol(*images_of(store, target))
+    return _protocols(*images_of(store, target))[0]
 
 
-def _protocol(index: PackIndex, part: Part) -> Protocol:
+def _protocols(index: PackIndex, part: Part, draws: int = 0) -> list[Protocol]:
     roles = np.asarray(index.table["role"].to_pylist(), dtype=object)[part.rows]
-    return Protocol(part.labels, np.flatnonzero(roles != "gallery"), np.flatnonzero(roles != "query"))
+    return protocols_of(part.labels, roles.tolist(), draws)
 
 
 def prefix_scores(
@@ -128,8 +129,7 @@ def prefix_scores(
     torch.set_num_threads(threads)
     store = Store(root)
     index, part = images_of(store, target)
-    own = _protocol(index, part)
-    protocols = [one_of_each_class(own.labels, draw) for draw in range(draws)] or [own]
+    protocols = _protocols(index, part, draws)
     records = [QueryRecord(one, nmi_schedule(len(keys))) for one in protocols] if queries else []
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
         vectors = all_vectors(store, target, keys, memory, Path(scratch), combination)

@@ -7,7 +7,6 @@ checking are the pixel store's work (`muster.workers.packs.pack`), the same for 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +40,6 @@ class Split:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", {name: i for i, name in enumerate(self.class_names)})
-
-    def lone_classes(self) -> list[str]:
-        """The classes that have a single image: it has nothing to be found."""
-        counts = Counter(item.class_name for item in self.items)
-        return [name for name in self.class_names if counts[name] == 1]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from muster.orchestrator.ensemble.plan import (
@@ -15,7 +15,9 @@ from muster.orchestrator.ensemble.plan import (
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.terms import known_terms, place_here
 from muster.orchestrator.machine.places import unwritable
-from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.request import LaunchRequest, open_data
+from muster.orchestrator.vectors.protocols import draws_of
+from muster.orchestrator.vectors.questions import Questions
 from muster.workers.datasets import Split
 from muster.workers.packs.build import estimated_bytes
 from muster.workers.packs.pack import ResizeRule
@@ -43,10 +45,13 @@ def preview(
             for name, rule in (("train", request.recipe), ("test", request.view))
         )
         rows += [{"what": "packing", "value": f"about {bytes_text(size)}{_free(store)}"}, *_warning(store)]
+        listed = Questions.listed(splits["test"])
+        rows += warning_rows(listed.check(open_data(request.data).traits, draws_of(request.data)))
         unknown = f"{asked} to train after packing, cost unknown until the images are packed."
         return {**found, "sentence": f"{members}: {unknown}"}
     packed = bytes_text(int(str(ensemble.prepared.facts["pack_bytes"])))
     rows.append({"what": "packs", "value": f"in the store, {packed}"})
+    rows += warning_rows(ensemble.prepared.warnings)
     if weights is None:
         unknown = "what the store has of them is not known until ImageNet's weights are fetched."
         return {**found, "sentence": f"{members}: {unknown}"}
@@ -66,7 +71,11 @@ def preview(
 def _warning(store: Store) -> list[dict[str, Any]]:
     """A row that says why nothing could be written, if it is so: a plan only reads."""
     problem = unwritable(store)
-    return [{"what": "warning", "value": problem}] if problem else []
+    return warning_rows([problem] if problem else [])
+
+
+def warning_rows(texts: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"what": "warning", "value": text} for text in texts]
 
 
 def _free(store: Store) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +37,7 @@ from muster.workers.store.records import Done
 from muster.workers.task import MemberTask
 from tests.conftest import write_classes
 from tests.orchestrator.ensemble.conftest import Asked, made, planned
+from tests.workers.datasets import copies
 
 # Classes that are held out.
 
@@ -149,7 +152,10 @@ def test_the_vectors_that_are_wanted_are_of_each_split_s_own_images(asked: Asked
     }  # fmt: skip
     assert found.facts["train_digest"] == found.train.digest
     assert found.facts["test_digest"] == test.digest
-    assert found.warnings == found.differences == ()
+    assert found.differences == ()
+    assert found.warnings == (
+        "Only 3 val images can be found: recall at 4, 8 takes all of them and says nothing.",
+    )
 
 
 def test_training_and_embedding_may_take_pictures_of_two_sizes(asked: Asked, packed: Store) -> None:
@@ -340,3 +346,66 @@ def test_a_result_knows_its_targets_by_their_split() -> None:
     assert [result.target(name) for name in ("test", "val")] == targets
     with pytest.raises(KeyError):
         result.target("train")
+
+
+def of_inshop(asked: Asked, root: Path, change: Callable[[str], str]) -> LaunchRequest:
+    """A request on a copy of In-Shop whose list was changed line by line."""
+    copies.inshop(root)
+    (listed,) = root.rglob("list_eval_partition.txt")
+    listed.write_text("".join(f"{change(line)}\n" for line in listed.read_text().splitlines()))
+    request = asked(ensemble__D=2)
+    return replace(request, data=replace(request.data, dataset="inshop", root=str(root), allow_counts=True))
+
+
+def test_queries_without_a_gallery_are_refused_before_anything_is_packed(
+    asked: Asked, tmp_path: Path
+) -> None:
+    """They passed here, and ended in a traceback after all the training."""
+    request = of_inshop(asked, tmp_path, lambda line: re.sub(r"id_0000(\d+ +gallery)", r"id_9000\1", line))
+    with pytest.raises(
+        UsageError, match="none of the 6 queries has an image of its class among the 6 gallery"
+    ):
+        check_listing(request)
+
+
+def test_a_query_without_a_gallery_image_is_named_where_it_is_left_out(asked: Asked, tmp_path: Path) -> None:
+    lone = "id_00000002"
+    request = of_inshop(
+        asked, tmp_path / "copy", lambda line: re.sub(rf"{lone}( +gallery)", r"id_90000002\1", line)
+    )
+    found = made(request, Store(str(tmp_path / "store")))
+    assert (
+        f"2 of 6 test queries have no gallery image and are left out of the mean: {lone}." in found.warnings
+    )
+
+
+def test_what_skipping_bad_images_leaves_must_be_enough(asked: Asked, tmp_path: Path) -> None:
+    root, store = write_classes(tmp_path / "images", classes=10, each=2), Store(str(tmp_path / "store"))
+    skipping = asked(data__root=str(root), data__skip_bad_images=True)
+    for number in range(5, 9):
+        (root / f"class {number:02d}/0.jpg").write_bytes(b"no picture")
+    told = made(skipping, store).warnings
+    assert (
+        "4 test class(es) of one image are left out of the mean: class 05, class 06, class 07, class 08."
+        in told
+    )
+    (root / "class 09/1.jpg").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match="no class has two images"):
+        made(skipping, store)
+
+
+def test_meta_classes_are_counted_against_classes_that_have_images(asked: Asked, tmp_path: Path) -> None:
+    root, store = write_classes(tmp_path / "images", classes=10, each=2), Store(str(tmp_path / "store"))
+    for number in range(2):
+        for image in (root / f"class {number:02d}").iterdir():
+            image.write_bytes(b"no picture")
+    flags = {"data__root": str(root), "data__skip_bad_images": True}
+    (three,) = prepare_ensembles(
+        [EnsembleRequest(launch=asked(**flags, ensemble__D=3))], store, lambda *_: None
+    )
+    assert three.prepared is not None
+    assert "2 training class(es) have no image left: class 00, class 01." in three.prepared.warnings
+    (four,) = prepare_ensembles(
+        [EnsembleRequest(launch=asked(**flags, ensemble__D=4))], store, lambda *_: None
+    )
+    assert "D = 4: there are 3 training classes" in four.trouble

@@ -99,15 +99,6 @@ def test_the_order_is_that_of_code_points(tmp_path: Path, image_folder: Path) ->
     assert [*splits["train"].class_names, *splits["test"].class_names] == ["10", "9", "B", "a", "b", "é"]
 
 
-def test_classes_of_one_image_are_told(image_folder: Path) -> None:
-    for label in (CLASSES[5], CLASSES[7]):
-        for image in sorted((image_folder / label).iterdir())[1:]:
-            image.unlink()
-    splits = ImageFolder(image_folder).splits()
-    assert splits["test"].lone_classes() == [CLASSES[5], CLASSES[7]]
-    assert splits["train"].lone_classes() == []
-
-
 def test_the_source_digest_notices_a_changed_a_touched_a_new_and_a_moved_file(image_folder: Path) -> None:
     def digest() -> str:
         data = ImageFolder(image_folder)

@@ -17,7 +17,6 @@ def test_each_split_has_200_characters_in_16_faces_and_they_share_none() -> None
         assert len(split.items) == 3200
         assert len(split.class_names) == CLASSES_PER_SPLIT == 200
         assert set(Counter(item.class_name for item in split.items).values()) == {len(FACES)}
-        assert split.lone_classes() == []
     assert not set(splits["train"].class_names) & set(splits["test"].class_names)
 
 
