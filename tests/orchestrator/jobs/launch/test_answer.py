@@ -26,7 +26,7 @@ LEARNERS = [{"learner": 1, "dimension": 4, "recall_at_1": 0.5}]
 def made(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, EnsembleResult]:
     """An ensemble whose members are committed, as if they had been trained."""
     store = Store(str(tmp_path_factory.mktemp("made")))
-    got = made_ensemble(store, shapes, "made", D=4, L=2)
+    got = made_ensemble(store, shapes, "made", D=4, L=3)
     for task in got.tasks:
         store.model(task.key).commit(Done({}, {"attempt": "one", "seconds": 1.0, "device": "cpu"}))
     return store, got
@@ -68,8 +68,8 @@ def test_a_finished_run_is_answered_without_training(
     found = from_store(finished("whole"), store, None)
     assert found is not None
     plan, answer = found
-    assert plan == "2 members: all found in the store, none to train."
-    assert answer["models"] == {"asked": 2, "reused": 2, "trained": 0, "failed": 0}
+    assert plan == "3 members: all found in the store, none to train."
+    assert answer["models"] == {"asked": 3, "reused": 3, "trained": 0, "failed": 0}
     curve = (got.metrics or {})["splits"]["test"]["curve"]
     assert (answer["curve"], answer["state"], answer["run"]) == (curve, "done", "whole")
     assert answer["metrics"] == {name: value for name, value in curve[-1].items() if name != "near_ties"}
@@ -77,6 +77,21 @@ def test_a_finished_run_is_answered_without_training(
     assert answer["paths"] == {"report": f"{store.root}/runs/whole/report.html"}
     assert not {"warnings", "learners", "correlation"} & answer.keys()
     assert answer["protocol"] == protocol_text(got.request.launch.data)
+    assert isinstance(answer["seconds"], float)
+    assert 0 <= answer["seconds"] == round(answer["seconds"], 2) < 60
+
+
+def test_a_precision_that_is_asked_for_is_the_one_that_counts(
+    made: tuple[Store, EnsembleResult], finished: Callable[[str], LaunchRequest]
+) -> None:
+    store, _ = made
+    launch = finished("exact")
+    exact = replace(launch, ensemble=replace(launch.ensemble, precision="fp32"))
+    store.run("exact").write("run.json", exact.document())
+    changed_file("answer.json", precision="bf16")(store.run("exact"))
+    found = from_store(exact, store, None)
+    assert found is not None
+    assert found[1]["precision"] == "fp32"
 
 
 def changed_file(name: str, **changes: Any) -> Callable[[Any], None]:
@@ -100,9 +115,20 @@ def damaged(run: Any) -> None:
     run.files.put(run / "metrics.json", data.replace(b"0.9", b"0.8", 1).replace(b"near", b"neer", 1))
 
 
+def another_report(run: Any) -> None:
+    run.seal({}, {})
+    run.files.put(run / "report.html", b"<b>")
+
+
+def without(name: str, key: str) -> Callable[[Any], None]:
+    return lambda run: run.write(name, {k: v for k, v in run.read(name).items() if k != key})
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        another_report, without("answer.json", "precision"), without("answer.json", "paths"),
+        *(without("metrics.json", key) for key in ("identity", "splits", "state", "warnings", "device_seconds")),
         gone("run.json"), gone("answer.json"), gone("metrics.json"), gone("report.html"), gone("gathered/test.json"),
         gone("gathered/test/part-00000.parquet"), of_other_vectors, damaged,
     ],
@@ -150,7 +176,7 @@ def test_another_request_is_asked_of_the_cluster(
 ) -> None:
     store, got = made
     launch = finished("other")
-    longer = replace(launch, ensemble=replace(launch.ensemble, L=3))
+    longer = replace(launch, ensemble=replace(launch.ensemble, L=4))
     weights = replace(launch, ensemble=replace(launch.ensemble, weights="imagenet"))
     without = replace(launch, resources=replace(launch.resources, nmi=False))
     elsewhere = replace(launch, data=replace(launch.data, root="/nowhere"))
