@@ -94,7 +94,8 @@ def run_member(
         started = time.monotonic()
         vectors = embed(network, pack, part, target.view, device, normalize=not task.spec.learners)
         took = time.monotonic() - started
-        facts: dict[str, object] = {"key": task.key, "split": target.split, "view": form(target.view)}
+        facts: dict[str, object] = {"key": task.key, "target": target.digest, "split": target.split}
+        facts["view"] = form(target.view)
         facts |= {"images": target.images.digest, "seconds": round(took, 3)}
         facts["images_per_s"] = round(len(vectors) / took, 1)
         write_vectors(vectors_folder, vectors, facts)

@@ -18,6 +18,7 @@ from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
 from muster.orchestrator.vectors.queries import queries_name
+from muster.orchestrator.vectors.vectors import content_of
 from muster.workers.score.metrics import BY_RANK
 from muster.workers.store.layout import Store
 from muster.workers.store.runs import RunFolder
@@ -82,8 +83,16 @@ def scored(
         return result
     identity = _identity(result, splits)
     found = kept.get(digest_of(identity))
-    if found is None:
-        found = {split: _evaluated(result, split, store, run) for split in splits}
+    keys = [task.key for task in result.members]
+
+    def content(split: str) -> str:
+        return content_of(store, result.target(split), keys)
+
+    # Members that were trained again may have other vectors under the same keys; older scores don't say whose they are.
+    if found is None or any(
+        "vectors" in found[one] and found[one]["vectors"] != content(one) for one in splits
+    ):
+        found = {one: {**_evaluated(result, one, store, run), "vectors": content(one)} for one in splits}
         kept[digest_of(identity)] = found
     done, asked = len(result.members), len(result.tasks)
     missing = [str(task.spec.index) for task in result.tasks if task not in result.members]
@@ -95,7 +104,7 @@ def scored(
         "warnings": [
             *(result.prepared.warnings if result.prepared else ()),
             *([f"{done} of {asked} members: without {', '.join(missing)}."] if missing else []),
-            *filter(None, (near_tie_text(one["curve"][-1], one["queries"]) for one in found.values())),
+            *filter(None, (near_tie_text(one["curve"], one["queries"]) for one in found.values())),
         ],
         "device_seconds": taken(store, result.members, result.request.launch.resources),
     }

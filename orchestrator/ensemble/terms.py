@@ -42,7 +42,7 @@ class SettledRun:
 
 def settled_run(run: RunFolder) -> SettledRun | None:
     """What a run is bound by; None before it has a plan, and of an older store's. Raises DamagedRunError."""
-    found = run.read(SETTLED) if run.files.exists(run / "plan.json") else None
+    found = run.read(SETTLED) if run.begun else None
     return None if found is None else SettledRun(found["device"], found["precision"], found["weights"])
 
 

@@ -12,7 +12,7 @@ from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.records.identity import Request, differences
 from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.settings import compat
-from muster.orchestrator.vectors.shards import shard_records
+from muster.orchestrator.vectors.shards import forget_damaged, gathered_splits, shard_records
 from muster.workers.errors import UsageError
 from muster.workers.provenance import here
 from muster.workers.quantities import time_text
@@ -79,7 +79,7 @@ def check_run(job: Job, request: Request, store: Store) -> RunFolder:
     found = (saved or {}).get("kind", "launch")
     if saved and found != job.kind:
         raise UsageError(f"There is a run {request.run}, and it is a {found}: give --name another name.")
-    if saved is not None and store.files.exists(run / "plan.json"):
+    if saved is not None and run.begun:
         changed = differences(job.parse(saved, run.place("run.json")).identity(), request.identity())
         if changed:
             raise UsageError(
@@ -93,6 +93,9 @@ def open_run(job: Job, request: Request, store: Store) -> tuple[RunFolder, list[
     """The run's folder, with the request in it, and which of a finished run's files were damaged: they are deleted.
     Raises what `check_run` does."""
     run = check_run(job, request, store)
+    if not store.files.exists(run / "DONE.json"):  # whose record would promise them
+        for split in gathered_splits(run):
+            forget_damaged(run, split)
     damaged = run.unseal()  # before anything is written that its record knows otherwise
     run.write("run.json", {**request.document(), compat.MADE_BY: here()})
     return run, damaged

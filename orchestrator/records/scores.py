@@ -64,13 +64,15 @@ def thinned(rows: Sequence[Row]) -> list[Row]:
 TOLD_TIES = 0.001
 
 
-def near_tie_text(row: Row, queries: int) -> str:
-    """What rounding could change of a row of scores, if it would be seen; else ""."""
+def near_tie_text(curve: Sequence[Row], queries: int) -> str:
+    """What rounding could change of a curve's scores, if it would be seen, where it could the most; else ""."""
+    row = max(reversed(curve), key=lambda one: float(one.get("near_ties", 0)))
     share = row.get("near_ties", 0) / max(1, queries)
     if share < TOLD_TIES:
         return ""
+    where = f"At L = {row['L']}, " if row is not curve[-1] else ""
     return (
-        f"{row['near_ties']:,} of {queries:,} queries are near ties: rounding decides them, and recall could be "
+        f"{where}{row['near_ties']:,} of {queries:,} queries are near ties: rounding decides them, and recall could be "
         f"{100 * share:.1f} points otherwise. Do all images look alike to the network?"
     )
 

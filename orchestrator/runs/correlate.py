@@ -58,7 +58,10 @@ def write_heat_map(request: LaunchRequest, found: Correlation, split: str) -> di
     run, paths = store.run(request.run), {}
     for kind, data in heat_map(found.table, _sizes(request), heat_title(request)).items():
         name = f"plots/correlation-{split}.{kind}"
-        if name not in run.record():  # a finished run has drawn its own, and promises that very file
+        record = run.record()
+        if name not in record or run.changed(
+            name, record
+        ):  # a finished run promises the very file that it drew
             store.files.put(run / name, data)
         paths[kind] = run.place(name)
     return paths

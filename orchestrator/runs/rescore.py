@@ -67,7 +67,7 @@ def rescore(
     how: dict[str, Any] = {"combination": request.settings.combination, "draws": draws_of(request.data)}
     with forgetting(store, digest, request.run):
         found = evaluate_here(store, targets[split], keys, ks, memory=parse_bytes(memory), nmi=nmi, **how)
-    ties = near_tie_text(found["curve"][-1], found["queries"])
+    ties = near_tie_text(found["curve"], found["queries"])
     state = "done" if len(keys) == len(tasks) else f"partial {len(keys)} of {len(tasks)}"
     return {
         "run": request.run,

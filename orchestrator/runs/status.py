@@ -175,7 +175,7 @@ def list_runs(store: Store) -> list[dict[str, Any]]:
     rows = []
     for run in store.runs():
         try:
-            if not store.files.exists(store.run(run) / "run.json"):
+            if not any(store.files.exists(store.run(run) / name) for name in ("run.json", "DONE.json")):
                 continue
             found = run_status(store, run)
         except compat.NewerRunError:
@@ -207,6 +207,10 @@ def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[t
                 text = str(error)
             lines = text.splitlines()
             found.append((index, attempt, lines[max(0, len(lines) - tail) :]))
+    for name in sorted(set(record) - {f"logs/{name}" for name in store.files.names(folder / "logs")}):
+        key, _, attempt = name.removeprefix("logs/").removesuffix(".log").partition("-")
+        if name.startswith("logs/") and member in {None, numbers.get(key, 0)}:
+            found.append((numbers.get(key, 0), attempt, [str(folder.damaged(name, "it is gone"))]))
     if not found:
         which = f"member {member}" if member is not None else "members"
         raise UsageError(

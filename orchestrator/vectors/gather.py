@@ -19,7 +19,7 @@ import pyarrow as pa
 import ray
 
 from muster.orchestrator.vectors.shards import whole_shards
-from muster.orchestrator.vectors.vectors import images_of, member_vectors
+from muster.orchestrator.vectors.vectors import content_of, images_of, member_vectors
 from muster.workers.score.combine import Combination
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Store
@@ -78,10 +78,15 @@ def gather(
     `facts` goes into the manifest and into every shard's schema metadata. BIER's learners are combined as
     `combination` says; `spread` calls `write_shard` for each shard, by default on Ray. Raises DamagedMember.
     """
-    manifest = _manifest(target, members, facts, dtype, combination)
+    content = content_of(store, target, [task.key for task in members])
+    manifest = {**_manifest(target, members, facts, dtype, combination), "vectors": content}
     place = store.run(run)
     folder, before = place.gathered(target.split), place.manifest(target.split)
-    same = before is not None and before["digest"] == manifest["digest"]
+    same = (
+        before is not None
+        and before["digest"] == manifest["digest"]
+        and before.get("vectors", content) == content
+    )
     whole = {} if before is None or not same else whole_shards(store.files, folder, before)
     if before is not None and same and len(whole) == len(before["shards"]):
         return Gathered(store.files.path(folder), _listed(store, folder, before))

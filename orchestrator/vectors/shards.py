@@ -31,11 +31,15 @@ def forget_damaged(run: RunFolder, split: str) -> list[str]:
     return damaged
 
 
+def gathered_splits(run: RunFolder) -> list[str]:
+    """The splits that were gathered, by their folders and manifests."""
+    return sorted({name.removesuffix(".json") for name in run.files.names(run / "gathered")})
+
+
 def shard_records(run: RunFolder) -> dict[str, FileRecord]:
     """What the manifests of a run promise of its shards, by names in the run."""
     found = {}
-    for name in run.files.names(run / "gathered"):
-        split = name.removesuffix(".json")
+    for split in gathered_splits(run):
         for shard in (run.manifest(split) or {}).get("shards", ()):
             found[f"gathered/{split}/{shard['file']}"] = FileRecord(shard["bytes"], shard["sha256"])
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from muster.workers.errors import CorruptFileError, DamagedMember
 from muster.workers.packs.pack import PackIndex, Part, read_index
 from muster.workers.score.combine import Combination, combine
 from muster.workers.store.layout import Store
-from muster.workers.store.vectors import read_vectors
+from muster.workers.store.vectors import VECTORS, read_vectors
 from muster.workers.task import Target
 
 
@@ -32,6 +33,21 @@ def member_vectors(
     except CorruptFileError as error:
         raise DamagedMember(key, str(error)) from error
     return vectors if combination is None else combine(vectors, combination.sizes, combination.how)
+
+
+def content_of(store: Store, target: Target, keys: Iterable[str]) -> str:
+    """16 hex digits of what the members' vectors are, by their records: a member that is trained again on another
+    machine keeps its key, and has others. Raises DamagedMember."""
+    found = hashlib.sha256()
+    for key in keys:
+        try:
+            done = store.model(key).embedding(target.digest).done()
+        except CorruptFileError as error:
+            raise DamagedMember(key, str(error)) from error
+        if done is None:
+            raise DamagedMember(key, f"The vectors of {key} are gone.")
+        found.update(done.files[VECTORS].sha256.encode())
+    return found.hexdigest()[:16]
 
 
 def images_of(store: Store, target: Target) -> tuple[PackIndex, Part]:

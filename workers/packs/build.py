@@ -53,8 +53,9 @@ def find_pack(store: Store, data: DataSet, split: Split, resize: str, skip_bad: 
     if found is None:
         return None
     try:
-        digest = parse_json(found, PACK_SOURCE)["pack"]
-        return read_index(store.pack(digest), digest)
+        source = parse_json(found, PACK_SOURCE)
+        digest, of = source["pack"], (source.get("data_set", data.name), source.get("split", split.name))
+        return None if of != (data.name, split.name) else read_index(store.pack(digest), digest)
     except (ValueError, CorruptFileError):
         return None  # building it again mends it
 
@@ -196,6 +197,7 @@ def _commit(
     folder.files.move_in(folder / "pixels.bin", path)
     files = {"index.parquet": FileRecord.of(data), "pixels.bin": record}
     facts = {
+        "pack": digest,
         "split": split.name,
         "resize": resize,
         "images": table.num_rows,

@@ -48,10 +48,22 @@ class Folder:
         data = self.files.find(self / "DONE.json")
         if data is None:
             return None
+        where = self.files.path(self / "DONE.json")
         try:
-            return Done.from_json(data, self.form)
+            found = Done.from_json(data, self.form)
         except ValueError as error:
-            raise CorruptFileError(f"{self.files.path(self / 'DONE.json')} is damaged: {error}.") from error
+            raise CorruptFileError(f"{where} is damaged: {error}.") from error
+        for name, own in self.own.items():
+            if found.facts.get(name, own) != own:
+                raise CorruptFileError(
+                    f"{where} is damaged: it is that of another {name}, {found.facts[name]}."
+                )
+        return found
+
+    @property
+    def own(self) -> dict[str, str]:
+        """What its record must say of it, if it says anything."""
+        return {}
 
     def commit(self, done: Done) -> bool:
         """Puts the commit record, as the last act; False if another attempt was first."""
@@ -73,11 +85,20 @@ class PackFolder(Folder):
 
     form = documents.PACK
 
+    @property
+    def own(self) -> dict[str, str]:
+        return {"pack": self.name.rpartition("/")[2]}
+
 
 class VectorsFolder(Folder):
     """Where vectors are."""
 
     form = documents.VECTORS
+
+    @property
+    def own(self) -> dict[str, str]:
+        _, key, _, digest = self.name.split("/")
+        return {"key": key, "target": digest}
 
 
 class CheckpointFile(NamedTuple):
@@ -105,6 +126,10 @@ class ModelFolder(Folder):
 
     form: ClassVar[documents.Form] = documents.MODEL
     key: str
+
+    @property
+    def own(self) -> dict[str, str]:
+        return {"key": self.key}
 
     @property
     def attempts(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from muster.workers.errors import LackingFactError
 from muster.workers.store import documents
 from muster.workers.store.files import FileRecord
 
-#: What a commit record says of its own content, so that a digit of it that changes is found.
+#: What a document says of its own content, so that a digit of it that changes is found.
 CHECK = "check"
 
 
@@ -33,23 +34,27 @@ class Done:
 
     def to_json(self) -> bytes:
         files = {name: dataclasses.asdict(record) for name, record in self.files.items()}
-        found = {**self.facts, "files": files}
-        return to_json({**found, CHECK: _check(found)})
+        return vouched({**self.facts, "files": files})
 
     @classmethod
     def from_json(cls, data: bytes, form: documents.Form = documents.DONE) -> Done:
         """Raises ValueError if it has not the form, or is not what was written; older ones vouch for nothing."""
-        facts = Facts(parse_json(data, form))
-        promised = facts.pop(CHECK, None)
-        if promised is not None and promised != _check(facts):
-            raise ValueError("its content is not what it was when it was written")
+        facts = Facts(unvouched(parse_json(data, form)))
         files = facts.pop("files").items()
         return cls({name: FileRecord(record["size"], record["sha256"]) for name, record in files}, facts)
 
 
-def _check(facts: dict[str, Any]) -> str:
-    """The first 16 hex digits of the SHA-256 of a record's content."""
-    return hashlib.sha256(to_json(facts)).hexdigest()[:16]
+def vouched(document: Mapping[str, Any]) -> bytes:
+    """A JSON object of the store that says itself what its content is: the first 16 hex digits of its SHA-256."""
+    return to_json({**document, CHECK: hashlib.sha256(to_json(document)).hexdigest()[:16]})
+
+
+def unvouched(document: dict[str, Any]) -> dict[str, Any]:
+    """What `vouched` was given. Raises ValueError if it has changed since; older documents vouch for nothing."""
+    found = {name: value for name, value in document.items() if name != CHECK}
+    if CHECK in document and document[CHECK] != hashlib.sha256(to_json(found)).hexdigest()[:16]:
+        raise ValueError("its content is not what it was when it was written")
+    return found
 
 
 def parse_json(data: bytes | str, form: documents.Form | None = None) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from muster.workers.errors import ChangedFileError, DamagedRunError, UsageError
 from muster.workers.store import documents
 from muster.workers.store.files import FileRecord, Files
-from muster.workers.store.records import Done, parse_json, to_json
+from muster.workers.store.records import Done, parse_json, unvouched, vouched
 
 #: A run's name becomes a folder, a part of a job's id, of log files and of URLs.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -46,13 +46,18 @@ class RunFolder:
         manifest = name.startswith("gathered/")
         try:
             documents.check_form(found, documents.MANIFEST if manifest else documents.RUN_FILES.get(name, {}))
+            return unvouched(found)
         except ValueError as error:
             raise self.damaged(name, str(error)) from error
-        return found
 
     def get(self, name: str, record: Mapping[str, FileRecord]) -> bytes | None:
-        """A file of the run; None if it is not there. Raises ChangedFileError if the `record` promises another one."""
+        """A file of the run; None if it is not there.
+
+        Raises ChangedFileError if the `record` promises it, and it is gone or another one.
+        """
         data = self.files.find(self / name)
+        if data is None and name in record:
+            raise ChangedFileError(str(self.damaged(name, "it is gone")))
         if data is not None and name in record and FileRecord.of(data) != record[name]:
             raise ChangedFileError(
                 str(self.damaged(name, "its content is not what the run's DONE.json promises"))
@@ -78,11 +83,17 @@ class RunFolder:
 
     def unseal(self) -> list[str]:
         """Its files are about to be written anew: none is promised until they are. What is not as it was promised is
-        deleted, so that nobody goes on from it; of shards only their sizes are looked at. The names of what was."""
+        deleted, so that nobody goes on from it; of shards only their sizes are looked at. The names of what was.
+
+        Where there is no record, what can't vouch for itself and can be made anew goes as well.
+        """
         try:
             promised = self.record()
         except DamagedRunError:
             promised = {}
+        for name in [] if promised else self.files.names(f"runs/{self.run}"):
+            if name.startswith("queries") and name.endswith(".parquet"):
+                self.files.delete(self / name)
         found = self.spoilt(promised)
         for name in found:
             if name != "plan.json":  # that there is one says that the run was begun, and is bound
@@ -115,13 +126,18 @@ class RunFolder:
                 files[name] = record
         self.files.put(self / "DONE.json", Done(files, facts).to_json())
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has come as far as a plan: what it is then bound to stays."""
+        return any(self.files.exists(self / name) for name in ("plan.json", "DONE.json"))
+
     def place(self, name: str) -> str:
         """The full path or URI of a file of the run."""
         return self.files.path(self / name)
 
     def kept(self, paths: Mapping[str, str]) -> dict[str, str]:
         """Full paths of files of the run, as they are kept: relative to the run, which may be moved."""
-        return {what: path.partition(f"/runs/{self.run}/")[2] or path for what, path in paths.items()}
+        return {what: path.rpartition(f"/runs/{self.run}/")[2] for what, path in paths.items()}
 
     def found(self, paths: Mapping[str, str]) -> dict[str, str]:
         """What `kept` keeps, as full paths of where the run lies now; also of older stores, which kept those."""
@@ -140,8 +156,9 @@ class RunFolder:
             )
         return DamagedRunError(f"{self.place(name)} is damaged: {cause}. {cure}")
 
-    def write(self, name: str, value: Any) -> None:
-        self.files.put(self / name, to_json(value))
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """A JSON object, which vouches for itself."""
+        self.files.put(self / name, vouched(value))
 
     def log(self, key: str, attempt: str) -> str:
         return self / f"logs/{key}-{attempt}.log"

@@ -19,9 +19,11 @@ from muster.orchestrator.ensemble.scores import scores_identity
 from muster.orchestrator.jobs.base import model_counts
 from muster.orchestrator.methods.loading import parse_request
 from muster.orchestrator.records.identity import differences
+from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.orchestrator.vectors.shards import all_there
+from muster.orchestrator.vectors.vectors import content_of
 from muster.workers.errors import DamagedRunError
 from muster.workers.methods.registry import method_of
 from muster.workers.store.layout import Store
@@ -50,7 +52,8 @@ def from_store(request: LaunchRequest, store: Store, checked: object) -> tuple[s
         metrics = run.read("metrics.json", "identity", "splits", "state", "warnings", "device_seconds")
     except DamagedRunError:
         return None  # it is made again
-    if not (saved and answer and metrics):
+    # What a killed job left has nobody who vouches for it; older releases kept no record.
+    if not (saved and answer and metrics) or (compat.MADE_BY in saved and not run.record()):
         return None
     if differences(parse_request(saved, run.place("run.json")).identity(), request.identity()):
         return None
@@ -81,6 +84,13 @@ def _current(ensemble: PlannedEnsemble, store: Store, metrics: dict[str, Any]) -
     if {**scored, "embeddings": mine} != wanted:
         return False
     run = store.run(request.run)
+    for target in targets:
+        content = content_of(store, target, ensemble.keys)
+        manifest = run.manifest(target.split) or {}
+        if {metrics["splits"][target.split].get("vectors", content), manifest.get("vectors", content)} != {
+            content
+        }:
+            return False
     return all(all_there(run, target.split) for target in targets) and store.files.exists(run / "report.html")
 
 

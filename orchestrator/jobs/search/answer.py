@@ -83,12 +83,12 @@ def _queries(plan: SearchPlan, store: Store, record: Record) -> int:
 def tie_warnings(points: Sequence[Row], queries: int) -> list[str]:
     """One line for the trials whose scores with all their members rounding could move; none if it would not be seen."""
     ends = {row["trial"]: row for row in sorted(points, key=lambda row: row["L"])}
-    told = [number for number, row in sorted(ends.items()) if near_tie_text(row, queries)]
+    told = [number for number, row in sorted(ends.items()) if near_tie_text([row], queries)]
     if not told:
         return []
     worst = max((ends[number] for number in told), key=lambda row: row["near_ties"])
     named = f"trial{'s' * (len(told) > 1)} {', '.join(map(str, told))}{': of the worst' * (len(told) > 1)}"
-    return [f"{named}: {near_tie_text(worst, queries)}"]
+    return [f"{named}: {near_tie_text([worst], queries)}"]
 
 
 def pareto(points: Sequence[Row], metric: str) -> list[Row]:

@@ -17,6 +17,7 @@ from muster.orchestrator.ensemble.scores import digest_of, keep, result_of, scor
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.vectors.evaluate import evaluate_here
+from muster.orchestrator.vectors.vectors import content_of
 from muster.workers.spec import TestView
 from muster.workers.store.layout import Store
 from muster.workers.store.records import Done
@@ -94,7 +95,9 @@ def test_scores_are_those_of_the_vectors_with_what_they_depend_on(
     }
     metrics = found.metrics or {}
     plain = evaluate_here(store, got.target("test"), calls[0]["keys"], (1, 2, 4, 8), memory=10**9, nmi=True)
-    assert metrics["splits"]["test"] == plain
+    assert metrics["splits"]["test"] == {
+        **plain, "vectors": content_of(store, got.target("test"), calls[0]["keys"]),
+    }  # fmt: skip
     assert metrics["splits"].keys() == {"test", "train"}
     assert (metrics["state"], metrics["ks"]) == ("done", [1, 2, 4, 8])
     assert metrics["identity"] == scores_identity(

@@ -25,7 +25,8 @@ from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, Detached
 from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.settings.compat import NewerRunError
-from muster.workers.errors import CorruptFileError, UsageError
+from muster.workers.errors import CorruptFileError, MusterError, UsageError
+from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Store
 
 LAUNCH = load(None, {"data.dataset": "glyphs", "name": "mine"}, [])
@@ -169,3 +170,34 @@ def test_an_end_without_failures_is_its_message_alone() -> None:
     end = end_of(job_of("launch"), ANSWER)
     assert (end["state"], end["exit_code"], end["answer"]) == ("done", 0, ANSWER)
     assert end["message"] == "2 of 2 members (1 trained, 1 reused)."
+
+
+@pytest.mark.parametrize("lost", ["plan.json", "run.json"])
+def test_a_finished_run_is_not_taken_over_where_it_lost_its_plan_or_request(store: Store, lost: str) -> None:
+    """Another request under its name would write over its answer, shards and report."""
+    run, _ = open_run(job_of("launch"), LAUNCH, store)
+    run.write("plan.json", {})
+    run.seal({}, {})
+    run.files.delete(run / lost)
+    other = dataclasses.replace(LAUNCH, ensemble=dataclasses.replace(LAUNCH.ensemble, L=3))
+    says = "asked for otherwise" if lost == "plan.json" else r"run\.json is damaged: it is gone"
+    with pytest.raises(MusterError, match=says):
+        check_run(job_of("launch"), other, store)
+
+
+def test_shards_that_no_record_promises_are_read_before_they_are_used(store: Store) -> None:
+    run, _ = open_run(job_of("launch"), LAUNCH, store)
+    names = {f"part-0000{n}.parquet": b"rows %d" % n for n in range(2)}
+    for name, data in names.items():
+        run.files.put(run / f"gathered/test/{name}", data)
+    shards = [
+        {"file": name, "rows": 1, "bytes": len(data), "sha256": FileRecord.of(data).sha256}
+        for name, data in names.items()
+    ]
+    run.write("gathered/test.json", {"digest": "d", "shards": shards})
+    run.files.put(run / "gathered/test/part-00001.parquet", b"rows 7")
+    run.seal({}, {})
+    open_run(job_of("launch"), LAUNCH, store)
+    assert len(run.files.names(run / "gathered/test")) == 2  # by its size it is whole, as a record promised
+    open_run(job_of("launch"), LAUNCH, store)
+    assert run.files.names(run / "gathered/test") == ["part-00000.parquet"]

@@ -84,11 +84,19 @@ def test_long_curves_keep_powers_of_two_and_the_last(count: int, kept: list[int]
     ],
 )  # fmt: skip
 def test_near_ties_are_told_where_they_would_be_seen(row: Any, queries: int, said: str) -> None:
-    found = near_tie_text(row, queries)
+    found = near_tie_text([row], queries)
     assert found.startswith(said)
     assert bool(found) == bool(said)
     share = 100 * row.get("near_ties", 0) / max(queries, 1)
     assert not found or f"recall could be {share:.1f} points otherwise" in found
+
+
+def test_near_ties_are_told_of_the_size_that_has_the_most() -> None:
+    curve = [{"L": 1, "near_ties": 48}, {"L": 2, "near_ties": 3}, {"L": 3, "near_ties": 0}]
+    assert near_tie_text(curve, 48).startswith("At L = 1, 48 of 48 queries are near ties")
+    assert near_tie_text(curve[1:], 48).startswith("At L = 2, 3 of 48 queries")
+    assert near_tie_text([*curve[2:], {"L": 4, "near_ties": 3}], 48).startswith("3 of 48 queries")
+    assert near_tie_text(curve[2:], 48) == ""
 
 
 def test_spreads_are_told_where_anything_was_drawn() -> None:

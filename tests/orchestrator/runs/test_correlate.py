@@ -71,6 +71,12 @@ def test_a_reduction_is_of_the_other_run_s_measure(made: Made, monkeypatch: pyte
     assert len(titles) == 2
     kept = Store(mine.storage).run("mine").read("correlation-test.json")
     assert kept == {name: found[name] for name in ("run", "baseline", "split", "rows")}
+    (png,) = (path for path in found["paths"].values() if "/mine/" in path)
+    Store(mine.storage).run("mine").seal({}, {})  # from here on it is the run's own, and promised
+    for spoil in (lambda: Path(png).write_bytes(b"dra"), Path(png).unlink):
+        spoil()
+        correlate(mine, None, "test")
+        assert Path(png).read_bytes() == b"drawn"
 
 
 def test_what_cannot_be_compared_is_refused(made: Made) -> None:

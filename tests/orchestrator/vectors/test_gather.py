@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from muster.orchestrator.vectors.shards import all_there, forget_damaged, shard_
 from muster.workers.score.combine import Combination, combine
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Store
+from muster.workers.store.vectors import read_vectors, write_vectors
 from tests.orchestrator.jobs.launch.test_bier import SHARD
 from tests.orchestrator.made_ensembles import concatenation, labels_of, made_ensemble
 
@@ -114,7 +116,7 @@ def test_the_manifest_beside_it_says_what_a_reader_needs(
     assert table.schema.remove_metadata().equals(SHARD)
     assert all(Path(path).is_file() for path in table["path"].to_pylist())
     inside = json.loads(table.schema.metadata[b"muster"])
-    assert inside == {name: manifest[name] for name in manifest.keys() - {"rows", "shards"}}
+    assert inside == {name: manifest[name] for name in manifest.keys() - {"rows", "shards", "check"}}
     columns = pq.ParquetFile(folder_of(store, "told") / "part-00000.parquet").metadata.row_group(0)
     found = [columns.column(number) for number in range(columns.num_columns)]
     assert {column.compression for column in found} == {"ZSTD"}
@@ -249,3 +251,25 @@ def test_the_record_of_a_run_takes_shards_from_their_manifest(
     run.seal({"state": "done"}, records)
     assert run.record()["gathered/test/part-00002.parquet"] == records["gathered/test/part-00002.parquet"]
     assert set(run.record()) == {*records, "gathered/test.json"}
+
+
+def test_members_that_were_trained_again_are_gathered_again(
+    shapes: Path, small_shards: None, tmp_path: Path
+) -> None:
+    """Their keys are the same, and on another machine their vectors are not: no shard of before stays."""
+    store = Store(str(tmp_path))
+    got = made_ensemble(store, shapes, "made", D=4, L=2)
+    target = got.target("test")
+    again = partial(gather, store, "run", target, got.members, {}, "float32", spread=here)
+    again()
+    again()
+    assert len(WRITTEN) == 3  # of the first time
+    folder = store.model(got.tasks[1].key).embedding(target.digest)
+    other = np.roll(read_vectors(folder), 1, axis=0)
+    folder.distrust()
+    write_vectors(folder, other, {})
+    WRITTEN.clear()
+    found = again()
+    assert len(WRITTEN) == 3
+    rows = np.stack(pq.read_table(found.folder)["embedding"].to_numpy())
+    assert np.array_equal(rows[:, 4:], other)

@@ -16,7 +16,7 @@ from muster.workers.datasets import ImageFolder, Item
 from muster.workers.errors import BadImagesError, StoreError, UsageError
 from muster.workers.packs import build as packing
 from muster.workers.packs import scratch as workshop
-from muster.workers.packs.build import bad_images, build_pack, find_pack
+from muster.workers.packs.build import bad_images, build_pack, find_pack, source_name
 from muster.workers.store.layout import Store
 from tests.workers.datasets.test_image_files import empty, text, truncated
 from tests.workers.packs.made_packs import RESIZE, CountingFolder, build, packs
@@ -188,3 +188,17 @@ def test_a_store_that_cannot_be_written_is_named(image_folder: Path, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"file.*--storage"):
         build(Store(str(tmp_path / "file")), ImageFolder(image_folder))
+
+
+def test_a_source_that_is_another_split_s_leads_to_no_pack(image_folder: Path, tmp_path: Path) -> None:
+    """Two sources swapped would train on the test images, and test on the others."""
+    store, data = Store(str(tmp_path / "store")), ImageFolder(image_folder)
+    splits = data.splits()
+    packs = {name: build_pack(store, data, split, RESIZE) for name, split in splits.items()}
+    names = [store.pack_source(source_name(data, split, RESIZE, False)) for split in splits.values()]
+    first, second = (store.files.get(name) for name in names)
+    store.files.put(names[0], second)
+    store.files.put(names[1], first)
+    assert [find_pack(store, data, split, RESIZE, False) for split in splits.values()] == [None, None]
+    again = {name: build_pack(store, data, split, RESIZE).digest for name, split in splits.items()}
+    assert again == {name: pack.digest for name, pack in packs.items()}

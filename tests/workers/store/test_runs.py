@@ -36,10 +36,50 @@ def test_one_flipped_digit_is_found_by_who_reads_it(run: RunFolder) -> None:
     assert run.read("metrics.json") == {"recall_at_1": 71.7}
     text = run.files.get(run / "metrics.json").replace(b"71.7", b"71.9")
     run.files.put(run / "metrics.json", text)
-    assert json.loads(text) == {"recall_at_1": 71.9}
+    assert json.loads(text)["recall_at_1"] == 71.9
     with pytest.raises(DamagedRunError, match=r"metrics\.json is damaged: its content .*resume first"):
         run.read("metrics.json")
     assert run.read("answer.json") == {"state": "done"}
+
+
+def test_a_document_vouches_for_itself_where_no_record_does(run: RunFolder) -> None:
+    run.files.delete(run / "DONE.json")
+    assert run.read("metrics.json") == {"recall_at_1": 71.7}
+    run.files.put(run / "metrics.json", run.files.get(run / "metrics.json").replace(b"71.7", b"71.9"))
+    with pytest.raises(
+        DamagedRunError, match=r"metrics\.json is damaged: its content is not what it was when"
+    ):
+        run.read("metrics.json")
+    run.files.put(run / "metrics.json", b'{"recall_at_1": 71.9}')  # an older release's
+    assert run.read("metrics.json") == {"recall_at_1": 71.9}
+
+
+@pytest.mark.parametrize("name", ["answer.json", "metrics.json"])
+def test_what_is_promised_and_gone_is_named(run: RunFolder, name: str) -> None:
+    run.files.delete(run / name)
+    with pytest.raises(DamagedRunError, match=rf"{name} is damaged: it is gone"):
+        run.read(name)
+    assert run.unseal() == [name]
+    assert run.read(name) is None
+
+
+def test_without_a_record_what_can_t_vouch_for_itself_goes(run: RunFolder) -> None:
+    for name in ("queries.parquet", "queries-val.parquet", "curves.parquet"):
+        run.files.put(run / name, b"rows")
+    run.seal({}, {})
+    assert run.unseal() == []
+    assert run.files.exists(run / "queries.parquet")
+    run.unseal()
+    there = [name for name in run.files.names("runs/first") if name.endswith(".parquet")]
+    assert there == ["curves.parquet"]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "DONE.json"])
+def test_a_run_is_begun_once_it_has_a_plan_or_a_record(name: str, tmp_path: Path) -> None:
+    run = Store(str(tmp_path)).run("first")
+    assert not run.begun
+    run.files.put(run / name, b"{}")
+    assert run.begun
 
 
 def test_nobody_goes_on_from_what_was_changed(run: RunFolder) -> None:
@@ -204,7 +244,7 @@ def test_an_older_manifest_serves_where_the_newer_one_can_t(broken: bytes, tmp_p
     assert run.manifest("test") == {"digest": "new", "shards": []}
 
 
-def test_a_path_below_a_folder_of_a_run_s_name_is_kept_whole(tmp_path: Path) -> None:
+def test_a_store_may_lie_below_a_folder_of_a_run_s_name(tmp_path: Path) -> None:
     run = Store(str(tmp_path)).run("first")
-    assert run.kept({"x": "/s/runs/first/plots/runs/first/y"}) == {"x": "plots/runs/first/y"}
+    assert run.kept({"x": "/runs/first/new/runs/first/plots/y"}) == {"x": "plots/y"}
     assert run.kept({"x": "plots/y"}) == {"x": "plots/y"}

@@ -218,3 +218,23 @@ def test_json_of_the_store_is_indented_and_holds_paths_and_times_as_text() -> No
 
 def test_a_folder_knows_its_model(root: str) -> None:
     assert Store(root).model("0123abcd").key == "0123abcd"
+
+
+def test_a_folder_that_belongs_to_another_key_is_damaged(root: str) -> None:
+    """Copied or moved by hand: it is whole, and not what its name says."""
+    store = Store(root)
+    for folder, facts in (
+        (store.model("0123abcd"), {"key": "4567cdef", "attempt": "one"}),
+        (store.model("0123abcd").embedding("00ff"), {"key": "4567cdef"}),
+        (store.model("0123abcd").embedding("00ff"), {"key": "0123abcd", "target": "11ff"}),
+        (store.pack("0a0b"), {"pack": "0c0d"}),
+    ):
+        folder.commit(Done({}, facts))
+        with pytest.raises(
+            CorruptFileError, match=r"DONE\.json.* is damaged: it is that of another (key|target|pack), "
+        ):
+            folder.done()
+        folder.distrust()
+    for folder in (store.model("0123abcd"), store.model("0123abcd").embedding("00ff"), store.pack("0a0b")):
+        folder.commit(Done({}, {}))  # an older release's says nothing of it
+        assert folder.done() == Done({}, {})

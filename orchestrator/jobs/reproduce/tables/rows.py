@@ -161,7 +161,7 @@ def _not_compared(measured: Sequence[EnsembleResult]) -> str:
 def _near_ties(one: EnsembleResult) -> str:
     assert one.metrics is not None
     test = one.metrics["splits"]["test"]
-    return near_tie_text(test["curve"][-1], test.get("queries", 0))
+    return near_tie_text(test["curve"], test.get("queries", 0))
 
 
 def _score(one: EnsembleResult, metric: str) -> float | None:

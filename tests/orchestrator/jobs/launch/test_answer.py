@@ -12,11 +12,13 @@ import pytest
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.ensemble.scores import scores_identity
 from muster.orchestrator.jobs.launch.answer import from_store
+from muster.orchestrator.settings.compat import MADE_BY
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.vectors import gather as gathering
 from muster.orchestrator.vectors.protocols import protocol_text
 from muster.workers.store.layout import Store
 from muster.workers.store.records import Done
+from muster.workers.store.vectors import VECTORS, read_vectors, write_vectors
 from tests.orchestrator.made_ensembles import made_ensemble
 
 LEARNERS = [{"learner": 1, "dimension": 4, "recall_at_1": 0.5}]
@@ -187,6 +189,36 @@ def test_another_request_is_asked_of_the_cluster(
     vectors.distrust()
     assert from_store(launch, store, None) is None
     store.files.put(vectors / "DONE.json", record)
+    assert from_store(launch, store, None) is not None
+
+
+def test_members_that_were_trained_again_to_other_vectors_are_asked_of_the_cluster(
+    made: tuple[Store, EnsembleResult], finished: Callable[[str], LaunchRequest]
+) -> None:
+    store, got = made
+    launch = finished("again")
+    folder = store.model(got.tasks[0].key).embedding(got.target("test").digest)
+    data, record = (store.files.get(folder / name) for name in (VECTORS, "DONE.json"))
+    vectors = read_vectors(folder)
+    folder.distrust()
+    write_vectors(folder, vectors[::-1], {})
+    assert from_store(launch, store, None) is None
+    store.files.put(folder / VECTORS, data)
+    store.files.put(folder / "DONE.json", record)
+    assert from_store(launch, store, None) is not None
+
+
+def test_what_a_killed_job_left_is_no_answer(
+    made: tuple[Store, EnsembleResult], finished: Callable[[str], LaunchRequest]
+) -> None:
+    """It kept everything but its record, or somebody deleted that; older releases kept none."""
+    store, _ = made
+    launch = finished("killed")
+    run = store.run("killed")
+    assert from_store(launch, store, None) is not None
+    run.write("run.json", {**launch.document(), MADE_BY: {"muster": "0.2"}})
+    assert from_store(launch, store, None) is None
+    run.seal({}, {})
     assert from_store(launch, store, None) is not None
 
 
