@@ -10,7 +10,7 @@ from muster.orchestrator.fleet.device_time import images_per_s
 from muster.orchestrator.records.events import Event, check_event, from_line
 from muster.orchestrator.records.identity import no_run
 from muster.orchestrator.settings import compat
-from muster.workers.errors import DamagedRunError, StoreError, UsageError
+from muster.workers.errors import CorruptFileError, DamagedRunError, StoreError, UsageError
 from muster.workers.quantities import time_text
 from muster.workers.store.documents import COUNT, check_form
 from muster.workers.store.files import FileRecord
@@ -116,8 +116,10 @@ def _recorded(store: Store, key: str) -> dict[str, Any]:
         if done is not None:
             facts = done.facts
             return {"loss": facts["loss"], "images_per_s": images_per_s(facts), "node": facts["node"]}
-    except (StoreError, KeyError, TypeError, ValueError):
+    except (CorruptFileError, KeyError, TypeError, ValueError):
         pass
+    except StoreError as error:  # it may be whole
+        return {"state": "unreadable", "message": str(error)}
     return {"state": "lost", "message": "its record is gone or damaged: muster resume makes it again"}
 
 

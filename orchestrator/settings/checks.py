@@ -10,6 +10,7 @@ from typing import Any
 from muster.orchestrator.machine import credentials
 from muster.workers.errors import UsageError
 from muster.workers.packs.pack import ResizeRule
+from muster.workers.store.addresses import parse_address
 
 #: The smallest picture of the networks that are asked for most, in pixels.
 COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32, "bvlc_googlenet": 32}
@@ -59,7 +60,8 @@ def whole_path(place: str) -> str:
         return credentials.taken_out(place)
     scheme, _, rest = place.partition(":/")
     if rest and scheme.isalnum() and not Path(f"{scheme}:").exists():
+        shown = parse_address(f"{scheme}://{rest.lstrip('/')}").bare  # there may be a secret in it
         raise UsageError(
-            f"{place}: a URI has two slashes, as {scheme}://{rest}; a folder of that name, ./{place}."
+            f"{shown.replace('://', ':/', 1)}: a URI has two slashes, as {shown}; a folder of that name begins with ./"
         )
     return str(Path(place).expanduser().absolute())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from muster.workers.errors import StoreError
 from muster.workers.store.files import FileRecord, Files
 from muster.workers.store.runs import RunFolder
 
@@ -26,7 +27,12 @@ def forget_damaged(run: RunFolder, split: str) -> list[str]:
         name = f"{run.gathered(split)}/{shard['file']}"
         found = run.files.record(name, shard["bytes"])
         if found is not None and found.sha256 != shard["sha256"]:
-            run.files.delete(name)
+            try:
+                run.files.delete(name)
+            except StoreError as refused:
+                raise StoreError(
+                    f"{run.files.path(name)} is damaged. It has to be deleted, and that is refused: {refused}"
+                ) from refused
             damaged.append(run.files.path(name))
     return damaged
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from muster.workers.errors import CorruptFileError, DamagedMember
+from muster.workers.errors import CorruptFileError, DamagedMember, StoreError
 from muster.workers.packs.pack import PackIndex, Part, read_index
 from muster.workers.score.combine import Combination, combine
 from muster.workers.store.layout import Store
@@ -75,7 +75,10 @@ def forgetting(store: Store, digest: str, run: str) -> Iterator[None]:
     try:
         yield
     except DamagedMember as error:
-        store.model(error.key).embedding(digest).distrust()
+        try:
+            store.model(error.key).embedding(digest).distrust()
+        except StoreError as refused:
+            raise StoreError(f"{error} It has to be forgotten, and that is refused: {refused}") from error
         raise CorruptFileError(
             f"{error} The store has forgotten it: muster resume {run} makes it again from the member's weights."
         ) from error

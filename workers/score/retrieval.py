@@ -169,7 +169,7 @@ def _checked_member(vectors: np.ndarray, index: int, protocol: Protocol) -> tupl
     n = len(protocol.labels)
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[0] != n or not vectors.shape[1]:
         raise UsageError(
-            f"member {index}: its vectors are {vectors.dtype} of shape {list(vectors.shape)}, and the protocol's "
+            f"member {index + 1}: its vectors are {vectors.dtype} of shape {list(vectors.shape)}, and the protocol's "
             f"{n} images need float32 of shape [{n}, D]; embed the same split for every member."
         )
     with warnings.catch_warnings():  # files mapped for reading stay unwritten here too
@@ -182,7 +182,7 @@ def _checked_member(vectors: np.ndarray, index: int, protocol: Protocol) -> tupl
         if not bad.any():
             what = f"its longest vector has a length of {longest:.3g}, and such products overflow"
         raise MusterError(
-            f"member {index}: {what}; delete its embeddings and embed it again, or train it again."
+            f"member {index + 1}: {what}; delete its embeddings and embed it again, or train it again."
         )
     first = int(protocol.gallery[0])
     if np.array_equal(protocol.gallery, np.arange(first, first + len(protocol.gallery))):

@@ -149,9 +149,12 @@ def test_odd_records_beside_and_of_a_finished_run_stop_nothing(
         plan = muster_without_cluster(*longer, "--dry-run", "--json").document
         assert (plan["to_train"], plan["device_seconds"] > 0) == (3, True)
     (model / "DONE.json").rename(model / "kept")
-    (model / "DONE.json").mkdir()  # what can't be read is a lost member, and the run is shown
+    (
+        model / "DONE.json"
+    ).mkdir()  # it can't be read, which is not to say that it is damaged; and the run is shown
     status = muster_without_cluster("status", "one", "--storage", store, "--json").document
-    assert [member["state"] for member in status["members"]] == ["lost"]
+    assert [member["state"] for member in status["members"]] == ["unreadable"]
+    assert "DONE.json" in status["members"][0]["message"]
     (model / "DONE.json").rmdir()
     (model / "kept").rename(model / "DONE.json")
 

@@ -9,6 +9,7 @@ import pytest
 
 from muster.orchestrator.methods.loading import load, parse_request
 from muster.orchestrator.settings import compat
+from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.request import DataRequest, EnsembleSettings, LaunchRequest, open_data
 from muster.orchestrator.settings.resources import Resources, parse_bytes
 from muster.workers.errors import UsageError
@@ -212,3 +213,13 @@ def test_a_method_s_own_part_says_by_default_that_it_is_plain() -> None:
     assert bier.combination == Combination((96, 160, 256), "share")
     assert REQUEST.one_model is False
     assert load(None, {"method": "bier"}, []).one_model is True
+
+
+@pytest.mark.parametrize(
+    "place", ["s3:/KEY:HIDDEN@bucket/p", "s3:/bucket/p?secret_key=HIDDEN", "gs:/K:HIDDEN@b"]
+)
+def test_a_uri_with_a_slash_too_few_is_refused_without_its_secret(place: str) -> None:
+    with pytest.raises(UsageError, match="a URI has two slashes, as ") as raised:
+        whole_path(place)
+    assert "HIDDEN" not in str(raised.value)
+    assert str(raised.value).startswith(place.partition(":")[0] + ":/b")

@@ -20,12 +20,13 @@ from muster.orchestrator.vectors.evaluate import (
 )
 from muster.orchestrator.vectors.learners import correlation_row, learner_scores
 from muster.orchestrator.vectors.protocols import draws_of, mean_curve, protocol_text, recall_at
-from muster.orchestrator.vectors.vectors import member_vectors
-from muster.workers.errors import DamagedMember
+from muster.orchestrator.vectors.vectors import forgetting, member_vectors
+from muster.workers.errors import DamagedMember, StoreError
 from muster.workers.score.combine import Combination, combine, correlation
 from muster.workers.score.nmi import nmi
 from muster.workers.score.protocol import leave_one_out, one_of_each_class
 from muster.workers.score.retrieval import prefix_curve
+from muster.workers.store.files import Files
 from muster.workers.store.layout import Store
 from muster.workers.store.vectors import read_vectors, write_vectors
 from tests.orchestrator.made_ensembles import concatenation, labels_of, made_ensemble
@@ -209,3 +210,20 @@ def test_vectors_are_written_as_they_are_read(tmp_path: Path) -> None:
     write_vectors(folder, vectors, {})
     for start, stop in ((0, None), (2, 5), (6, 7)):
         assert np.array_equal(read_vectors(folder, start, stop), vectors[start:stop])
+
+
+def test_damage_is_named_also_where_it_can_t_be_forgotten(
+    made: tuple[Store, EnsembleResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that may only be read."""
+    store, got = made
+
+    def refused(*_: object) -> None:
+        raise StoreError("Can't delete x: Permission denied.")
+
+    monkeypatch.setattr(Files, "delete", refused)
+    with (
+        pytest.raises(StoreError, match=r"vectors of it are damaged\..* and that is refused: Can't delete x"),
+        forgetting(store, got.target("test").digest, "run"),
+    ):
+        raise DamagedMember(got.tasks[0].key, "The vectors of it are damaged.")
