@@ -73,6 +73,7 @@ def saved_epochs(store: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.drill("a member killed", long=True)
 def test_a_killed_member_loses_at_most_an_epoch_and_ends_with_the_same_weights(
     muster: Muster,
@@ -123,6 +124,7 @@ def test_a_killed_fleet_is_started_again_and_the_members_go_on(
     assert json.loads(out)["state"] == "done"
 
 
+@pytest.mark.long
 @pytest.mark.drill("the driver killed; a resume", long=True)
 def test_a_killed_driver_is_resumed_from_the_store(
     muster: Muster,

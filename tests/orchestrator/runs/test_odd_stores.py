@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,8 @@ from muster.orchestrator.machine.places import check_places, refuse_no_store
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.log import EventLog
-from muster.orchestrator.runs.status import list_runs, member_logs, run_status
-from muster.workers.errors import CorruptFileError, DamagedRunError, UsageError
+from muster.orchestrator.runs.status import _recorded, list_runs, member_logs, run_status
+from muster.workers.errors import CorruptFileError, DamagedRunError, StoreError, UsageError
 from muster.workers.store.files import Files, nearest_folder
 from muster.workers.store.layout import Folder, Store
 from muster.workers.store.runs import RunFolder
@@ -128,6 +127,19 @@ def test_a_commit_record_that_can_t_be_parsed_is_damaged(store: Store, content: 
         Folder(store.files, "runs/odd/x").done()
 
 
+def test_a_record_that_may_not_be_read_is_not_called_damaged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise StoreError("Can't read models/x/DONE.json: Permission denied.")
+
+    assert _recorded(store, "x")["state"] == "lost"
+    monkeypatch.setattr(Folder, "done", refused)
+    assert _recorded(store, "x") == {
+        "state": "unreadable", "message": "Can't read models/x/DONE.json: Permission denied.",
+    }  # fmt: skip
+
+
 @pytest.fixture
 def finished(muster: Muster, small: list[object], tmp_path: Path) -> tuple[list[object], Path]:
     words = [*small, "--L", 1, "--name", "one", "--storage", tmp_path / "store"]
@@ -149,33 +161,24 @@ def test_odd_records_beside_and_of_a_finished_run_stop_nothing(
         plan = muster_without_cluster(*longer, "--dry-run", "--json").document
         assert (plan["to_train"], plan["device_seconds"] > 0) == (3, True)
     (model / "DONE.json").rename(model / "kept")
-    (
-        model / "DONE.json"
-    ).mkdir()  # it can't be read, which is not to say that it is damaged; and the run is shown
+    (model / "DONE.json").mkdir()  # what is no record is a lost member, and the run is shown
     status = muster_without_cluster("status", "one", "--storage", store, "--json").document
-    assert [member["state"] for member in status["members"]] == ["unreadable"]
-    assert "DONE.json" in status["members"][0]["message"]
+    assert [member["state"] for member in status["members"]] == ["lost"]
     (model / "DONE.json").rmdir()
     (model / "kept").rename(model / "DONE.json")
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("answer.json", {"precision": "fp32", "paths": []}),
-        ("answer.json", {"precision": 7, "paths": {"a": 3}}),
-        ("metrics.json", {"identity": {}, "splits": {}}),
-        ("metrics.json", {"identity": [], "splits": 7}),
-    ],
-)
 def test_an_answer_that_makes_no_sense_is_not_given_again(
-    finished_once: tuple[list[object], Path], name: str, content: Any, muster: Muster
+    finished_once: tuple[list[object], Path], muster: Muster
 ) -> None:
+    """Other such files: tests/orchestrator/jobs/launch/test_answer.py."""
     words, store = finished_once
-    (store / "runs/one" / name).write_text(json.dumps(content))
+    (store / "runs/one/answer.json").write_text('{"precision": 7, "paths": {"a": 3}}')
+    (store / "runs/one/metrics.json").write_text('{"identity": [], "splits": 7}')
     again = muster(*words, "--json").document
     assert again["models"] == {"asked": 1, "reused": 1, "trained": 0, "failed": 0}
-    assert json.loads((store / "runs/one" / name).read_text()) != content
+    assert json.loads((store / "runs/one/answer.json").read_text())["precision"] == "fp32"
+    assert json.loads((store / "runs/one/metrics.json").read_text())["splits"]["test"]
 
 
 @pytest.fixture(scope="module")
