@@ -165,7 +165,10 @@ def _checked_ks(ks: Sequence[int]) -> list[int]:
 
 
 def _checked_member(vectors: np.ndarray, index: int, protocol: Protocol) -> tuple[torch.Tensor, torch.Tensor]:
-    """(all vectors [N, D], the gallery's [G, D]), without a copy where the gallery is one stretch of rows."""
+    """(all vectors [N, D], the gallery's [G, D]), without a copy where the gallery is one stretch of rows.
+
+    `index` counts from 0; messages count members from 1, as all others do.
+    """
     n = len(protocol.labels)
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[0] != n or not vectors.shape[1]:
         raise UsageError(

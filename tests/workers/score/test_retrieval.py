@@ -205,7 +205,7 @@ def test_a_refused_member_leaves_the_scorer_as_it_was():
     labels, (first, second) = ensemble(40, (4, 4), 5)
     scorer = PrefixScorer(leave_one_out(labels))
     scorer.add(first)
-    with pytest.raises(UsageError, match="member 1"):
+    with pytest.raises(UsageError, match="member 2"):
         scorer.add(second[:-1])
     assert scorer.add(second) == prefix_curve([first, second], leave_one_out(labels))[1]
 

@@ -32,7 +32,7 @@ def test_vectors_that_do_not_fit_name_their_member():
     labels, (good, other) = ensemble(20, (4, 4), 3)
     protocol = leave_one_out(labels)
     for bad in (other[:-1], other.astype(np.float64), other[:, 0], other[:, :0]):
-        with pytest.raises(UsageError, match=r"member 1: .* need float32 of shape \[20, D\]"):
+        with pytest.raises(UsageError, match=r"member 2: .* need float32 of shape \[20, D\]"):
             prefix_curve([good, bad], protocol)
     with pytest.raises(UsageError, match="no members"):
         prefix_curve([], protocol)
@@ -43,7 +43,7 @@ def test_vectors_that_are_not_finite_name_their_member(value):
     labels, (good, bad) = ensemble(20, (4, 4), 3)
     bad[7, 2] = value
     with pytest.raises(
-        MusterError, match="member 1: 1 of 20 vectors hold NaN or infinity, the first is row 7"
+        MusterError, match="member 2: 1 of 20 vectors hold NaN or infinity, the first is row 7"
     ):
         prefix_curve([good, bad], leave_one_out(labels))
 
