@@ -30,8 +30,10 @@ def seen(struck: Struck, home: Path, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def nodes_of(ran: dict[str, Any], attempts: int) -> set[str]:
-    """The nodes of the members that needed so many attempts; of ranks that of the first one, which tells last: who starts
-    them may be elsewhere."""
+    """The nodes of the members that needed so many attempts; of ranks that of the first one, which tells last.
+
+    Who starts the ranks may be elsewhere.
+    """
     keys = {one["key"] for one in ran["outcomes"] if one["attempts"] == attempts}
     return set({attempt: node for attempt, node, key in ran["nodes"] if key in keys}.values())
 
