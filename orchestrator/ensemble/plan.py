@@ -276,16 +276,24 @@ def _prepared(
     extra: tuple[str, ...],
 ) -> Prepared:
     kept, held = split_classes(request, len(train.class_names))
-    images, shown = _images(train, kept)
+    part = train.part(kept)
+    images = Images(pack=train.digest, class_ids=kept, digest=part.digest)
     wanted: list[tuple[str, PackIndex, tuple[int, ...] | None]] = [("test", test, None)]
     wanted += [("val", seen, held)] if held else []
     wanted += [("train", seen, kept)] if "train" in extra else []
-    found = [(split, *_images(index, classes)) for split, index, classes in wanted]
-    targets = tuple(Target(split=split, images=part, view=request.view) for split, part, _ in found)
+    found = [(*one, one[1].part(one[2])) for one in wanted]
+    targets = tuple(
+        Target(
+            split=split,
+            images=Images(pack=index.digest, class_ids=classes, digest=of.digest),
+            view=request.view,
+        )
+        for split, index, classes, of in found
+    )
     facts: dict[str, object] = {
         "dataset": request.data.dataset,
         "root": request.data.root,
-        "train_images": shown,
+        "train_images": len(part.rows),
         "train_classes": len(kept),
         "val_classes": len(held),
         "test_images": len(test),
@@ -294,23 +302,16 @@ def _prepared(
         "test_digest": targets[0].images.digest,
         "pack_bytes": train.bytes + test.bytes,
     }
-    asked = [("test", test, None), *([("val", seen, held)] if held else [])]
     draws = draws_of(request.data)
-    left_out = [Questions.packed(*one).check(traits, draws) for one in asked]
-    stocked = {int(label) for label in train.part(kept).labels}
+    asked = [Questions.packed(*one) for one in found if one[0] != "train"]
+    warnings = [text for one in asked for text in one.check(traits, draws)]
+    stocked = {int(label) for label in part.labels}
     empty = [train.class_names[number] for place, number in enumerate(kept) if place not in stocked]
-    warnings = [text for texts in left_out for text in texts]
     if empty:
         warnings.append(f"{len(empty)} training class(es) have no image left: {named(empty)}.")
     warnings += _unread(store, {train.digest, test.digest})
-    embedded = sum(count for _, _, count in found)
+    embedded = sum(len(of.rows) for *_, of in found)
     return Prepared(images, len(kept), targets, tuple(warnings), facts, embedded, stocked=len(stocked))
-
-
-def _images(index: PackIndex, class_ids: tuple[int, ...] | None) -> tuple[Images, int]:
-    """Those of some classes, and how many they are."""
-    part = index.part(class_ids)
-    return Images(pack=index.digest, class_ids=class_ids, digest=part.digest), len(part.rows)
 
 
 def split_classes(request: LaunchRequest, total: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -199,20 +199,17 @@ def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[t
     numbers = {row["key"]: row["index"] for row in status["members"]}
     folder, found = store.run(run), []
     record = folder.record()
-    for name in store.files.names(folder / "logs"):
+    promised = {name.removeprefix("logs/") for name in record if name.startswith("logs/")}
+    for name in sorted({*store.files.names(folder / "logs"), *promised}):
         key, _, attempt = name.removesuffix(".log").partition("-")
         index = numbers.get(key, 0)
         if member in {None, index}:
             try:
                 text = (folder.get(f"logs/{name}", record) or b"").decode(errors="replace")
-            except StoreError as error:  # the others can be read
+            except StoreError as error:  # it is gone or another one; the others can be read
                 text = str(error)
             lines = text.splitlines()
             found.append((index, attempt, lines[max(0, len(lines) - tail) :]))
-    for name in sorted(set(record) - {f"logs/{name}" for name in store.files.names(folder / "logs")}):
-        key, _, attempt = name.removeprefix("logs/").removesuffix(".log").partition("-")
-        if name.startswith("logs/") and member in {None, numbers.get(key, 0)}:
-            found.append((numbers.get(key, 0), attempt, [str(folder.damaged(name, "it is gone"))]))
     if not found:
         which = f"member {member}" if member is not None else "members"
         raise UsageError(

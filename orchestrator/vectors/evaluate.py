@@ -18,7 +18,7 @@ import pyarrow as pa
 from muster.orchestrator.vectors.learners import learner_scores
 from muster.orchestrator.vectors.protocols import mean_curve
 from muster.orchestrator.vectors.queries import query_table
-from muster.orchestrator.vectors.questions import protocols_of
+from muster.orchestrator.vectors.questions import protocols_of, roles_of
 from muster.orchestrator.vectors.vectors import images_of, member_vectors
 from muster.workers.packs.pack import PackIndex, Part
 from muster.workers.score.combine import Combination
@@ -105,8 +105,7 @@ def protocol_of(store: Store, target: Target) -> Protocol:
 
 
 def _protocols(index: PackIndex, part: Part, draws: int = 0) -> list[Protocol]:
-    roles = np.asarray(index.table["role"].to_pylist(), dtype=object)[part.rows]
-    return protocols_of(part.labels, roles.tolist(), draws)
+    return protocols_of(part.labels, roles_of(index, part), draws)
 
 
 def prefix_scores(

@@ -10,7 +10,7 @@ import numpy as np
 from muster.workers.datasets import Split
 from muster.workers.datasets.base import Traits
 from muster.workers.errors import UsageError
-from muster.workers.packs.pack import Int64, PackIndex
+from muster.workers.packs.pack import Int64, PackIndex, Part
 from muster.workers.score.protocol import Protocol, one_of_each_class
 
 #: Names that a message shows; of more it tells how many there are.
@@ -24,6 +24,12 @@ def protocols_of(labels: Int64, roles: Sequence[str], draws: int = 0) -> list[Pr
         return [one_of_each_class(labels, draw) for draw in range(draws)]
     given = np.asarray(roles, dtype=object)
     return [Protocol(labels, np.flatnonzero(given != "gallery"), np.flatnonzero(given != "query"))]
+
+
+def roles_of(index: PackIndex, part: Part) -> list[str]:
+    """Which side of a search each image of a part is on: query, gallery, or "" for both."""
+    found: list[str] = np.asarray(index.table["role"].to_pylist(), dtype=object)[part.rows].tolist()
+    return found
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,10 @@ class Questions:
         return cls(split.name, labels, [item.role for item in split.items], split.class_names)
 
     @classmethod
-    def packed(cls, split: str, index: PackIndex, class_ids: tuple[int, ...] | None) -> Questions:
-        part = index.part(class_ids)
-        roles = np.asarray(index.table["role"].to_pylist(), dtype=object)[part.rows]
+    def packed(cls, split: str, index: PackIndex, class_ids: Sequence[int] | None, part: Part) -> Questions:
+        """`part` is that of these classes in the pack."""
         names = [index.class_names[number] for number in (class_ids or range(len(index.class_names)))]
-        return cls(split, part.labels, roles.tolist(), names)
+        return cls(split, part.labels, roles_of(index, part), names)
 
     def check(self, traits: Traits, draws: int = 0) -> list[str]:
         """What its scores leave out or can't tell, for people; with `draws`, of so many random galleries.
