@@ -22,7 +22,6 @@ from muster.cluster import procs
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit
 from muster.workers.errors import StoreError
-from muster.workers.store.files import SCRATCH
 from muster.workers.store.records import parse_json, to_json
 from muster.workers.store.runs import RunFolder
 
@@ -149,8 +148,5 @@ def _silence(turn: Turn) -> float:
     names = [name for name in run.files.names(run / "events") if name.rpartition("-")[0] == attempt]
     told = [turn.name, *(f"events/{name}" for name in names[-1:])]
     times = [found for name in told if (found := run.files.modified(run / name)) is not None]
-    probe = run / f"{TURNS}/{SCRATCH}now-{secrets.token_hex(4)}"
-    run.files.put(probe, b"")
-    now = run.files.modified(probe)
-    run.files.delete(probe)
+    now = run.files.now(run / TURNS)
     return 0.0 if now is None or not times else now - max(times)

@@ -79,12 +79,9 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
             members[item["key"]] = {**members.get(item["key"], {}), **known_fields}
     rows = sorted(members.values(), key=lambda row: (row["index"], row.get("D", 0)))
     heard = events[-1]["t"] if events else None
-    written = None
-    if end is None and events:  # the driver's clock may not be ours
-        written = store.files.modified(folder / f"events/{segments[-1]}") or heard
     return {
         "run": run,
-        "state": _state(end, written),
+        "state": _state(folder, segments, events),
         "heard": None if heard is None else time_text(heard),
         "stage": next((item["name"] for item in reversed(events) if item["event"] == "stage"), None),
         "plan": next((item["text"] for item in reversed(events) if item["event"] == "plan"), None),
@@ -159,13 +156,26 @@ def _trials(events: list[Event]) -> list[dict[str, Any]]:
     return [found[number] for number in sorted(found)]
 
 
-def _state(end: Event | None, written: float | None) -> str:
-    """`written`: when the last that was heard was written."""
+def _state(folder: RunFolder, segments: Sequence[str], events: Sequence[Event]) -> str:
+    end = next((item for item in reversed(events) if item["event"] == "end"), None)
     if end is not None:
         return str(end["state"])
-    if written is None:
+    if not events:
         return "new"
-    return "running" if time.time() - written < SILENT_SECONDS else "lost"
+    written = folder.files.modified(folder / f"events/{segments[-1]}") or events[-1]["t"]
+    return "running" if _is_recent(folder, written) else "lost"
+
+
+def _is_recent(folder: RunFolder, written: float) -> bool:
+    """Whether a file was written just now, by the clock of its store: the driver's may be another, and so may ours."""
+    age = time.time() - written
+    if abs(age) < SILENT_SECONDS:
+        return True
+    try:
+        now = folder.files.now(folder / "events")
+    except StoreError:  # nothing can be written here
+        now = None
+    return age < SILENT_SECONDS if now is None else abs(now - written) < SILENT_SECONDS
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:

@@ -44,12 +44,18 @@ def parse_address(root: str) -> Address:
         user, _, password = login.partition(":")
         muddled = True
     options = [part for part in query.split("&") if part]
-    secret = [part for part in options if _SECRET_NAME.search(part.partition("=")[0])]
+    secret = [part for part in options if _is_secret(part)]
     kept = "&".join(part for part in options if part not in secret)
     login = f"{user}@" if user and not password and not muddled else ""
     bare = f"{scheme}://{login}{place}" + (f"?{kept}" if kept else "")
     names = tuple(part.partition("=")[0] for part in secret)
     return Address(bare, unquote(user), unquote(password), names, muddled)
+
+
+def _is_secret(option: str) -> bool:
+    """Whether an option is a secret by its name, or holds a login (`endpoint_override=http://user:password@host`)."""
+    name, _, value = option.partition("=")
+    return bool(_SECRET_NAME.search(name)) or "@" in unquote(value)
 
 
 def without_secrets(text: str, root: str) -> str:

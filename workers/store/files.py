@@ -208,6 +208,16 @@ class Files:
         found = self._info(name)
         return found.mtime_ns / 1e9 if found is not None and (found.mtime_ns or 0) > 0 else None
 
+    def now(self, folder: str) -> float | None:
+        """The store's own clock, in Unix seconds; None where it tells no times. A file is written and deleted in
+        `folder`; raises StoreError if that can't be done."""
+        probe = f"{folder}/{SCRATCH}now-{uuid.uuid4().hex[:8]}"
+        self.put(probe, b"")
+        try:
+            return self.modified(probe)
+        finally:
+            self.delete(probe)
+
     def _info(self, name: str) -> Any:
         """What the file system knows of a file; None if there is no such file."""
         found = self._trying("read", name, lambda: self._fs.get_file_info(self._full(name)))

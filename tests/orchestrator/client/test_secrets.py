@@ -79,6 +79,8 @@ def test_keys_of_s3_go_into_the_environment(clean: None) -> None:
         (f"ftp://me:{TYPED}@host/p", "FSSPEC_FTP_PASSWORD"),
         (f"abfs://account:{TYPED}@container/p", "AZURE_STORAGE_"),
         (f"abfss://container/p?sas_token={SECRET}", "sas_token"),
+        (f"s3://bucket/p?endpoint_override=http://me:{TYPED}@host", "endpoint_override"),
+        (f"s3://bucket/p?endpoint_override=http%3A%2F%2Fme%3A{SECRET}%40host", "endpoint_override"),
     ],
 )
 def test_other_secrets_are_refused_without_being_shown(place: str, cure: str, clean: None) -> None:

@@ -43,6 +43,25 @@ def test_a_run_is_running_whatever_its_drivers_clock_says(store: Store, off: flo
     assert run_status(store, "one")["state"] == "lost"
 
 
+def test_a_driver_that_died_before_a_clock_was_set_back_is_lost(store: Store) -> None:
+    stage = {"event": "stage", "name": "train", "state": "start", "t": time.time()}
+    said(store, "one-20260101T000000-aa", 0, stage, written=time.time() + 5 * HOUR)
+    before = sorted(store.files.below("runs/one"))
+    assert run_status(store, "one")["state"] == "lost"
+    assert sorted(store.files.below("runs/one")) == before
+
+
+def test_a_running_run_is_told_where_the_readers_clock_is_off(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    stage = {"event": "stage", "name": "train", "state": "start", "t": now}
+    said(store, "one-20260101T000000-aa", 0, stage, written=now)
+    for off in (-5 * HOUR, 5 * HOUR):
+        monkeypatch.setattr("muster.orchestrator.runs.status.time.time", lambda off=off: now + off)
+        assert run_status(store, "one")["state"] == "running"
+
+
 def test_the_newest_attempt_is_the_one_that_was_written_last(store: Store) -> None:
     now = time.time()
     ended = {"event": "end", "state": "done", "t": now, "message": "", "exit_code": 0, "answer": {}}
