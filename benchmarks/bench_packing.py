@@ -64,7 +64,7 @@ def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_c
 
 def decode_and_resize(data: ImageFolder, items: list[Item], rule: ResizeRule) -> None:
     for item in items:
-        np.asarray(rule.apply(data.read(item)))
+        np.asarray(rule.apply(data.read(item).image))
 
 
 def decode_on_all_cores(data: ImageFolder, items: list[Item], rule: ResizeRule) -> None:
@@ -86,7 +86,7 @@ def authors_batches(
     steps += [transforms.ToTensor(), transforms.Normalize(recipe.mean, recipe.std)] if floats else []
     transform = transforms.Compose(steps)
     for start in range(0, len(items), BATCH):
-        images = [transform(data.read(item)) for item in items[start : start + BATCH]]
+        images = [transform(data.read(item).image) for item in items[start : start + BATCH]]
         yield torch.stack(images) if floats else np.stack([np.asarray(image) for image in images])
 
 

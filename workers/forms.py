@@ -39,10 +39,10 @@ def first_fields(kind: type) -> tuple[str, ...]:
     raise TypeError(f"{kind.__name__} has no form to be hashed in: see `keyed`")
 
 
-def added(default: Any, *, absent: Any) -> Any:
+def added(default: Any, *, absent: Any, metadata: Mapping[str, Any] | None = None) -> Any:
     """A field that came after its class's keys began: `absent` is what was done before, and is never changed. At that
     value it is left out of every digest, so that no key of an older store is another one now."""
-    return dataclasses.field(default=default, metadata={"absent": absent})
+    return dataclasses.field(default=default, metadata={**(metadata or {}), "absent": absent})
 
 
 def form(settings: Any) -> Any:

@@ -6,19 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
+from muster.orchestrator.cli.made import function_of
 from muster.orchestrator.cli.options import AsJson, Storage, guarded
 from muster.orchestrator.console.say import tell
 from muster.orchestrator.console.screen import out
 from muster.orchestrator.console.tables import show_document, show_rows
+from muster.orchestrator.methods.flags import picture_flags
 from muster.orchestrator.settings.checks import whole_path
 from muster.workers.errors import UsageError
 
 Name = Annotated[str, typer.Argument(help="The data set: see `muster data list`.")]
 Root = Annotated[str | None, typer.Option("--data-root", "--root", help="The folder of your copy.")]
-TestList = Annotated[str, typer.Option(help="vehicleid's test list: small, medium or large.")]
-AllowCounts = Annotated[
-    bool, typer.Option("--allow-counts", help="Go on with a copy that is not as published.")
-]
+Preset = Annotated[str | None, typer.Option(help="Whose resize rules: paper, code or glyphs.")]
+ImageSize = Annotated[int | None, typer.Option(help="Picture side in px. (default: the preset's)")]
 
 
 @guarded
@@ -35,18 +35,20 @@ def data_list(as_json: AsJson = False) -> None:
         _print_description(one)
 
 
-@guarded
-def data_check(
-    name: Name,
-    root: Root = None,
-    test_list: TestList = "small",
-    allow_counts: AllowCounts = False,
-    as_json: AsJson = False,
+def _check(
+    settings: dict[str, Any],
+    *,
+    name: str,
+    root: str | None,
+    as_json: bool,
 ) -> None:
-    """Compares a copy with what was published: files, lists, images and counts. No image is decoded."""
-    from muster.orchestrator.ensemble.packs import examine
+    """Compares a copy with what was published: files, lists, images and counts; accounts for every file of a folder. No
+    image is decoded."""
+    from muster.orchestrator.console.packbar import scanning_bar
+    from muster.orchestrator.ensemble.packs import data_request, examine
 
-    found = examine(name, root, test_list=test_list, allow_counts=allow_counts)
+    with scanning_bar() as told:
+        found = examine(data_request(name, root, settings), told)
     if as_json:
         show_document(found)
         for problem in [*found["differences"], *found["warnings"], *found["problems"]]:
@@ -67,33 +69,26 @@ def data_check(
     raise typer.Exit(UsageError.exit_code if found["problems"] else 0)
 
 
-@guarded
-def data_pack(
-    name: Name,
-    root: Root = None,
-    storage: Storage = "store",
-    preset: Annotated[str | None, typer.Option(help="Whose resize rules: paper, code or glyphs.")] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Picture side in px. (default: the preset's)")
-    ] = None,
-    test_list: TestList = "small",
-    skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Go on without unreadable images.")
-    ] = False,
-    allow_counts: AllowCounts = False,
-    as_json: AsJson = False,
+def _pack(
+    settings: dict[str, Any],
+    *,
+    name: str,
+    root: str | None,
+    storage: str | None,
+    preset: str | None,
+    image_size: int | None,
+    as_json: bool,
 ) -> None:
     """Builds the packs that a launch with the same preset and size reads. What is packed already is left alone."""
     from muster.orchestrator.console.packbar import packing_bars
-    from muster.orchestrator.ensemble.packs import PackRequest, pack
+    from muster.orchestrator.ensemble.packs import PackRequest, data_request, pack
 
-    request = PackRequest(
-        name, root, whole_path(storage), preset, image_size, test_list, skip_bad_images, allow_counts
-    )
+    where = whole_path("store" if storage is None else storage)
+    request = PackRequest(data_request(name, root, settings), where, preset, image_size)
     with packing_bars() as progress:
         found = pack(request, progress)
-    for difference in found["differences"]:
-        tell(f"muster: {difference}")
+    for text in [*found["differences"], *found["warnings"]]:
+        tell(f"muster: {text}")
     if as_json:
         show_document(found)
         return
@@ -132,5 +127,9 @@ def _print_description(one: dict[str, Any]) -> None:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("list")(data_list)
-app.command("check")(data_check)
-app.command("pack")(data_pack)
+_COMMON = {"name": Name, "root": Root, "as_json": AsJson}
+for _name, _run, _own in (
+    ("check", _check, {}),
+    ("pack", _pack, {"storage": Storage, "preset": Preset, "image_size": ImageSize}),
+):
+    app.command(_name, help=_run.__doc__)(guarded(function_of(picture_flags(), _run, {**_COMMON, **_own})))

@@ -60,25 +60,28 @@ def command_of(
     (annotations by name, None by default), `address`, `detach`, `dry_run` and `as_json`.
     """
     app = typer.Typer(add_completion=False)
-    app.command(name, help=text)(guarded(_function(list(flags), run, extra, by_preset)))
-    return typer.main.get_command(app)
-
-
-def _function(
-    flags: list[Flag],
-    run: Callable[..., None],
-    extra: Mapping[str, Any],
-    by_preset: Mapping[str, Mapping[str, Any]],
-) -> Callable[..., None]:
-    """A function with a parameter for each option, panel by panel, as typer reads it."""
-    parameters = {parameter_name(flag): flag for flag in flags}
-    found: dict[str, Any] = {
-        **extra,
-        **{name: _annotation(flag, help_text(flag, by_preset)) for name, flag in parameters.items()},
+    job = {
         "address": _in_run(Address),
         "detach": _in_run(Detach),
         "dry_run": DryRun,
         "as_json": _in_run(AsJson),
+    }
+    app.command(name, help=text)(guarded(function_of(list(flags), run, {**extra, **job}, by_preset)))
+    return typer.main.get_command(app)
+
+
+def function_of(
+    flags: list[Flag],
+    run: Callable[..., None],
+    extra: Mapping[str, Any],
+    by_preset: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Callable[..., None]:
+    """A function with a parameter for each option, panel by panel, as typer reads it; it calls `run` with the flags by
+    their settings' dotted names, and with the `extra` parameters."""
+    parameters = {parameter_name(flag): flag for flag in flags}
+    found: dict[str, Any] = {
+        **extra,
+        **{name: _annotation(flag, help_text(flag, by_preset)) for name, flag in parameters.items()},
     }
     annotations = dict(sorted(found.items(), key=lambda item: _place(item[1])))
 
@@ -86,7 +89,7 @@ def _function(
         rest = {name: value for name, value in given.items() if name not in parameters}
         run(_settings(flags, given), **rest)
 
-    switches = {"detach", "dry_run", "as_json"}
+    switches = {name for name, annotation in extra.items() if annotation.__origin__ is bool}
     command.__annotations__ = annotations
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [

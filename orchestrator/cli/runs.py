@@ -121,15 +121,17 @@ def gather(
 
     Shards that are there are read, and those that are damaged are written anew.
     """
+    from muster.orchestrator.settings.request import gives_validation
     from muster.orchestrator.vectors.shards import forget_damaged
 
     request = saved_request(run, storage)
-    if split not in {"test", "train"} and not (split == "val" and request.data.val_classes):
+    has_val = request.data.val_classes or gives_validation(request.data)
+    if split not in {"test", "train"} and not (split == "val" and has_val):
         raise UsageError(
             f"--split {split}: run {run} has "
             + (
                 "test, train and val."
-                if request.data.val_classes
+                if has_val
                 else "test and train; a val split needs --val-classes at launch."
             )
         )

@@ -10,12 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from muster.orchestrator.ensemble.pictures import pack_splits
 from muster.orchestrator.methods import presets
+from muster.orchestrator.settings.parse import parse
+from muster.orchestrator.settings.request import DataRequest, open_data
 from muster.orchestrator.vectors.questions import Questions
 from muster.workers import datasets
-from muster.workers.datasets import DataSet, Published, Split
-from muster.workers.errors import BadImagesError, MusterError, UsageError
+from muster.workers.datasets import DataSet, ImageFolder, Published, Split
+from muster.workers.datasets.own.account import first_and_last
+from muster.workers.datasets.own.headers import read_headers
+from muster.workers.datasets.own.scan import Told
+from muster.workers.errors import MusterError, UsageError
 from muster.workers.packs import build as packing
+from muster.workers.packs.build import Twins
+from muster.workers.packs.pack import PackIndex
 from muster.workers.store.layout import Store
 
 #: Called with (split, images done, images in all).
@@ -32,12 +40,13 @@ OTHERS: list[Facts] = [
         "name": "folder", "title": "a folder", "what": "any directory of class folders", "licence": "yours",
         "obtained": "yours", "counts": [], "counts_source": "", "note": "",
         "layouts": [
-            {"layout": "", "folder": "ROOT", "files": [
+            {"layout": "classes", "folder": "ROOT", "files": [
                 {"path": "CLASS/*.jpg", "holds": "the first half of the classes, by name, trains"},
             ]},
-            {"layout": "given split", "folder": "ROOT", "files": [
+            {"layout": "splits", "folder": "ROOT", "files": [
                 {"path": "train/CLASS/*.jpg", "holds": "classes to train on"},
-                {"path": "test/CLASS/*.jpg", "holds": "classes to test on"},
+                {"path": "test/CLASS/*.jpg", "holds": "classes to test on; or query/ and gallery/"},
+                {"path": "val/CLASS/*.jpg", "holds": "classes to validate on, where given"},
             ]},
         ],
     },
@@ -71,14 +80,28 @@ def _description(kind: type[Published]) -> Facts:
     }
 
 
-def examine(name: str, root: str | None, *, test_list: str, allow_counts: bool) -> Facts:
-    """A copy against what was published: `tree`, `splits`, `warnings` of what would be left out of the scores, and what
-    is wrong as `problems`.
+def data_request(name: str, root: str | None, settings: Mapping[str, Any]) -> DataRequest:
+    """Which images, from flags by their settings' dotted names (None: not given). Raises UsageError."""
+    given = {key.removeprefix("data."): value for key, value in settings.items() if value is not None}
+    dataset, problems = datasets.canonical(name), []  # type: ignore[var-annotated]
+    found: DataRequest | None = parse(
+        DataRequest, {**given, "dataset": dataset, "root": root}, "data", problems
+    )
+    if found is None:
+        raise UsageError(problems)
+    return found
+
+
+def examine(request: DataRequest, told: Told | None = None) -> Facts:
+    """A copy against what was published, or one's own folder: `tree`, `splits`, the `account` of all files, `warnings`
+    of what would be left out or must be known, and what is wrong as `problems`. `told` hears of the files seen.
 
     Raises UsageError if there is no such data set, or no root where it needs one.
     """
-    data = datasets.open_data_set(name, root, allow_counts=allow_counts, test_list=test_list)
-    found: Facts = {"name": data.name, "title": data.traits.title, "home": root, "tree": [], "splits": []}
+    data = open_data(request, told)
+    found: Facts = {
+        "name": data.name, "title": data.traits.title, "home": request.root, "tree": [], "splits": [], "account": None,
+    }  # fmt: skip
     found["warnings"] = []
     problems: list[str] = []
     try:
@@ -88,54 +111,64 @@ def examine(name: str, root: str | None, *, test_list: str, allow_counts: bool) 
     except MusterError as error:
         problems = error.problems if isinstance(error, UsageError) else [str(error)]
     else:
-        found["splits"] = [_split_row(data, split) for split in splits.values()]
-        try:
-            found["warnings"] = Questions.listed(splits["test"]).check(data.traits)
-        except UsageError as error:
-            problems = error.problems
+        found["splits"] = [_split_row(split) for split in splits.values()]
+        found["warnings"] = [*data.warnings]
+        for split in (splits[name] for name in ("test", "val") if name in splits):
+            try:
+                found["warnings"] += Questions.listed(split).check(data.traits)
+            except UsageError as error:
+                problems += error.problems
+        if isinstance(data, ImageFolder):
+            seen = read_headers(data, splits)
+            found["warnings"] += seen.texts()
+            problems += [] if request.skip_bad_images else seen.problems(data)
+    if data.account is not None:
+        found["account"] = data.account.document()
     differences = list(data.differences)
     whole = not problems and not differences and isinstance(data, Published)
     return {**found, "differences": differences, "problems": problems, "as_published": whole}
 
 
-def _split_row(data: DataSet, split: Split) -> Facts:
-    return {"split": split.name, "images": len(split.items), "classes": len(split.class_names)}
+def _split_row(split: Split) -> Facts:
+    return {
+        "split": split.name,
+        "images": len(split.items),
+        "classes": len(split.class_names),
+        "names": first_and_last(list(split.class_names)),
+    }
 
 
 @dataclass(frozen=True)
 class PackRequest:
     """Which packs to build."""
 
-    name: str
-    root: str | None
+    data: DataRequest
     storage: str
     preset: str | None = None
     image_size: int | None = None
-    test_list: str = "small"
-    skip_bad_images: bool = False
-    allow_counts: bool = False
 
 
 def pack(request: PackRequest, progress: Progress) -> Facts:
-    """Finds or builds the packs of train and test, each under its preset's rule: a row for each.
+    """Finds or builds the packs of train, test and a val that is given, each under its preset's rule: a row for each.
 
-    Raises UsageError for a wrong request or copy, and BadImagesError for images that can't be read, of both splits.
+    Raises UsageError for a wrong request or copy, and BadImagesError for images that can't be read, of all splits.
     """
-    data = datasets.open_data_set(
-        request.name, request.root, allow_counts=request.allow_counts, test_list=request.test_list
-    )
+    data = open_data(request.data)
     rules = resize_rules(data, request.preset, request.image_size)
     store = Store(request.storage)
     splits = data.splits()
-    rows, unreadable = [], []
-    for name, rule in rules.items():
-        try:
-            rows.append(_pack(store, data, splits[name], rule, request.skip_bad_images, progress))
-        except BadImagesError as error:  # go on: all bad images are told at once
-            unreadable += error.problems
-    if unreadable:
-        raise BadImagesError(unreadable)
-    return {"name": data.name, "root": request.root, "differences": list(data.differences), "packs": rows}
+    rows: dict[str, Facts] = {}
+
+    def make(split: Split, rule: str, without: Twins | None) -> PackIndex:
+        rows[split.name], index = _pack(store, request.data, data, split, rule, without, progress)
+        return index
+
+    packs = pack_splits(splits, rules, make, drop=request.data.drop_duplicates)
+    assert packs is not None  # what was missing has been built
+    named = [rows[name] for name in splits]
+    warnings = [*data.warnings, *packs.remark_texts()]
+    facts = {"name": data.name, "root": request.data.root, "differences": list(data.differences)}
+    return {**facts, "warnings": warnings, "packs": named}
 
 
 def resize_rules(data: DataSet, preset: str | None, image_size: int | None) -> Mapping[str, str]:
@@ -150,10 +183,18 @@ def resize_rules(data: DataSet, preset: str | None, image_size: int | None) -> M
     if problems:
         raise UsageError(problems)
     recipe, view = presets.settings(preset, data.traits, side, None)
-    return {"train": recipe["resize"], "test": view["resize"]}
+    return {"train": recipe["resize"], "test": view["resize"], "val": view["resize"]}
 
 
-def _pack(store: Store, data: DataSet, split: Split, rule: str, skip_bad: bool, progress: Progress) -> Facts:
+def _pack(
+    store: Store,
+    request: DataRequest,
+    data: DataSet,
+    split: Split,
+    rule: str,
+    without: Twins | None,
+    progress: Progress,
+) -> tuple[Facts, PackIndex]:
     started: list[tuple[float, int]] = []
 
     def tell(done: int, total: int) -> None:
@@ -161,19 +202,19 @@ def _pack(store: Store, data: DataSet, split: Split, rule: str, skip_bad: bool, 
             started.append((time.monotonic(), done))
         progress(split.name, done, total)
 
-    index = packing.find_pack(store, data, split, rule, skip_bad)
+    skip_bad = request.skip_bad_images
+    index = packing.find_pack(store, data, split, rule, skip_bad, without)
     found = index is not None
     if index is None:
         index = packing.build_pack(
-            store, data, split, rule,
-            skip_bad=skip_bad, progress=tell,
-        )  # fmt: skip
+            store, data, split, rule, skip_bad=skip_bad, without=without, progress=tell
+        )
     speed = None
     if started:
         (begun, before), total = started[0], len(split.items)
         if total > before:
             speed = round((total - before) / max(time.monotonic() - begun, 1e-9), 1)
-    return {
+    row = {
         "split": split.name,
         "state": "found" if found else "packed",
         "images": len(index),
@@ -183,3 +224,4 @@ def _pack(store: Store, data: DataSet, split: Split, rule: str, skip_bad: bool, 
         "images_per_s": speed,
         "bad": [vars(image) for image in packing.bad_images(store, index.digest)],
     }
+    return row, index

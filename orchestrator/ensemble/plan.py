@@ -6,13 +6,18 @@ that it makes are the ones the fleet trains.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from muster.orchestrator.ensemble.cost import Cost, Group, cost_of
 from muster.orchestrator.ensemble.inputs import finished_run, with_settled_inputs
+from muster.orchestrator.ensemble.pictures import (
+    PackProgress,
+    Packs,
+    changed_reading,
+    packs_of,
+)
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, PreparedInput, Settled
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import InputRun, LaunchRequest, open_data
@@ -20,16 +25,13 @@ from muster.orchestrator.vectors.protocols import draws_of
 from muster.orchestrator.vectors.questions import Questions, named
 from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.datasets.base import Traits
-from muster.workers.errors import BadImagesError, MusterError, UsageError
-from muster.workers.packs import build as packing
+from muster.workers.datasets.own.account import first_and_last
+from muster.workers.errors import MusterError, UsageError
 from muster.workers.packs.pack import PackIndex
 from muster.workers.rng import permutation
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
 from muster.workers.task import Images, MemberTask, Target, missing
-
-#: Called with (split, images done, images in all).
-PackProgress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -187,6 +189,11 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
     """
     data = open_data(request.data)
     splits = dict(data.splits())
+    if request.data.val_classes and "val" in splits:
+        raise UsageError(
+            f"--val-classes {request.data.val_classes}: {data.traits.title} has a validation split of its own. Leave "
+            "the flag out, or the folder."
+        )
     total = len(splits["train"].class_names)
     cut = min(request.data.train_classes or total, total)
     left = cut - request.data.val_classes
@@ -202,10 +209,12 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
         problems.append(f"{here}: at least 2 classes are needed to train on.")
     else:
         problems += request.settings.class_problems(request, left)
-    try:
-        Questions.listed(splits["test"]).check(data.traits, draws_of(request.data))
-    except UsageError as error:
-        problems += error.problems
+    for name in ("test", "val"):
+        try:
+            if name in splits:
+                Questions.listed(splits[name]).check(data.traits, draws_of(request.data))
+        except UsageError as error:
+            problems += error.problems
     if problems:
         raise UsageError(problems)
     return data, splits
@@ -232,55 +241,41 @@ def prepare(
     if None in ready:
         return None
     data, splits = check_listing(request)
-    skip = request.data.skip_bad_images
-
-    unreadable: list[str] = []
-
-    def pack(split: Split, resize: str) -> PackIndex | None:
-        found = packing.find_pack(store, data, split, resize, skip)
-        if found is None and progress is not None:
-            tell = functools.partial(progress, split.name)
-            try:
-                found = packing.build_pack(store, data, split, resize, skip_bad=skip, progress=tell)
-            except BadImagesError as error:  # go on: all bad images are told at once
-                unreadable.extend(error.problems)
-        return found
-
-    train = pack(splits["train"], request.recipe.resize)
-    test = pack(splits["test"], request.view.resize)
-    seen = (
-        pack(splits["train"], request.view.resize) if request.data.val_classes or "train" in extra else test
-    )
-    if unreadable:
-        raise BadImagesError(list(dict.fromkeys(unreadable)))
-    if train is None or test is None or seen is None:
+    packs = packs_of(request, data, splits, store, progress, seen="train" in extra)
+    if packs is None:
         return None
-    prepared = _prepared(request, data.traits, store, train, test, seen, extra)
+    prepared = _prepared(request, data.traits, packs, extra)
     inputs = tuple(
         PreparedInput(launch, images, settled)
         for (launch, settled), images in zip(found, ready, strict=True)
         if images is not None
     )
     differences = tuple(data.differences)
-    warnings = (*differences, *prepared.warnings)
-    return replace(prepared, warnings=warnings, differences=differences, inputs=inputs)
+    unread = packs.unread_texts(store)
+    changed = changed_reading(request, splits, packs, store)
+    warnings = (*differences, *data.warnings, *changed, *packs.remark_texts(), *prepared.warnings, *unread)
+    return replace(
+        prepared,
+        warnings=warnings,
+        differences=differences,
+        inputs=inputs,
+        account=None if data.account is None else data.account.document(),
+        classes_named={name: first_and_last(list(split.class_names)) for name, split in splits.items()},
+    )
 
 
-def _prepared(
-    request: LaunchRequest,
-    traits: Traits,
-    store: Store,
-    train: PackIndex,
-    test: PackIndex,
-    seen: PackIndex,
-    extra: tuple[str, ...],
-) -> Prepared:
+def _prepared(request: LaunchRequest, traits: Traits, packs: Packs, extra: tuple[str, ...]) -> Prepared:
+    train, test = packs.train, packs.test
     kept, held = split_classes(request, len(train.class_names))
     part = train.part(kept)
     images = Images(pack=train.digest, class_ids=kept, digest=part.digest)
     wanted: list[tuple[str, PackIndex, tuple[int, ...] | None]] = [("test", test, None)]
-    wanted += [("val", seen, held)] if held else []
-    wanted += [("train", seen, kept)] if "train" in extra else []
+    if packs.val is not None:
+        wanted.append(("val", packs.val, None))
+    elif held:
+        wanted.append(("val", packs.seen, held))
+    if "train" in extra:
+        wanted.append(("train", packs.seen, kept))
     found = [(*one, one[1].part(one[2])) for one in wanted]
     targets = tuple(
         Target(
@@ -295,7 +290,7 @@ def _prepared(
         "root": request.data.root,
         "train_images": len(part.rows),
         "train_classes": len(kept),
-        "val_classes": len(held),
+        "val_classes": len(packs.val.class_names) if packs.val is not None else len(held),
         "test_images": len(test),
         "test_classes": len(test.class_names),
         "train_digest": images.digest,
@@ -309,7 +304,6 @@ def _prepared(
     empty = [train.class_names[number] for place, number in enumerate(kept) if place not in stocked]
     if empty:
         warnings.append(f"{len(empty)} training class(es) have no image left: {named(empty)}.")
-    warnings += _unread(store, {train.digest, test.digest})
     embedded = sum(len(of.rows) for *_, of in found)
     return Prepared(images, len(kept), targets, tuple(warnings), facts, embedded, stocked=len(stocked))
 
@@ -320,15 +314,6 @@ def split_classes(request: LaunchRequest, total: int) -> tuple[tuple[int, ...], 
     order = permutation(("val-classes", request.ensemble.seed), cut)
     held = set(order[: request.data.val_classes].tolist())
     return tuple(c for c in range(cut) if c not in held), tuple(sorted(held))
-
-
-def _unread(store: Store, packs: set[str]) -> list[str]:
-    found = []
-    for digest in sorted(packs):
-        if bad := packing.bad_images(store, digest):
-            shown = "; ".join(f"{image.image_id} ({image.cause})" for image in bad[:10])
-            found.append(f"{len(bad)} image(s) could not be read and were left out: {shown}.")
-    return found
 
 
 def member_tasks(

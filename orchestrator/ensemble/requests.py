@@ -3,7 +3,8 @@ whenever Tune says so."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.settings.request import LaunchRequest
@@ -46,6 +47,10 @@ class Prepared:
     "The runs that its models are trained from."
     stocked: int = 0
     "Training classes that have an image."
+    account: Mapping[str, Any] | None = None
+    "What became of every file below the data root."
+    classes_named: Mapping[str, str] = field(default_factory=dict)
+    "The first and last classes of each split."
 
 
 #: The digest of initial weights, and the precision: what a request leaves open.

@@ -117,7 +117,12 @@ def _report(
     assert result.prepared is not None  # it has members
     request, metrics, facts = result.request.launch, result.metrics or {}, result.prepared.facts
     splits = [
-        {"split": name, "images": facts[f"{name}_images"], "classes": facts[f"{name}_classes"]}
+        {
+            "split": name,
+            "images": facts[f"{name}_images"],
+            "classes": facts[f"{name}_classes"],
+            "names": result.prepared.classes_named.get(name, ""),
+        }
         for name in ("train", "test")
     ]
     test = metrics["splits"]["test"]

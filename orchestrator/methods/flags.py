@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from muster.orchestrator.methods.base import Frontend, Given
 from muster.orchestrator.settings.parse import put
+from muster.orchestrator.settings.request import DataRequest
 from muster.orchestrator.settings.texts import field_texts
 from muster.workers import datasets
 from muster.workers.methods.registry import METHODS
@@ -77,6 +78,19 @@ def flags_of(frontend: Frontend) -> Iterator[Flag]:
     yield from (top_flag(setting, frontend.presets) for setting in TOP_FLAGS)
 
 
+#: What `muster data` does not ask for: it names its data set otherwise, and takes all classes.
+NO_PICTURES = {"dataset", "root", "train_classes", "val_classes"}
+
+
+def picture_flags() -> list[Flag]:
+    """The flags of how pictures are read, for commands that train nothing."""
+    found = [
+        flag_of("data", DataRequest, field) for field in flagged(DataRequest) if field.name not in NO_PICTURES
+    ]
+    test_list = next(field for field in dataclasses.fields(DataRequest) if field.name == "test_list")
+    return [*found, flag_of("data", DataRequest, test_list)]
+
+
 def top_flag(setting: str, presets: Iterable[str] = ()) -> Flag:
     """The flag of what stands at the top of a file."""
     kind = int if setting == "image_size" else str
@@ -96,7 +110,7 @@ def flag_of(section: str, kind: Any, field: Any) -> Flag:
     plain = next((one for one in (hint, *get_args(hint)) if one in {int, float, bool, str}), str)
     return Flag(
         f"{section}.{field.name}" if section else field.name,
-        field.metadata["flag"] or f"--{field.name.replace('_', '-')}",
+        field.metadata.get("flag") or f"--{field.name.replace('_', '-')}",
         str if get_origin(hint) is tuple else plain,
         field.default,
         field_texts(kind)[field.name],

@@ -31,7 +31,7 @@ class DataSet:
     name: str
     digest: str
     splits: Sequence[Mapping[str, Any]] = ()
-    """One mapping for each split: `split`, `images`, `classes`."""
+    """One mapping for each split: `split`, `images`, `classes`, and the `names` of the first and last of these."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,9 @@ def current(saved: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"muster {saved.get('muster', 'of a later release')}, which wrote it, or a newer one."
         )
     found = {name: value for name, value in saved.items() if name not in {"format", "muster", MADE_BY}}
+    data = found.get("data")
+    if isinstance(data, dict) and data.get("dataset") == "folder":
+        found["data"] = {"reading": 1, **data}  # there was no other one
     method = found.get("method")
     if number == 1 and method in FIRST_METHODS:
         unused = {"bier": {"baseline"}, "baseline": {"bier", "combine"}, "dreml": set(UNUSED)}[str(method)]

@@ -6,17 +6,23 @@ adds what does not: where the data are, which resources, which store.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.parse import Settings, short_digest
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
+from muster.workers.datasets import Reading
+from muster.workers.datasets.base import NEWEST
+from muster.workers.datasets.own.scan import SPLITS, Told
+from muster.workers.datasets.pictures import MOST_PIXELS, is_colour
 from muster.workers.flags import flag
-from muster.workers.forms import APART, keyed
+from muster.workers.forms import APART, added, keyed
 from muster.workers.methods.registry import METHODS
 from muster.workers.score.combine import Combination
 from muster.workers.spec import InputRecipe, ModelSpec, TestView, check
@@ -51,6 +57,20 @@ class DataRequest:
     "Go on without images that can't be read; they are listed."
     allow_counts: bool = field(default=False, metadata=flag())
     "Go on with a copy of a published data set that is not as published; the report says so."
+    layout: Literal["auto", "classes", "splits"] = added("auto", absent="auto", metadata=flag())
+    "What folders at the top of a data root are: classes, splits, or auto: what they look like."
+    allow_shared_classes: bool = added(False, absent=False, metadata=flag())
+    "Go on where a folder's splits have classes of the same name."
+    drop_duplicates: bool = added(False, absent=False, metadata=flag())
+    "Leave out pictures of a folder that are in another split too, or twice in test."
+    background: str = added("white", absent="white", metadata=flag())
+    "The colour that transparent pixels of a folder's pictures stand on: a name, or #rrggbb."
+    exif_transpose: bool = added(False, absent=False, metadata=flag())
+    "Turn a folder's pictures as their EXIF says."
+    max_pixels: int = field(default=MOST_PIXELS, metadata={**flag(), **APART})
+    "Pixels of the largest picture that is decoded."
+    reading: int = field(default=NEWEST, metadata={**flag(), **APART})
+    "The rule that a folder is read by; 1 is that of releases before it was named."
     test_list: Literal["small", "medium", "large"] = "small"
     "Which of vehicleid's test lists is the test split."
     vehicleid_protocol: Literal["self", "reid"] = "self"
@@ -68,8 +88,26 @@ class DataRequest:
                 or self.vehicleid_protocol == "reid",
                 f"train_classes = {self.train_classes}: must not be negative": self.train_classes >= 0,
                 f"val_classes = {self.val_classes}: must not be negative": self.val_classes >= 0,
+                f"max_pixels = {self.max_pixels}: must be at least 1": self.max_pixels >= 1,
+                f"reading = {self.reading}: there are 1 to {NEWEST}": 1 <= self.reading <= NEWEST,
+                **self._folder_checks(),
             }
         )
+
+    def _folder_checks(self) -> dict[str, bool]:
+        """What must hold of the settings of one's own pictures, for `check`."""
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        own = ("layout", "allow_shared_classes", "drop_duplicates", "background", "exif_transpose", "reading")
+        given = [name for name in own if getattr(self, name) != usual[name]]
+        first = [name for name in given if name not in {"reading", "drop_duplicates"}]
+        return {
+            f"{' and '.join(given)}: only the data set folder has that": self.dataset == "folder"
+            or not given,
+            f"{' and '.join(first)}: reading 1 does not know that": self.reading != 1 or not first,
+            f"background = {self.background!r}: no colour, as white, black or #rrggbb are": is_colour(
+                self.background
+            ),
+        }
 
 
 @keyed("D L seed backbone weights precision threads deterministic batch_norm")
@@ -232,8 +270,40 @@ class LaunchRequest:
         return f"{prefix}-{self.data.dataset}-{self.settings.shape(self.ensemble)}-{digest}"
 
 
-def open_data(request: DataRequest) -> datasets.DataSet:
-    """The data set that a request names. Raises UsageError if there is none such."""
-    return datasets.open_data_set(
-        request.dataset, request.root, allow_counts=request.allow_counts, test_list=request.test_list
+def open_data(request: DataRequest, told: Told | None = None) -> datasets.DataSet:
+    """The data set that a request names; `told` hears of the files that were seen. Raises UsageError if there is none
+    such."""
+    reading = Reading(
+        version=request.reading,
+        layout=request.layout,
+        shared=request.allow_shared_classes,
+        skip_bad=request.skip_bad_images,
+        background=request.background,
+        transpose=request.exif_transpose,
+        most_pixels=request.max_pixels,
     )
+    return datasets.open_data_set(
+        request.dataset,
+        request.root,
+        allow_counts=request.allow_counts,
+        test_list=request.test_list,
+        reading=reading,
+        told=told,
+    )
+
+
+def gives_validation(request: DataRequest) -> bool:
+    """Whether a folder of one's own seems to come with a validation split; only its top is looked at."""
+    if (
+        request.dataset != "folder"
+        or request.root is None
+        or request.reading == 1
+        or request.layout == "classes"
+    ):
+        return False
+    try:
+        return any(
+            SPLITS.get(path.name.casefold()) == "val" for path in Path(request.root).expanduser().iterdir()
+        )
+    except OSError:
+        return False

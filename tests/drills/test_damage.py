@@ -51,6 +51,7 @@ KINDS = {
     "record of vectors": "models/{member}/embeddings/*/DONE.json",
     "index of a pack": "packs/*/index.parquet",
     "pixels of a pack": "packs/*/pixels.bin",
+    "pictures of a pack": "packs/*/pictures.parquet",
     "record of a pack": "packs/*/DONE.json",
     "source of a pack": "packs/sources/*.json",
     "initial weights": "weights/*.safetensors",

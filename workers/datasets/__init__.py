@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from muster.workers.datasets.base import DataSet, Item, Split, Traits
-from muster.workers.datasets.folder import ImageFolder
+from muster.workers.datasets.base import DataSet, Item, Reading, Split, Traits
 from muster.workers.datasets.glyphs import Glyphs
+from muster.workers.datasets.own.folder import ImageFolder
+from muster.workers.datasets.own.scan import Told
 from muster.workers.datasets.published import Published
 from muster.workers.errors import UsageError
 
 __all__ = [
-    "ALIASES", "NAMES", "PUBLISHED", "DataSet", "Glyphs", "ImageFolder", "Item", "Published", "Split", "Traits",
-    "canonical", "open_data_set",
+    "ALIASES", "NAMES", "PUBLISHED", "DataSet", "Glyphs", "ImageFolder", "Item", "Published", "Reading", "Split",
+    "Traits", "canonical", "open_data_set",
 ]  # fmt: skip
 
 #: The papers' data sets: each is a module here, which names its `READER`.
@@ -37,12 +38,18 @@ def canonical(name: str) -> str:
 
 
 def open_data_set(
-    name: str, root: str | None, *, allow_counts: bool = False, test_list: str = "small"
+    name: str,
+    root: str | None,
+    *,
+    allow_counts: bool = False,
+    test_list: str = "small",
+    reading: Reading = Reading(),
+    told: Told | None = None,
 ) -> DataSet:
     """The data set `name`, at `root` where it needs one; no file is read yet. Raises UsageError if there is none.
 
     `allow_counts` goes on where a copy differs from the published counts; `test_list`: of the several that
-    VehicleID has.
+    VehicleID has; `reading`: how one's own folder is read; `told` hears how many of its files were seen.
     """
     name = canonical(name)
     if name == "glyphs":
@@ -54,5 +61,5 @@ def open_data_set(
         raise UsageError(f"The data set {name} needs --data-root, {what}.")
     path = Path(root).expanduser()
     if name == "folder":
-        return ImageFolder(path)
-    return PUBLISHED[name](path, allow_counts, test_list)
+        return ImageFolder(path, reading, told)
+    return PUBLISHED[name](path, allow_counts, test_list, reading)

@@ -10,16 +10,37 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-from PIL import Image
-
+from muster.workers.datasets.own.account import Account
+from muster.workers.datasets.pictures import MOST_PIXELS, Picture
 from muster.workers.errors import UsageError
 from muster.workers.spec import Triple
 
+#: The rule that one's own folder is read by where nobody says otherwise. Raised by hand when it takes other files or
+#: other pixels; the ones before stay.
+NEWEST = 2
+
 
 @dataclass(frozen=True)
+class Reading:
+    """How one's own folder is read; of the published data sets, whose layout is known, `most_pixels` alone counts."""
+
+    version: int = NEWEST
+    layout: str = "auto"
+    "What the folders at the top are: classes, splits, or auto, what they look like."
+    shared: bool = False
+    "May splits share classes?"
+    skip_bad: bool = False
+    "Go on without links that lead nowhere and pictures that can't be read here?"
+    background: str = "white"
+    "What transparent pixels stand on."
+    transpose: bool = False
+    "Turn pictures as their EXIF says?"
+    most_pixels: int = MOST_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image: its stable name in the data set, and its class."""
 
@@ -75,13 +96,18 @@ class DataSet(Protocol):
     traits: Traits
     differences: Sequence[str]
     "How these images differ from what was published, for the report; known after `splits`."
+    warnings: Sequence[str]
+    "What else must be said of them: what was left out, names that look the same; known after `splits`."
+    account: Account | None
+    "What became of every file below the root; None of data without one, and of lists, which name their files."
 
     def splits(self) -> Mapping[str, Split]:
-        """The splits by name: "train" and "test". Raises UsageError if the data are not as they should be."""
+        """The splits by name: "train" and "test", and "val" where it is given. Raises UsageError if the data are not as
+        they should be."""
         ...
 
-    def read(self, item: Item) -> Image.Image:
-        """The image as RGB. Raises OSError, SyntaxError or ValueError if it can't be decoded whole."""
+    def read(self, item: Item) -> Picture:
+        """The image as RGB. Raises BadPictureError if it can't be decoded whole."""
         ...
 
     @property
@@ -109,25 +135,3 @@ def files_digest(root: Path, split: Split, extra: str = "") -> str:
             f"{item.image_id}\0{item.class_name}\0{item.role}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
         )
     return found.hexdigest()[:32]
-
-
-#: What image files hold, whatever their names say. Pillow would hand others to programs (PostScript to Ghostscript).
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000")
-
-
-def read_rgb(path: Path | IO[bytes]) -> Image.Image:
-    """A whole image file as RGB; EXIF orientation is ignored, as in the papers' code.
-
-    Of 16 bits the upper 8 are taken. Raises OSError, SyntaxError or ValueError if it can't be decoded whole.
-    """
-    if isinstance(path, Path) and path.exists() and not path.is_file():
-        raise ValueError("it is no file")  # a pipe would never end
-    with Image.open(path, formats=FORMATS) as image:
-        image.load()
-        if image.mode.startswith("I;16"):  # Pillow would clip it to white
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-        if image.mode in {"I", "F"}:
-            raise ValueError(
-                f"pixels of mode {image.mode} have no agreed range: convert it to 8 bits a channel"
-            )
-        return image.convert("RGB")

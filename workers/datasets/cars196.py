@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
-from PIL import Image
-
 from muster.workers.datasets import cars_parquet
-from muster.workers.datasets.base import Item, Split, Traits, read_rgb
+from muster.workers.datasets.base import Item, Split, Traits
 from muster.workers.datasets.lists import Entry, Lists
 from muster.workers.datasets.matlab import struct_rows
+from muster.workers.datasets.pictures import Picture, read_picture
 from muster.workers.datasets.published import About, Count, Published
 from muster.workers.errors import UsageError
 
@@ -107,9 +106,9 @@ class Cars196(Published):
     def present(self, lists: Lists, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         return (entries, []) if self.variant == "parquet" else lists.present(entries)
 
-    def read(self, item: Item) -> Image.Image:
+    def read(self, item: Item) -> Picture:
         if self.variant == "parquet":
-            return read_rgb(cars_parquet.image_file(self.home, item.image_id))
+            return read_picture(cars_parquet.image_file(self.home, item.image_id), self.rule)
         return super().read(item)
 
     @property

@@ -21,6 +21,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from muster.workers.datasets.base import Item, Split, Traits
+from muster.workers.datasets.own.account import Account
+from muster.workers.datasets.pictures import Picture
 from muster.workers.errors import UsageError
 from muster.workers.rng import permutation, uniforms
 
@@ -62,12 +64,14 @@ class Glyphs:
             "test": _split("test", chosen[CLASSES_PER_SPLIT:]),
         }
 
-    def read(self, item: Item) -> Image.Image:
+    def read(self, item: Item) -> Picture:
         """Draws one image, RGB, 32 x 32."""
         code, face = item.image_id.split("/")
-        return _draw(chr(int(code[2:], 16)), face)
+        return Picture(_draw(chr(int(code[2:], 16)), face))
 
     image_root = None
+    account: Account | None = None
+    warnings: Sequence[str] = ()
 
     def source_digest(self, split: Split) -> str:
         """The drawing is a function of this code and the fonts: their digest."""

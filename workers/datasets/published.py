@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from PIL import Image
-
-from muster.workers.datasets.base import Item, Split, Traits, files_digest, read_rgb
+from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
 from muster.workers.datasets.lists import Entry, Lists, counted
+from muster.workers.datasets.own.account import Account
+from muster.workers.datasets.pictures import Picture, PictureRule, read_picture
 from muster.workers.errors import UsageError
 
 
@@ -58,11 +58,21 @@ class Published(ABC):
     differences: Sequence[str] = ()
     "How this copy differs from what was published; empty unless `allow_counts`. Known after `splits`."
 
-    def __init__(self, root: Path, allow_counts: bool = False, test_list: str = "small") -> None:
+    account: Account | None = None
+    warnings: Sequence[str] = ()
+
+    def __init__(
+        self,
+        root: Path,
+        allow_counts: bool = False,
+        test_list: str = "small",
+        reading: Reading = Reading(),
+    ) -> None:
         """`test_list`: which test list is the test split, where there are several."""
         del test_list
         self.root = root
         self.allow_counts = allow_counts
+        self.rule = PictureRule(most_pixels=reading.most_pixels)
 
     @abstractmethod
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
@@ -181,8 +191,8 @@ class Published(ABC):
         beside = sorted(p.name for p in self.home.iterdir() if not any(p.match(name) for name in known))
         return rows + [{"expected": "", "holds": "", "found": name} for name in beside[:10]]
 
-    def read(self, item: Item) -> Image.Image:
-        return read_rgb(self.home / item.image_id)
+    def read(self, item: Item) -> Picture:
+        return read_picture(self.home / item.image_id, self.rule)
 
     @property
     def image_root(self) -> str | None:

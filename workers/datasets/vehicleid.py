@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from muster.workers.datasets.base import Traits
+from muster.workers.datasets.base import Reading, Traits
 from muster.workers.datasets.lists import Entry, Lists
 from muster.workers.datasets.published import About, Count, Published
 from muster.workers.errors import UsageError
@@ -48,8 +48,14 @@ class VehicleId(Published):
         ),
     )
 
-    def __init__(self, root: Path, allow_counts: bool = False, test_list: str = "small") -> None:
-        super().__init__(root, allow_counts)
+    def __init__(
+        self,
+        root: Path,
+        allow_counts: bool = False,
+        test_list: str = "small",
+        reading: Reading = Reading(),
+    ) -> None:
+        super().__init__(root, allow_counts, reading=reading)
         if test_list not in TEST_LISTS:
             raise UsageError(f"test_list = {test_list!r}: there are {', '.join(TEST_LISTS)}.")
         self.test_list = test_list

@@ -6,31 +6,37 @@ they are listed in the pack's record. A pack appears in the store whole or not a
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from muster.workers.datasets.base import DataSet, Item, Split
+from muster.workers.datasets.own.folder import ImageFolder
 from muster.workers.errors import BadImagesError, CorruptFileError, MusterError, UsageError
-from muster.workers.packs.journal import BadImage, GoodImage, HalfPack, half_pack
+from muster.workers.packs.journal import BadImage, GoodImage, HalfPack, Twin, half_pack
 from muster.workers.packs.pack import (
     INDEX_SCHEMA,
+    PICTURES_SCHEMA,
+    Named,
     PackIndex,
     Progress,
     ResizeRule,
     Uint8,
     image_digest,
     read_index,
+    read_pictures,
 )
 from muster.workers.packs.scratch import workshop
+from muster.workers.parallel import in_order
 from muster.workers.quantities import bytes_text
 from muster.workers.store.documents import PACK_SOURCE
 from muster.workers.store.files import FileRecord
@@ -39,25 +45,59 @@ from muster.workers.store.parquet import table_bytes
 from muster.workers.store.records import Done, parse_json, to_json
 
 SHOWN = 10
+#: Names that are kept of the images of which the same must be said.
+FIRST = 5
 
 
-def source_name(data: DataSet, split: Split, resize: str, skip_bad: bool) -> str:
+@dataclass(frozen=True)
+class Twins:
+    """Images that are not taken since others have the same pixels, before any resizing."""
+
+    of: tuple[PackIndex, ...] = ()
+    "The packs of the others."
+    within: bool = False
+    "Also of those that are packed together all but the first?"
+
+    @property
+    def name(self) -> str:
+        return f"twins of {'/'.join(index.digest for index in self.of)}{' and itself' * self.within}"
+
+
+def source_name(
+    data: DataSet, split: Split, resize: str, skip_bad: bool, without: Twins | None = None
+) -> str:
     """The name under which the store remembers which pack a split's files gave."""
     parts = [data.name, split.name, data.source_digest(split), resize, "skip" if skip_bad else "all"]
+    parts += [without.name] if without else []
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
 
 
-def find_pack(store: Store, data: DataSet, split: Split, resize: str, skip_bad: bool) -> PackIndex | None:
+def find_pack(
+    store: Store, data: DataSet, split: Split, resize: str, skip_bad: bool, without: Twins | None = None
+) -> PackIndex | None:
     """The pack that these very files gave before, if the store has it whole. No image is decoded."""
-    found = store.files.find(store.pack_source(source_name(data, split, resize, skip_bad)))
+    found = store.files.find(store.pack_source(source_name(data, split, resize, skip_bad, without)))
     if found is None:
         return None
     try:
         source = parse_json(found, PACK_SOURCE)
         digest, of = source["pack"], (source.get("data_set", data.name), source.get("split", split.name))
-        return None if of != (data.name, split.name) else read_index(store.pack(digest), digest)
+        if of != (data.name, split.name):
+            return None
+        index = read_index(store.pack(digest), digest)
+        return None if index is None else _told_of(store, index, source)
     except (ValueError, CorruptFileError):
         return None  # building it again mends it
+
+
+def _told_of(store: Store, index: PackIndex, source: Mapping[str, Any]) -> PackIndex:
+    """A pack with what its source says of the pictures that it was made from."""
+    remarks = {
+        text: Named(one["number"], tuple(one["first"])) for text, one in source.get("remarks", {}).items()
+    }
+    twins = tuple((one["image_id"], one["twin_of"]) for one in source.get("twins", ()))
+    pictures = read_pictures(store.pack(index.digest))
+    return dataclasses.replace(index, pictures=pictures, remarks=remarks, twins=twins)
 
 
 def build_pack(
@@ -67,6 +107,7 @@ def build_pack(
     resize: str,
     *,
     skip_bad: bool = False,
+    without: Twins | None = None,
     progress: Progress | None = None,
 ) -> PackIndex:
     """Decodes, checks, resizes and stores a split's images, with one thread a core; goes on where a builder of
@@ -76,22 +117,35 @@ def build_pack(
     then), and UsageError if the disk is too small.
     """
     # Named before a file is read: one that changes meanwhile is then another source, and packed again.
-    source = store.pack_source(source_name(data, split, resize, skip_bad))
+    place = store.pack_source(source_name(data, split, resize, skip_bad, without))
     rule = ResizeRule.parse(resize)
-    with workshop(store, Path(source).stem) as folder:
+    with workshop(store, Path(place).stem) as folder:
         with half_pack(folder, split.items) as half:
             _check_space(folder, split, rule)
-            _fill(half, data, split, rule, progress)
-        rows, bad = _rows(half.done, split)
-        if bad and (not skip_bad or not rows):
-            raise BadImagesError(_complaint(data, split, bad))
-        table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
-        digest = _pack_digest(table, split, bad)
-        _commit(store, digest, split, resize, table, (folder / "pixels.bin", half.record), bad)
-    store.files.put(source, to_json({"pack": digest, "data_set": data.name, "split": split.name}))
+            _fill(half, data, split, rule, without, progress)
+        made = _sorted_out(half.done, split)
+        if made.bad and (not skip_bad or not made.rows):
+            raise BadImagesError(_complaint(data, split, made.bad))
+        if not made.rows:
+            raise UsageError(
+                f"Of the {split.name} split of {data.traits.title} no image is left: each has a twin elsewhere. "
+                "Leave out --drop-duplicates, and look at your splits."
+            )
+        table = pa.Table.from_pylist(made.rows, schema=INDEX_SCHEMA)
+        digest = _pack_digest(table, split, made.bad)
+        _commit(store, digest, split, resize, table, (folder / "pixels.bin", half.record), made)
+    source = {
+        "pack": digest,
+        "data_set": data.name,
+        "split": split.name,
+        "reading": data.reading.version if isinstance(data, ImageFolder) else 1,
+        "remarks": {text: one._asdict() for text, one in made.remarks.items()},
+        "twins": [vars(twin) for twin in made.twins],
+    }
+    store.files.put(place, to_json(source))
     index = read_index(store.pack(digest), digest)
     assert index is not None  # committed above
-    return index
+    return _told_of(store, index, source)
 
 
 def bad_images(store: Store, digest: str) -> list[BadImage]:
@@ -101,68 +155,115 @@ def bad_images(store: Store, digest: str) -> list[BadImage]:
     return [BadImage(image["image_id"], image["cause"]) for image in bad]
 
 
-def _fill(half: HalfPack, data: DataSet, split: Split, rule: ResizeRule, progress: Progress | None) -> None:
+def _fill(
+    half: HalfPack,
+    data: DataSet,
+    split: Split,
+    rule: ResizeRule,
+    without: Twins | None,
+    progress: Progress | None,
+) -> None:
     """Adds the images that are not done yet."""
     total = len(split.items)
     if progress is not None and half.done:
         progress(len(half.done), total)
+    known = _known(without, half.done)
     for item, result in _decoded(data, split.items[len(half.done) :], rule):
         if isinstance(result, BadImage):
             half.add(result)
+        elif twin := known.get(result.picture):
+            half.add(Twin(item.image_id, twin))
         else:
-            pixels, digest = result
-            height, width = pixels.shape[:2]
-            half.add(GoodImage(item.image_id, height, width, digest.hex()), pixels)
+            height, width = result.pixels.shape[:2]
+            digests = (result.digest.hex(), result.picture.hex())
+            half.add(GoodImage(item.image_id, height, width, *digests, result.remarks), result.pixels)
+            if without is not None and without.within:
+                known[result.picture] = item.image_id
         if progress is not None:
             progress(len(half.done), total)
 
 
-def _rows(
-    done: Sequence[GoodImage | BadImage], split: Split
-) -> tuple[list[dict[str, object]], list[BadImage]]:
-    """The rows of a pack's index, and the images that are not in it."""
-    rows: list[dict[str, object]] = []
-    bad: list[BadImage] = []
+def _known(without: Twins | None, done: Sequence[GoodImage | BadImage | Twin]) -> dict[bytes, str]:
+    """The pictures whose twins are not taken, with the names of their images."""
+    if without is None:
+        return {}
+    found = {
+        picture: name
+        for index in reversed(without.of)
+        for picture, name in zip(index.pictures or (), index.table["image_id"].to_pylist(), strict=True)
+    }
+    if without.within:
+        found.update({bytes.fromhex(one.picture): one.image_id for one in done if isinstance(one, GoodImage)})
+    return found
+
+
+class SortedOut(NamedTuple):
+    """What became of a split's images."""
+
+    rows: list[dict[str, object]]
+    "Of the pack's index."
+    pictures: list[bytes]
+    bad: list[BadImage]
+    twins: list[Twin]
+    remarks: dict[str, Named]
+
+
+def _sorted_out(done: Sequence[GoodImage | BadImage | Twin], split: Split) -> SortedOut:
+    found = SortedOut([], [], [], [], {})
     offset = 0
     for item, image in zip(split.items, done, strict=True):
         if isinstance(image, BadImage):
-            bad.append(image)
-            continue
-        names = {"image_id": item.image_id, "class_name": item.class_name, "role": item.role}
-        place = {"offset": offset, "height": image.height, "width": image.width}
-        label = split.labels[item.class_name]
-        rows.append({**names, "label": label, **place, "sha256": bytes.fromhex(image.sha256)})
-        offset += image.bytes
-    return rows, bad
+            found.bad.append(image)
+        elif isinstance(image, Twin):
+            found.twins.append(image)
+        else:
+            names = {"image_id": item.image_id, "class_name": item.class_name, "role": item.role}
+            place = {"offset": offset, "height": image.height, "width": image.width}
+            label = split.labels[item.class_name]
+            found.rows.append({**names, "label": label, **place, "sha256": bytes.fromhex(image.sha256)})
+            found.pictures.append(bytes.fromhex(image.picture))
+            offset += image.bytes
+            for remark in image.remarks:
+                before = found.remarks.get(remark, Named(0, ()))
+                first = before.first if len(before.first) >= FIRST else (*before.first, item.image_id)
+                found.remarks[remark] = Named(before.number + 1, first)
+    return found
+
+
+class Packed(NamedTuple):
+    """An image on its way into a pack."""
+
+    pixels: Uint8
+    digest: bytes
+    "Of the pixels."
+    picture: bytes
+    "Of the picture before it was resized."
+    remarks: tuple[str, ...]
 
 
 def _decoded(
     data: DataSet, items: Sequence[Item], rule: ResizeRule
-) -> Iterator[tuple[Item, tuple[Uint8, bytes] | BadImage]]:
+) -> Iterator[tuple[Item, Packed | BadImage]]:
     """The images in order, decoded by all cores; a window of them is in memory at a time.
 
     Threads are enough: Pillow decodes and resizes, and hashlib hashes, without the interpreter's lock.
     """
 
-    def work(item: Item) -> tuple[Uint8, bytes] | BadImage:
+    def work(item: Item) -> Packed | BadImage:
         try:
-            pixels = np.asarray(rule.apply(data.read(item)), dtype=np.uint8)
-            return pixels, image_digest(pixels)
+            found = data.read(item)
+            picture = image_digest(np.asarray(found.image))
+            resized = rule.apply(found.image)
+            pixels = np.asarray(resized, dtype=np.uint8)
+            digest = picture if resized is found.image else image_digest(pixels)
+            return Packed(pixels, digest, picture, found.remarks)
         except (MusterError, MemoryError):
             raise
-        except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        except Exception as error:
             return BadImage(item.image_id, str(error) or type(error).__name__)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        window: deque[tuple[Item, Future[tuple[Uint8, bytes] | BadImage]]] = deque()
-        for item in items:
-            window.append((item, pool.submit(work, item)))
-            if len(window) >= 16 * cores:
-                first, future = window.popleft()
-                yield first, future.result()
-        for first, future in window:
-            yield first, future.result()
+    return in_order(work, items, cores)
 
 
 def _pack_digest(table: pa.Table, split: Split, bad: list[BadImage]) -> str:
@@ -182,27 +283,37 @@ def _commit(
     resize: str,
     table: pa.Table,
     pixels: tuple[Path, FileRecord],
-    bad: list[BadImage],
+    made: SortedOut,
 ) -> None:
     """Moves the pixels into the store, and commits the pack unless it is there."""
     folder = store.pack(digest)
+    pictures = table_bytes(pa.Table.from_pydict({"picture": made.pictures}, schema=PICTURES_SCHEMA))
+    there = None
     try:
         if read_index(folder, digest) is not None:
-            return
+            there = folder.done()
+            if read_pictures(folder) is not None:
+                return
     except CorruptFileError:
         folder.distrust()
+        there = None
+    folder.files.put(folder / "pictures.parquet", pictures)
+    record = {"pictures.parquet": FileRecord.of(pictures)}
+    if there is not None:  # of a release that kept none
+        folder.files.put(folder / "DONE.json", Done({**there.files, **record}, there.facts).to_json())
+        return
     data = table_bytes(table, compression="zstd")
     folder.files.put(folder / "index.parquet", data)
-    path, record = pixels
+    path, pixel_record = pixels
     folder.files.move_in(folder / "pixels.bin", path)
-    files = {"index.parquet": FileRecord.of(data), "pixels.bin": record}
+    files = {"index.parquet": FileRecord.of(data), "pixels.bin": pixel_record, **record}
     facts = {
         "pack": digest,
         "split": split.name,
         "resize": resize,
         "images": table.num_rows,
         "class_names": list(split.class_names),
-        "bad_images": [vars(image) for image in bad],
+        "bad_images": [vars(image) for image in made.bad],
     }
     folder.commit(Done(files, facts))
 

@@ -1,4 +1,4 @@
-"""A pack while it is made: its pixels, and a journal with a line for each image that is done, good or bad.
+"""A pack while it is made: its pixels, and a journal with a line for each image that is done: good, bad, or a twin.
 
 Opened again after its writer was killed, it keeps the images whose pixels are whole and match their digests, and
 forgets the rest. It decodes nothing and knows no store.
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from muster.workers.datasets.base import Item
 from muster.workers.packs.pack import Uint8
@@ -21,8 +21,11 @@ from muster.workers.store.documents import COUNT, SHA256, TEXT, check_form
 from muster.workers.store.files import FileRecord
 from muster.workers.store.records import parse_json
 
-_GOOD = {"image_id": TEXT, "height": COUNT, "width": COUNT, "sha256": SHA256}
+_GOOD = {
+    "image_id": TEXT, "height": COUNT, "width": COUNT, "sha256": SHA256, "picture": SHA256, "remarks": [TEXT],
+}  # fmt: skip
 _BAD = {"image_id": TEXT, "cause": TEXT}
+_TWIN = {"image_id": TEXT, "twin_of": TEXT}
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,34 @@ class BadImage:
 
 
 @dataclass(frozen=True)
+class Twin:
+    """An image that is left out because another one has the same pixels."""
+
+    image_id: str
+    twin_of: str
+
+
+@dataclass(frozen=True)
 class GoodImage:
-    """An image in the pack: its shape, and the digest of its pixels in hex (`pixels.image_digest`)."""
+    """An image in the pack: its shape, and the digests in hex (`pack.image_digest`) of its pixels and of the picture
+    that it was before it was resized; what must be said of that."""
 
     image_id: str
     height: int
     width: int
     sha256: str
+    picture: str
+    remarks: Sequence[str] = ()
 
     @property
     def bytes(self) -> int:
         return self.height * self.width * 3
 
 
-Done = GoodImage | BadImage
+Done = GoodImage | BadImage | Twin
+
+
+_KINDS: tuple[tuple[Any, dict[str, Any]], ...] = ((BadImage, _BAD), (Twin, _TWIN))
 
 
 class HalfPack:
@@ -106,7 +123,7 @@ def _whole(
     for line, item in zip(lines, items, strict=False):
         try:
             found = parse_json(line, {"image_id": TEXT})
-            kind, form = (BadImage, _BAD) if "cause" in found else (GoodImage, _GOOD)
+            kind, form = next(((k, f) for k, f in _KINDS if set(f) <= set(found)), (GoodImage, _GOOD))
             check_form(found, form)
             image: Done = kind(**{name: found[name] for name in form})
         except ValueError:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,9 @@ INDEX_SCHEMA = pa.schema(
         ("sha256", pa.binary(32)),
     ]
 )
+
+
+PICTURES_SCHEMA = pa.schema([("picture", pa.binary(32))])
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,13 @@ def part_digest(digests: Iterable[bytes], labels: Iterable[int]) -> str:
     return found.hexdigest()
 
 
+class Named(NamedTuple):
+    """A number of images, and the names of the first."""
+
+    number: int
+    first: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class PackIndex:
     """What a pack holds, without its pixels."""
@@ -120,6 +131,13 @@ class PackIndex:
     resize: str
     class_names: list[str]
     table: pa.Table
+    pictures: tuple[bytes, ...] | None = None
+    "32 bytes for each image: the digest of its picture before it was resized. None where nobody asked, and of packs \
+that are older than these."
+    remarks: Mapping[str, Named] = field(default_factory=dict)
+    "What must be said of the pictures, and of which; of a pack that was found by what it was made from."
+    twins: Sequence[tuple[str, str]] = ()
+    "Images that were left out, each with the one that has the same pixels."
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -235,6 +253,15 @@ def read_index(folder: Folder, digest: str) -> PackIndex | None:
     if not index.fits(done.files.get("pixels.bin")):
         raise CorruptFileError(f"{where} is damaged: it names classes or pixels that the pack does not have.")
     return index
+
+
+def read_pictures(folder: Folder) -> tuple[bytes, ...] | None:
+    """The digests of a committed pack's pictures, in its order; None if it has none. Raises CorruptFileError."""
+    done = folder.done()
+    if done is None or "pictures.parquet" not in done.files:
+        return None
+    data, where = folder.get("pictures.parquet", done), folder.files.path(folder / "pictures.parquet")
+    return tuple(read_table(data, where, PICTURES_SCHEMA)["picture"].to_pylist())
 
 
 def open_pack(folder: Folder, digest: str, cache: Path) -> Pack:

@@ -80,7 +80,10 @@ PACK = {
 #: Rows of a model's history; a loss that is no number is kept as it was.
 _ANY_NUMBER = (Kind("a number", lambda value: isinstance(value, int | float)), None)
 HISTORY = [{"loss": _ANY_NUMBER, ANY_NAME: _ANY_NUMBER}]
-PACK_SOURCE = {"pack": WORD}
+PACK_SOURCE = {
+    "pack": WORD, "data_set?": TEXT, "split?": TEXT, "reading?": COUNT,
+    "remarks?": {ANY_NAME: {"number": COUNT, "first": [TEXT]}}, "twins?": [{"image_id": TEXT, "twin_of": TEXT}],
+}  # fmt: skip
 VECTORS = {**DONE, "rows?": COUNT, "D?": COUNT, "seconds?": NUMBER, "images_per_s?": NUMBER}
 
 _CURVE = [{"L": COUNT, ANY_NAME: (NUMBER, None)}, ...]

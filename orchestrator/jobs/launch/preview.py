@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from muster.orchestrator.ensemble.pictures import listed_warnings
 from muster.orchestrator.ensemble.plan import (
     counted_members,
     make_plan,
@@ -15,10 +16,9 @@ from muster.orchestrator.ensemble.plan import (
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.terms import known_terms, place_here
 from muster.orchestrator.machine.places import unwritable
-from muster.orchestrator.settings.request import LaunchRequest, open_data
-from muster.orchestrator.vectors.protocols import draws_of
-from muster.orchestrator.vectors.questions import Questions
+from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
+from muster.workers.datasets.own.account import first_and_last
 from muster.workers.packs.build import estimated_bytes
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.quantities import bytes_text
@@ -30,10 +30,7 @@ def preview(
 ) -> dict[str, Any]:
     """`sentence` for people and `rows`: a row for each step. `checked` is what `check_ensemble` found."""
     splits, weights = checked
-    rows = [
-        {"what": f"{name} split", "value": f"{len(split.items)} images, {len(split.class_names)} classes"}
-        for name, split in splits.items()
-    ]
+    rows = [{"what": f"{name} split", "value": split_text(split)} for name, split in splits.items()]
     ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None, all_needed=True)
     (ensemble,) = ensembles
     asked = request.ensemble.L
@@ -42,11 +39,11 @@ def preview(
     if ensemble.prepared is None:
         size = sum(
             estimated_bytes(splits[name], ResizeRule.parse(rule.resize))
-            for name, rule in (("train", request.recipe), ("test", request.view))
+            for name, rule in (("train", request.recipe), ("test", request.view), ("val", request.view))
+            if name in splits
         )
         rows += [{"what": "packing", "value": f"about {bytes_text(size)}{_free(store)}"}, *_warning(store)]
-        listed = Questions.listed(splits["test"])
-        rows += warning_rows(listed.check(open_data(request.data).traits, draws_of(request.data)))
+        rows += warning_rows(listed_warnings(request))
         unknown = f"{asked} to train after packing, cost unknown until the images are packed."
         return {**found, "sentence": f"{members}: {unknown}"}
     packed = bytes_text(int(str(ensemble.prepared.facts["pack_bytes"])))
@@ -66,6 +63,12 @@ def preview(
     sentence = plan.cost.sentence(members, "it")
     expected = {"to_train": plan.cost.to_train, **plan.cost.numbers}
     return {**found, "sentence": sentence, **expected}
+
+
+def split_text(split: Split) -> str:
+    """How many images and classes a split has, and which classes."""
+    names = first_and_last(list(split.class_names), 2)
+    return f"{len(split.items)} images, {len(split.class_names)} classes: {names}"
 
 
 def _warning(store: Store) -> list[dict[str, Any]]:

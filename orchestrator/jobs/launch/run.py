@@ -49,7 +49,8 @@ def launch(
         settle_members(ensembles, terms, all_needed=True)
         plan = make_plan(ensembles, store, lambda: terms.place(request))
         text = plan_text(plan)
-        run.write("plan.json", {"text": text, "members": ensemble.keys, **ensemble.prepared.facts})
+        facts = {**ensemble.prepared.facts, "account": ensemble.prepared.account}
+        run.write("plan.json", {"text": text, "members": ensemble.keys, **facts})
         emit(plan_event(plan.cost, text))
     client = train(plan, run, emit, fleet_name, parallel=request.resources.parallel, gpus=terms.gpus)
 

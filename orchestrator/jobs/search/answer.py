@@ -127,7 +127,7 @@ def _chosen_on(request: SearchRequest) -> dict[str, Any]:
     if search.select_on == "test":
         text = "the TEST classes (--select-on test: as in the paper's Fig. 3, and no fair estimate)"
     else:
-        text = f"{held} validation classes held out of training"
+        text = f"{held} validation classes held out of training" if held else "the given validation split"
     return {"split": search.select_on, "metric": search.metric, "classes": held or None, "text": text}
 
 

@@ -11,6 +11,8 @@ from muster.orchestrator.jobs.base import Answer, Answered, Job, Place
 from muster.orchestrator.jobs.launch.job import with_paths
 from muster.orchestrator.jobs.search.plan import largest, preview
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
+from muster.workers.datasets import Split
+from muster.workers.errors import UsageError
 
 
 def _changed(request: SearchRequest, **changes: Any) -> SearchRequest:
@@ -40,6 +42,17 @@ def _show(answer: Answer, message: str) -> None:
     search_table(answer, message)
 
 
+def _check(request: SearchRequest) -> tuple[dict[str, Split], str | None]:
+    """As `check_ensemble`, of the largest ensemble that it may train; and whether there is a split to choose on."""
+    splits, weights = check_ensemble(largest(request))
+    held = request.base.data.val_classes
+    if request.search.select_on == "val" and not held and "val" not in splits:
+        raise UsageError(
+            "A search chooses on validation classes, and val is a class here: give --val-classes N."
+        )
+    return splits, weights
+
+
 #: Nothing is answered from the store: trials are decided anew, at no cost where their members are there.
 JOB = Job(
     kind="search",
@@ -48,7 +61,7 @@ JOB = Job(
     parse=parse_search,
     changed=_changed,
     with_paths=_with_paths,
-    check=lambda request: check_ensemble(largest(request)),
+    check=_check,
     preview=preview,
     run=_run,
     message=_message,

@@ -24,7 +24,7 @@ from muster.orchestrator.methods.loading import USUAL, load, parse_request
 from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.parse import parse_saved, short_digest
-from muster.orchestrator.settings.request import STRICT, LaunchRequest
+from muster.orchestrator.settings.request import STRICT, LaunchRequest, gives_validation
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.errors import UsageError
@@ -306,7 +306,7 @@ def _problems(search: SearchSettings, base: LaunchRequest | None) -> list[str]:
         known = metrics_of(base)
         if search.metric not in known:
             found.append(f"--metric {search.metric}: there are {', '.join(known)}.")
-        if search.select_on == "val" and not base.data.val_classes:
+        if search.select_on == "val" and not base.data.val_classes and not gives_validation(base.data):
             found.append(
                 "A search chooses on validation classes: give --val-classes N. (--select-on test chooses on the "
                 "test classes, as the paper's Fig. 3 does.)"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.workers.datasets import ImageFolder, open_data_set
+from muster.workers.datasets import ImageFolder, Reading, open_data_set
 from muster.workers.errors import UsageError
 
 CLASSES = [f"class {number:02d}" for number in range(8)]
@@ -80,7 +80,10 @@ def test_links_that_go_round_in_circles_do_no_harm(image_folder: Path) -> None:
     (image_folder / CLASSES[0] / "up").symlink_to(image_folder, target_is_directory=True)
     (image_folder / CLASSES[0] / "loop.jpg").symlink_to("loop.jpg")
     (image_folder / CLASSES[0] / "gone.jpg").symlink_to("nowhere.jpg")
-    assert listed(image_folder) == before
+    with pytest.raises(UsageError, match=r"3 link\(s\) lead nowhere: itself, .*gone\.jpg"):
+        listed(image_folder)
+    without = ImageFolder(image_folder, Reading(skip_bad=True)).splits()
+    assert {name: [item.image_id for item in split.items] for name, split in without.items()} == before
 
 
 def test_classes_and_images_may_be_links(image_folder: Path, tmp_path: Path) -> None:
@@ -143,8 +146,12 @@ def test_too_few_classes_are_refused_with_the_layout_that_is_expected(image_fold
 def test_a_split_without_images_is_refused(image_folder: Path) -> None:
     for label in CLASSES[4:]:
         for image in (image_folder / label).iterdir():
-            image.rename(image.with_suffix(".raw"))
-    with pytest.raises(UsageError, match=r"no images for the test split.*\.jpg"):
+            image.rename(image.with_suffix(".txt"))
+    for name, labels in (("train", CLASSES[:4]), ("test", CLASSES[4:])):
+        (image_folder / name).mkdir()
+        for label in labels:
+            shutil.move(image_folder / label, image_folder / name / label)
+    with pytest.raises(UsageError, match="has no pictures for test, and there are the splits train"):
         ImageFolder(image_folder).splits()
 
 

@@ -23,9 +23,11 @@ def test_each_split_has_200_characters_in_16_faces_and_they_share_none() -> None
 def test_an_image_is_drawn_the_same_each_time_and_its_siblings_differ() -> None:
     data = open_data_set("glyphs", None)
     items = data.splits()["train"].items
-    drawn = [np.asarray(data.read(item)) for item in items[:32]]
+    drawn = [np.asarray(data.read(item).image) for item in items[:32]]
     assert all(image.shape == (32, 32, 3) and image.dtype == np.uint8 for image in drawn)
-    assert all(np.array_equal(image, data.read(item)) for image, item in zip(drawn, items, strict=False))
+    assert all(
+        np.array_equal(image, data.read(item).image) for image, item in zip(drawn, items, strict=False)
+    )
     assert len({image.tobytes() for image in drawn}) == 32
 
 

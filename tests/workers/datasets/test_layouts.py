@@ -58,7 +58,7 @@ def test_every_layout_of_cars_gives_the_same_classes(layout: str, tmp_path: Path
     assert sorted(classes(splits["test"])) == ["099"] * 2 + ["196"] * 2
     for split in splits.values():
         for item in split.items:  # an image has the colours of its class, so its label is the right one
-            pixels = np.asarray(data.read(item)).astype(int)
+            pixels = np.asarray(data.read(item).image).astype(int)
             places = [p for p, label in enumerate(copies.CARS) if f"{label:03d}" == item.class_name]
             drawn = [np.asarray(Image.open(_file(p)).convert("RGB")).astype(int) for p in places]
             assert min(np.abs(pixels - one).max() for one in drawn) == 0
@@ -74,9 +74,9 @@ def test_parquet_rows_are_read_by_many_threads_and_out_of_order(tmp_path: Path) 
     data, splits = opened("cars196", copies.cars_parquet(tmp_path))
     items = [*splits["train"].items, *splits["test"].items] * 20
     np.random.default_rng(0).shuffle(items)
-    alone = {item.image_id: data.read(item).tobytes() for item in items}
+    alone = {item.image_id: data.read(item).image.tobytes() for item in items}
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda item: data.read(item).tobytes(), items))
+        together = list(pool.map(lambda item: data.read(item).image.tobytes(), items))
     assert together == [alone[item.image_id] for item in items]
     assert len(set(alone.values())) == len(copies.CARS)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-
 from muster.workers.datasets import ImageFolder, Item
+from muster.workers.datasets.pictures import Picture
 from muster.workers.packs.build import build_pack, find_pack
 from muster.workers.packs.pack import PackIndex
 from muster.workers.store.layout import Store
@@ -21,7 +20,7 @@ class CountingFolder(ImageFolder):
         super().__init__(root)
         self.decoded: list[str] = []
 
-    def read(self, item: Item) -> Image.Image:
+    def read(self, item: Item) -> Picture:
         self.decoded.append(item.image_id)
         return super().read(item)
 

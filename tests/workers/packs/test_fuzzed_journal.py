@@ -19,7 +19,7 @@ PIXELS = [bytes([number]) * 12 for number in range(3)]
 
 def line(number: int) -> bytes:
     digest = hashlib.sha256(b"2x2:" + PIXELS[number]).hexdigest()
-    return json.dumps(vars(GoodImage(ITEMS[number].image_id, 2, 2, digest))).encode()
+    return json.dumps(vars(GoodImage(ITEMS[number].image_id, 2, 2, digest, digest))).encode()
 
 
 def test_a_changed_journal_keeps_what_is_whole(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from muster.workers.datasets import ImageFolder, Item
+from muster.workers.datasets.pictures import Picture
 from muster.workers.packs import build as packing
 from muster.workers.packs.build import build_pack, find_pack
 from muster.workers.packs.pack import ResizeRule
@@ -34,7 +35,7 @@ def test_a_new_process_on_another_store_gives_the_same_digest(
     other = Store(str(tmp_path / "other"))
     digest = build(store, ImageFolder(image_folder)).digest
     assert build(other, ImageFolder(image_folder)).digest == digest
-    assert [len(packs(one)) for one in (store, other)] == [4, 4]
+    assert [len(packs(one)) for one in (store, other)] == [5, 5]
 
 
 def test_another_rule_is_another_pack(image_folder: Path, store: Store) -> None:
@@ -70,7 +71,7 @@ def test_an_image_that_changes_while_it_is_packed_is_not_taken_for_the_new_one(
     image_folder: Path, store: Store
 ) -> None:
     class Changing(CountingFolder):
-        def read(self, item: Item) -> Image.Image:
+        def read(self, item: Item) -> Picture:
             image = super().read(item)
             if item.image_id == "class 01/2.jpg":
                 Image.new("RGB", (40, 30), (9, 200, 30)).save(image_folder / item.image_id)
@@ -94,14 +95,14 @@ def test_two_builders_at_once_end_with_one_whole_pack(image_folder: Path, store:
     class Rival(ImageFolder):
         """Builds the same pack while this one is being built."""
 
-        def read(self, item: Item) -> Image.Image:
+        def read(self, item: Item) -> Picture:
             if item.image_id == "class 02/0.jpg":
                 build(store, ImageFolder(image_folder))
             return super().read(item)
 
     index = build(store, Rival(image_folder))
     assert build(store, CountingFolder(image_folder)).digest == index.digest
-    assert len(packs(store)) == 4
+    assert len(packs(store)) == 5
 
 
 def test_the_estimated_size_is_exact_for_squares(image_folder: Path, store: Store) -> None:
@@ -129,4 +130,4 @@ def test_pixels_are_those_of_the_images_in_order(image_folder: Path, store: Stor
         24, 20, 20, 3
     )
     for found, item in zip(pixels, data.splits()["train"].items, strict=True):
-        assert np.array_equal(found, ResizeRule.parse(RESIZE).apply(data.read(item)))
+        assert np.array_equal(found, ResizeRule.parse(RESIZE).apply(data.read(item).image))

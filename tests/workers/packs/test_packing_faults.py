@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from muster.workers.datasets import ImageFolder, Item
+from muster.workers.datasets.pictures import Picture
 from muster.workers.errors import BadImagesError, StoreError, UsageError
 from muster.workers.packs import build as packing
 from muster.workers.packs import scratch as workshop
@@ -28,9 +29,9 @@ def break_some(root: Path) -> dict[str, str]:
     empty(root / "class 01" / "2.jpg")
     text(root / "class 03" / "4.jpg")
     return {
-        "class 00/1.jpg": "truncated",
-        "class 01/2.jpg": "cannot identify",
-        "class 03/4.jpg": "cannot identify",
+        "class 00/1.jpg": "the file is truncated",
+        "class 01/2.jpg": "the file is empty",
+        "class 03/4.jpg": "no picture of a kind that is read",
     }
 
 
@@ -104,7 +105,7 @@ def test_an_interrupted_build_leaves_nothing_that_a_reader_trusts(
     image_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped(CountingFolder):
-        def read(self, item: Item) -> Image.Image:
+        def read(self, item: Item) -> Picture:
             if item.image_id == "class 02/0.jpg":
                 raise KeyboardInterrupt
             return super().read(item)

@@ -94,7 +94,7 @@ def test_ragged_images_keep_their_shapes(image_folder: Path, tmp_path: Path) -> 
     rule = ResizeRule.parse("short:16")
     shapes = set()
     for row, item in enumerate(data.splits()["train"].items):
-        wanted = np.asarray(rule.apply(data.read(item)))
+        wanted = np.asarray(rule.apply(data.read(item).image))
         assert np.array_equal(pack.image(row), wanted)
         assert pack.sizes(np.array([row])).tolist() == [list(wanted.shape[:2])]
         shapes.add(wanted.shape)

@@ -1,0 +1,240 @@
+"""The packs of a request, and what must be said of the pictures in them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from muster.orchestrator.settings.request import DataRequest, LaunchRequest, open_data
+from muster.orchestrator.vectors.protocols import draws_of
+from muster.orchestrator.vectors.questions import Questions, named
+from muster.workers.datasets import DataSet, ImageFolder, Split
+from muster.workers.datasets.own.account import shortened
+from muster.workers.datasets.own.headers import read_headers
+from muster.workers.errors import BadImagesError, UsageError
+from muster.workers.packs import build as packing
+from muster.workers.packs.build import Twins
+from muster.workers.packs.pack import PackIndex
+from muster.workers.store.layout import Store
+
+#: Called with (split, images done, images in all).
+PackProgress = Callable[[str, int, int], None]
+
+
+class Packs(NamedTuple):
+    """The packs of a request's splits."""
+
+    train: PackIndex
+    test: PackIndex
+    val: PackIndex | None
+    "Of a validation split that the data set gives."
+    seen: PackIndex
+    "The training images as a test sees them, where somebody wants their vectors; else as they are trained on."
+
+    @property
+    def given(self) -> dict[str, PackIndex]:
+        """The packs of what the data set gives, by split."""
+        return {"train": self.train, "test": self.test} | ({"val": self.val} if self.val is not None else {})
+
+    def remark_texts(self) -> list[str]:
+        """What must be said of the pictures: a sentence for each kind of remark, and for twins."""
+        found: dict[str, list[str]] = {}
+        numbers: dict[str, int] = {}
+        for index in self.given.values():
+            for text, one in index.remarks.items():
+                found.setdefault(text, []).extend(one.first)
+                numbers[text] = numbers.get(text, 0) + one.number
+        texts = [
+            f"{numbers[text]:,} picture(s) have {text}: {shortened(names, numbers[text])}."
+            for text, names in found.items()
+        ]
+        return [*texts, *self._twin_texts()]
+
+    def _twin_texts(self) -> Iterator[str]:
+        left = [(split, *pair) for split, index in self.given.items() for pair in index.twins]
+        if left:
+            pairs = [f"{name} of {split} (as {other})" for split, name, other in left]
+            shown = shortened(pairs, len(pairs))
+            yield f"{len(left):,} picture(s) were left out, as others have the same pixels: {shown}."
+        twins = list(twins_of(self.given))
+        if twins:
+            pairs = [f"{one} and {other}" for one, other in twins]
+            yield (
+                f"{len(twins):,} picture(s) are in two splits or twice in test, pixel by pixel: "
+                f"{shortened(pairs, len(pairs))}. --drop-duplicates leaves such out of a folder."
+            )
+
+    def unread_texts(self, store: Store) -> list[str]:
+        """What could not be read and was left out, a sentence for each pack."""
+        found = []
+        for digest in sorted({index.digest for index in self.given.values()}):
+            if bad := packing.bad_images(store, digest):
+                shown = "; ".join(f"{image.image_id} ({image.cause})" for image in bad[:10])
+                found.append(f"{len(bad)} image(s) could not be read and were left out: {shown}.")
+        return found
+
+
+def twins_of(packs: Mapping[str, PackIndex]) -> Iterator[tuple[str, str]]:
+    """Pairs of images with the same picture, before any resizing: in different splits, or both in test."""
+    first: dict[bytes, tuple[str, str]] = {}
+    for split in ("test", "val", "train"):
+        index = packs.get(split)
+        if index is None or index.pictures is None:
+            continue
+        for picture, name in zip(index.pictures, index.table["image_id"].to_pylist(), strict=True):
+            before = first.setdefault(picture, (split, name))
+            if before != (split, name) and (before[0] != split or split == "test"):
+                yield before[1], name
+
+
+#: Finds or builds the pack of a split under a resize rule, without twins of others. None: it is missing.
+Make = Callable[[Split, str, Twins | None], PackIndex | None]
+
+
+def packs_of(
+    request: LaunchRequest,
+    data: DataSet,
+    splits: Mapping[str, Split],
+    store: Store,
+    progress: PackProgress | None,
+    *,
+    seen: bool,
+) -> Packs | None:
+    """Finds the packs, or builds them; with no `progress` nothing is built, and None says that one is missing. `seen`:
+    vectors of the training images are wanted.
+
+    Raises UsageError, and BadImagesError with the bad images of all splits.
+    """
+    skip = request.data.skip_bad_images
+
+    def make(split: Split, resize: str, without: Twins | None) -> PackIndex | None:
+        found = packing.find_pack(store, data, split, resize, skip, without)
+        if found is None and progress is not None:
+            tell = functools.partial(progress, split.name)
+            found = packing.build_pack(
+                store, data, split, resize, skip_bad=skip, without=without, progress=tell
+            )
+        return found
+
+    view = request.view.resize
+    rules = {"train": request.recipe.resize, "test": view, "val": view}
+    as_seen = view if seen or request.data.val_classes else ""
+    return pack_splits(splits, rules, make, drop=request.data.drop_duplicates, as_seen=as_seen)
+
+
+def pack_splits(
+    splits: Mapping[str, Split], rules: Mapping[str, str], make: Make, *, drop: bool, as_seen: str = ""
+) -> Packs | None:
+    """The packs of all splits: test first, since of pictures that are in two splits those that train are dropped.
+    `as_seen`: a rule that the training images are wanted under as well.
+
+    None if one is missing. Raises BadImagesError with the bad images of all splits.
+    """
+    unreadable: list[str] = []
+    others: tuple[PackIndex, ...] = ()
+
+    def made(name: str, rule: str) -> PackIndex | None:
+        nonlocal others
+        try:
+            found = make(splits[name], rule, Twins(others, within=name == "test") if drop else None)
+        except BadImagesError as error:  # go on: all bad images are told at once
+            unreadable.extend(error.problems)
+            return None
+        if found is not None and name != "train":
+            others += (found,)
+        return found
+
+    found = {name: made(name, rules[name]) for name in ("test", "val", "train") if name in splits}
+    seen = made("train", as_seen) if as_seen and as_seen != rules["train"] else found["train"]
+    if unreadable:
+        raise BadImagesError(list(dict.fromkeys(unreadable)))
+    train, test, val = (found.get(name) for name in ("train", "test", "val"))
+    if train is None or test is None or seen is None or None in found.values():
+        return None
+    return Packs(train, test, val, seen)
+
+
+def listed_warnings(request: LaunchRequest) -> list[str]:
+    """What can be said of a request's images before they are packed: what was left out, what their headers say, what
+    can't be scored. Raises UsageError, and BadImagesError for pictures whose header can't be read."""
+    data = open_data(request.data)
+    splits = data.splits()
+    found = [
+        *data.differences,
+        *data.warnings,
+        *changed_reading(request, splits, None, Store(request.storage)),
+    ]
+    if isinstance(data, ImageFolder):
+        headers = read_headers(data, splits)
+        if (problems := headers.problems(data)) and not request.data.skip_bad_images:
+            raise BadImagesError(problems)
+        found += headers.texts()
+    draws = draws_of(request.data)
+    asked = [splits[name] for name in ("test", "val") if name in splits]
+    return found + [text for split in asked for text in Questions.listed(split).check(data.traits, draws)]
+
+
+def changed_reading(
+    request: LaunchRequest, splits: Mapping[str, Split], packs: Packs | None, store: Store
+) -> list[str]:
+    """What the rule that a folder is read by takes otherwise than the one before, by which the store has packs of the
+    same root. Without packs it is told of the lists alone."""
+    if request.data.dataset != "folder" or request.data.reading == 1:
+        return []
+    data = DataRequest(
+        dataset="folder",
+        root=request.data.root,
+        reading=1,
+        skip_bad_images=request.data.skip_bad_images,
+        max_pixels=request.data.max_pixels,
+    )
+    old = open_data(data)
+    try:
+        before = old.splits()
+    except UsageError:
+        return []  # nothing was ever made of it
+    skip = request.data.skip_bad_images
+    rules = {"train": request.recipe.resize, "test": request.view.resize}
+    found = {name: packing.find_pack(store, old, before[name], rule, skip) for name, rule in rules.items()}
+    changes = []
+    for name, index in found.items():
+        if index is None:
+            continue
+        was, now = before[name], splits[name]
+        changes += _changes(name, was, now)
+        if packs is not None and not changes and packs.given[name].part().digest != index.part().digest:
+            digests = dict(zip(index.table["image_id"].to_pylist(), index.image_digests, strict=True))
+            new = packs.given[name]
+            other = [
+                image
+                for image, digest in zip(new.table["image_id"].to_pylist(), new.image_digests, strict=True)
+                if digests.get(image) != digest
+            ]
+            changes.append(
+                f"other pixels of {len(other):,} {name} picture(s): {shortened(other, len(other))}"
+            )
+    if not changes:
+        return []
+    return [
+        f"This root has packs that were read by rule 1; rule {request.data.reading} takes {'; '.join(changes)}. So "
+        "members are trained anew. --reading 1 keeps the old rule."
+    ]
+
+
+def _changes(name: str, was: Split, now: Split) -> list[str]:
+    """How a split's list differs from what it was, in words."""
+    if list(was.items) == list(now.items):
+        return []
+    old, new = ({item.image_id for item in split.items} for split in (was, now))
+    found = []
+    for text, images in (("more", sorted(new - old)), ("fewer", sorted(old - new))):
+        if images:
+            found.append(f"{len(images):,} {text} {name} picture(s): {shortened(images, len(images))}")
+    gone, come = (
+        sorted(set(one.class_names) - set(other.class_names)) for one, other in ((was, now), (now, was))
+    )
+    for text, classes in (("no longer", gone), ("now", come)):
+        if classes:
+            found.append(f"{text} in {name}: {named(classes)}")
+    return found or [f"another order of {name}"]

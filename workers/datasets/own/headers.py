@@ -1,0 +1,62 @@
+"""The headers of pictures, read without decoding: what will have to be said of them, and which can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from muster.workers.datasets.base import Split
+from muster.workers.datasets.own.account import shortened
+from muster.workers.datasets.own.folder import ImageFolder
+from muster.workers.datasets.pictures import ALPHA, BadPictureError, read_header
+from muster.workers.parallel import in_order
+
+#: Opened at once: most of the time is spent waiting for disks, often for those of others.
+AT_ONCE = 16
+
+
+@dataclass
+class Headers:
+    """What the headers of pictures say."""
+
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    "The names of the pictures of which each must be said."
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    "Those that can't be read, with the cause."
+
+    def texts(self) -> list[str]:
+        """A sentence for each remark."""
+        found = []
+        for text, names in self.remarks.items():
+            said = "an alpha channel, which may make pixels transparent" if text == ALPHA else text
+            found.append(f"{len(names):,} picture(s) have {said}: {shortened(names)}.")
+        return found
+
+    def problems(self, data: ImageFolder) -> list[str]:
+        """One message for all that can't be read."""
+        if not self.bad:
+            return []
+        lines = [f"{len(self.bad):,} picture(s) of {data.traits.title} can't be read:"]
+        lines += [f"  {name}: {cause}" for name, cause in self.bad[:10]]
+        lines += [f"  and {len(self.bad) - 10:,} more"] * (len(self.bad) > 10)
+        return ["\n".join([*lines, "Mend or remove them, or go on without them: --skip-bad-images."])]
+
+
+def read_headers(data: ImageFolder, splits: Mapping[str, Split]) -> Headers:
+    """Opens every picture of a folder."""
+
+    def one(name: str) -> set[str] | str:
+        try:
+            return read_header(data.root / name, data.rule)
+        except BadPictureError as error:
+            return str(error)
+
+    found = Headers()
+    names = (item.image_id for split in splits.values() for item in split.items)
+    for name, said in in_order(one, names, AT_ONCE):
+        if isinstance(said, str):
+            found.bad.append((name, said))
+        else:
+            for remark in sorted(said):
+                found.remarks.setdefault(remark, []).append(name)
+    return found
