@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
-from muster.workers.datasets import cars_parquet
-from muster.workers.datasets.base import Item, Split, Traits
+from muster.workers.datasets import image_tables
+from muster.workers.datasets.base import Traits
 from muster.workers.datasets.lists import Entry, Lists
 from muster.workers.datasets.matlab import struct_rows
-from muster.workers.datasets.pictures import Picture, read_picture
-from muster.workers.datasets.published import About, Count, Published
+from muster.workers.datasets.published import TABLE_MARKS, TABLES, About, Count, Published, by_class
 from muster.workers.errors import UsageError
 
 #: Classes 1 to 98 train: DREML section 4, as in Song et al., CVPR 2016.
-LAST_TRAINED = 98
+LAST_TRAINED, CLASSES = 98, 196
 JOINT, TRAIN, TEST = "cars_annos.mat", "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
 CSV_COLUMNS = ("file", "x1", "y1", "x2", "y2", "class")
 
@@ -46,7 +45,7 @@ TREES = {
         "car_data/car_data/train/*/*.jpg": "8,144 images in folders of class names",
         "car_data/car_data/test/*/*.jpg": "8,041 images",
     },
-    "parquet": {"data/*.parquet": "image (bytes), label; splits train and test"},
+    "parquet": TABLES,
 }
 
 
@@ -74,7 +73,7 @@ class Cars196(Published):
     )
 
     def marks(self) -> list[str]:
-        return ["car_ims", "cars_train", "anno_train.csv", JOINT, "*.parquet", "data/*.parquet"]
+        return ["car_ims", "cars_train", "anno_train.csv", JOINT, *TABLE_MARKS]
 
     @cached_property
     def variant(self) -> str:
@@ -85,7 +84,11 @@ class Cars196(Published):
             return "nested" if (self.home / "cars_train" / "cars_train").is_dir() else "devkit"
         if (self.home / "anno_train.csv").is_file():
             return "by class"
-        return "parquet" if cars_parquet.files(self.home) else "joint"
+        return "parquet" if image_tables.files(self.home) else "joint"
+
+    @property
+    def in_tables(self) -> bool:
+        return self.variant == "parquet"
 
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
         readers: dict[str, Callable[[Lists], Iterator[Entry]]] = {
@@ -93,32 +96,12 @@ class Cars196(Published):
             "devkit": lambda lists: _devkit(lists, ""),
             "nested": lambda lists: _devkit(lists, "nested"),
             "by class": _by_class,
-            "parquet": cars_parquet.entries,
+            "parquet": lambda lists: image_tables.entries(lists, CLASSES),
         }
-        parts: dict[str, list[Entry]] = {"train": [], "test": []}
-        for entry in readers[self.variant](lists):
-            parts["train" if entry.class_id <= LAST_TRAINED else "test"].append(entry)
-        return parts
+        return by_class(readers[self.variant](lists), LAST_TRAINED)
 
     def class_name(self, class_id: int) -> str:
         return f"{class_id:03d}"
-
-    def present(self, lists: Lists, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-        return (entries, []) if self.variant == "parquet" else lists.present(entries)
-
-    def read(self, item: Item) -> Picture:
-        if self.variant == "parquet":
-            return read_picture(cars_parquet.image_file(self.home, item.image_id), self.rule)
-        return super().read(item)
-
-    @property
-    def image_root(self) -> str | None:
-        return None if self.variant == "parquet" else super().image_root
-
-    def source_digest(self, split: Split) -> str:
-        if self.variant == "parquet":
-            return cars_parquet.source_digest(self.home, split)
-        return super().source_digest(split)
 
 
 def _joint(lists: Lists) -> Iterator[Entry]:
@@ -134,9 +117,7 @@ def _devkit(lists: Lists, nested: str) -> Iterator[Entry]:
     """cars_train/ and cars_test/, whose numbering both begin at 00001, with an annotation file each."""
     files = {}
     for half, name in (("cars_train", TRAIN), ("cars_test", TEST)):
-        places = (f"devkit/{name}", name, f"car_devkit/devkit/{name}")
-        found = [place for place in places if (lists.home / place).is_file()]
-        files[half] = found[0] if found else f"devkit/{name}"
+        files[half] = _annotations(lists, name)
     absent = [str(lists.home / file) for file in files.values() if not (lists.home / file).is_file()]
     if absent:
         hint = ""
@@ -152,6 +133,24 @@ def _devkit(lists: Lists, nested: str) -> Iterator[Entry]:
             number = lists.number(where, "class", label)
             if number is not None and lists.inside(where, name):
                 yield Entry(f"{folder}/{name}", number, where)
+
+
+def _annotations(lists: Lists, name: str) -> str:
+    """Where an annotation file of the devkit is: beside it, in it, or a folder deeper; browsers add a number to a name
+    that is there. Raises UsageError if there are several."""
+    stem = name.removesuffix(".mat")
+    for place in ("devkit/", "", "*/", "*/*/"):
+        for spelled in (name, f"{stem} (?).mat"):
+            found = sorted(
+                path.relative_to(lists.home).as_posix() for path in lists.home.glob(place + spelled)
+            )
+            if len(found) > 1:
+                raise UsageError(
+                    f"{lists.home} has {name} at {' and '.join(found)}: keep the one that belongs to it."
+                )
+            if found:
+                return found[0]
+    return f"devkit/{name}"
 
 
 def _by_class(lists: Lists) -> Iterator[Entry]:

@@ -5,12 +5,15 @@ Not Caltech-UCSD Birds 200 of 2010. `train_test_split.txt` divides the images of
 
 from __future__ import annotations
 
+from functools import cached_property
+
+from muster.workers.datasets import image_tables
 from muster.workers.datasets.base import Traits
 from muster.workers.datasets.lists import Entry, Lists
-from muster.workers.datasets.published import About, Count, Published
+from muster.workers.datasets.published import TABLE_MARKS, TABLES, About, Count, Published, by_class
 
 #: Classes 1 to 100 train: DREML section 4, as in Song et al., CVPR 2016.
-LAST_TRAINED = 100
+LAST_TRAINED, CLASSES = 100, 200
 
 
 class Cub200(Published):
@@ -37,14 +40,25 @@ class Cub200(Published):
                 "image_class_labels.txt": "image_id class_id",
                 "classes.txt": "class_id name",
                 "images/*/*.jpg": "11,788 images in 200 folders",
-            }
+            },
+            "parquet": TABLES,
         },
         # 11,788 images of 200 classes in all.
         counts={"train": Count(5864, 100), "test": Count(5924, 100)},
         counts_source="DREML section 4 and the Proxy-Anchor code",
     )
 
+    def marks(self) -> list[str]:
+        return [*super().marks(), *TABLE_MARKS]
+
+    @cached_property
+    def in_tables(self) -> bool:
+        return not (self.home / "images.txt").is_file() and bool(image_tables.files(self.home))
+
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
+        if self.in_tables:
+            self._names = {}
+            return by_class(image_tables.entries(lists, CLASSES), LAST_TRAINED)
         lists.require("images.txt", "image_class_labels.txt", "classes.txt")
         self._names = {
             number: row.cells[1]
@@ -86,7 +100,7 @@ class Cub200(Published):
         return classes
 
     def class_name(self, class_id: int) -> str:
-        return self._names[class_id]
+        return self._names.get(class_id, f"{class_id:03d}")
 
 
 READER = Cub200

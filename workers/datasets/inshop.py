@@ -41,7 +41,7 @@ class InShop(Published):
                 "Img/img/*/*/*/*.jpg": "52,712 images: img.zip, unpacked",
             },
             "flattened": {
-                LIST: "the same file, here or in Eval/",
+                LIST: "the same file, here or in Eval/ or Anno/",
                 "img/*/*/*/*.jpg": "52,712 images",
             },
         },
@@ -50,11 +50,14 @@ class InShop(Published):
         counts_source="the Divide-and-Conquer and OML code",
     )
 
+    def marks(self) -> list[str]:
+        return [f"Eval/{LIST}", f"Anno/{LIST}", LIST]
+
     def class_name(self, class_id: int) -> str:
         return f"id_{class_id:08d}"
 
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
-        file = next((f for f in (f"Eval/{LIST}", LIST) if (lists.home / f).is_file()), LIST)
+        file = next((f for f in (f"Eval/{LIST}", f"Anno/{LIST}", LIST) if (lists.home / f).is_file()), LIST)
         prefix = self._images(lists)
         lists.header(file, 2, " ".join(COLUMNS))
         parts: dict[str, list[Entry]] = {"train": [], "test": []}

@@ -22,6 +22,8 @@ SHOWN = 10
 MOST_BYTES = 1 << 28
 #: No data set has a million classes.
 MOST_DIGITS = 9
+#: A list's cells are words: none goes over a line's end.
+_OPEN = "a quote is opened and not closed on its line"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -125,14 +127,16 @@ class Lists:
         """The rows of a comma-separated file without a header."""
         reader = csv.reader(self.lines(file))
         while True:
+            where = f"{file}:{reader.line_num + 1}"  # where the row begins
             try:
                 cells = next(reader, None)
-            except csv.Error as error:  # a cell of hundreds of kilobytes
-                raise UsageError(f"{self.home / file}:{reader.line_num}: no table: {error}.") from error
+            except csv.Error as error:
+                raise UsageError(f"{self.home / where}: {_OPEN} ({error}).") from error
             if cells is None:
                 return
-            where = f"{file}:{reader.line_num}"
-            if len(cells) == len(columns):
+            if where != f"{file}:{reader.line_num}":
+                self.wrong(f"row(s) where {_OPEN}", f"{where}: {_short(','.join(cells))!r}")
+            elif len(cells) == len(columns):
                 yield Row(where, [cell.strip() for cell in cells])
             elif any(cell.strip() for cell in cells):
                 self._columns(where, columns, len(cells), ",".join(cells))

@@ -6,13 +6,15 @@ means; this one looks whether the images are there, whether the counts are those
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from muster.workers.datasets import image_tables
 from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
 from muster.workers.datasets.lists import Entry, Lists, counted
 from muster.workers.datasets.own.account import Account
@@ -47,6 +49,11 @@ class About:
     'Published images and classes of each part: a split, or a role of the test split ("query").'
     counts_source: str
     note: str = ""
+
+
+#: The layout of a copy as Parquet, and the files that tell of one.
+TABLES = {"data/*.parquet": "image (bytes, or structs with bytes), label; splits train and test"}
+TABLE_MARKS = ["train*.parquet", "*/train*.parquet"]
 
 
 class Published(ABC):
@@ -100,6 +107,14 @@ class Published(ABC):
         for home in self.homes():
             if any(any(home.glob(mark)) for mark in self.marks()):
                 return home
+        deeper = self._deeper()
+        if len(deeper) > 1:
+            raise UsageError(
+                f"There are several copies of {self.traits.title} below {self.root}: {', '.join(map(str, deeper))}. "
+                "Give the folder of one as --data-root."
+            )
+        if deeper:
+            return deeper[0]
         there = sorted(path.name for path in self.root.iterdir())
         held = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
         raise UsageError(
@@ -110,6 +125,17 @@ class Published(ABC):
     def homes(self) -> list[Path]:
         """Where the copy may lie."""
         return [self.root, self.root / self.about.folder]
+
+    def _deeper(self) -> list[Path]:
+        """Where it lies if there is a folder too many around it: archives are often unpacked into one of their name."""
+        inner = sorted(
+            path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )
+        homes = [home for folder in inner for home in (folder, folder / self.about.folder)]
+        marks = [
+            mark for mark in self.marks() if "*" not in mark
+        ]  # any folder of Parquet files would do else
+        return [home for home in homes if any((home / mark).exists() for mark in marks)]
 
     def marks(self) -> list[str]:
         """Files of which any tells that a folder is such a copy."""
@@ -153,9 +179,14 @@ class Published(ABC):
         self.differences = tuple(differences)
         return {name: self._split(name, entries) for name, entries in parts.items()}
 
+    @property
+    def in_tables(self) -> bool:
+        """Whether this copy is Parquet files with the images in them."""
+        return False
+
     def present(self, lists: Lists, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         """The entries whose images are there, and the others."""
-        return lists.present(entries)
+        return (entries, []) if self.in_tables else lists.present(entries)
 
     def _split(self, name: str, entries: Sequence[Entry]) -> Split:
         names = {class_id: self.class_name(class_id) for class_id in sorted({e.class_id for e in entries})}
@@ -191,15 +222,39 @@ class Published(ABC):
         beside = sorted(p.name for p in self.home.iterdir() if not any(p.match(name) for name in known))
         return rows + [{"expected": "", "holds": "", "found": name} for name in beside[:10]]
 
+    def other_counts(self) -> list[str]:
+        """Where the folders of this copy hold another number of files than the archive does, which the lists alone do
+        not tell: a sentence each."""
+        found = []
+        for row in self.tree_found():
+            wanted, here = (re.match(r"([\d,]+) (images|files)", row[name]) for name in ("holds", "found"))
+            if wanted and here and wanted[1] != here[1]:
+                found.append(
+                    f"{self.home / row['expected']}: {here[1]} files, and {wanted[1]} are published."
+                )
+        return found
+
     def read(self, item: Item) -> Picture:
+        if self.in_tables:
+            return read_picture(image_tables.image_file(self.home, item.image_id), self.rule)
         return read_picture(self.home / item.image_id, self.rule)
 
     @property
     def image_root(self) -> str | None:
-        return str(self.home.absolute())
+        return None if self.in_tables else str(self.home.absolute())
 
     def source_digest(self, split: Split) -> str:
+        if self.in_tables:
+            return image_tables.source_digest(self.home, self.name, split)
         return files_digest(self.home, split, extra=f"{self.name}/{split.name}/{self.home.absolute()}")
+
+
+def by_class(entries: Iterable[Entry], last_trained: int) -> dict[str, list[Entry]]:
+    """The splits, where the classes up to `last_trained` train."""
+    parts: dict[str, list[Entry]] = {"train": [], "test": []}
+    for entry in entries:
+        parts["train" if entry.class_id <= last_trained else "test"].append(entry)
+    return parts
 
 
 def count_parts(parts: Mapping[str, Sequence[Entry]]) -> dict[str, Count]:

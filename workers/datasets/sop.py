@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+from muster.workers.datasets import image_tables
 from muster.workers.datasets.base import Traits
 from muster.workers.datasets.lists import Entry, Lists
-from muster.workers.datasets.published import About, Count, Published
+from muster.workers.datasets.published import TABLE_MARKS, TABLES, About, Count, Published, by_class
 
 COLUMNS = ("image_id", "class_id", "super_class_id", "path")
+#: The lists give the first 11,318 classes to train.
+LAST_TRAINED, CLASSES = 11318, 22634
 FILES = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
 
 
@@ -33,14 +38,24 @@ class StanfordProducts(Published):
                 "Ebay_train.txt": "image_id class_id super_class_id path, with this header",
                 "Ebay_test.txt": "the same",
                 "*_final/*.JPG": "120,053 images in 12 folders",
-            }
+            },
+            "parquet": TABLES,
         },
         # 120,053 images of 22,634 classes in all. Some papers print 60,499 test images, which is a typo.
         counts={"train": Count(59551, 11318), "test": Count(60502, 11316)},
         counts_source="the Divide-and-Conquer code and TensorFlow Datasets",
     )
 
+    def marks(self) -> list[str]:
+        return [*super().marks(), *TABLE_MARKS]
+
+    @cached_property
+    def in_tables(self) -> bool:
+        return not (self.home / FILES["train"]).is_file() and bool(image_tables.files(self.home))
+
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
+        if self.in_tables:
+            return by_class(image_tables.entries(lists, CLASSES, LAST_TRAINED), LAST_TRAINED)
         lists.require(*FILES.values())
         return {part: self._part(lists, file) for part, file in FILES.items()}
 

@@ -190,6 +190,34 @@ def cars_parquet(root: Path, *, base: int = 0, class_label: bool = True) -> Path
     return root
 
 
+def tables(
+    root: Path,
+    split: Callable[[Path], Path],
+    name: str,
+    *,
+    base: int = 0,
+    structs: bool = True,
+    own: bool = False,
+) -> Path:
+    """The images of a copy in folders as Parquet, with the class numbers of `name`'s lists. `own`: each split has
+    numbers of its own."""
+    from muster.workers.datasets import open_data_set
+
+    data = open_data_set(name, str(split(root / "folders")), allow_counts=True)
+    (root / "tables" / "data").mkdir(parents=True)
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())]) if structs else pa.binary()
+    for half, found in data.splits().items():
+        labels, images = [], []
+        for item in found.items:
+            content = (Path(str(data.image_root)) / item.image_id).read_bytes()
+            images.append({"bytes": content, "path": item.image_id} if structs else content)
+            number = int(item.class_name.partition(".")[0])
+            labels.append(number - 1 + base - (11318 if own and half == "test" else 0))
+        table = pa.table({"image": pa.array(images, kind), "label": pa.array(labels, pa.int64())})
+        pq.write_table(table, root / "tables" / "data" / f"{half}-00000-of-00001.parquet", row_group_size=3)
+    return root / "tables"
+
+
 CAR_LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "joint": cars_joint,
     "devkit": cars_devkit,

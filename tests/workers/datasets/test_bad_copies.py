@@ -292,8 +292,24 @@ def test_parquet_of_another_kind_or_with_one_split_is_refused(tmp_path: Path) ->
     path = tmp_path / "data" / "test-00000-of-00001.parquet"
     table = pq.read_table(path)
     pq.write_table(table.drop_columns(["label"]), path)
-    assert "lacks the column(s) label" in refused("cars196", tmp_path)[0]
+    assert "lacks a column of labels; it has image" in refused("cars196", tmp_path)[0]
     path.write_bytes(b"PAR1")
     assert "can't be read as Parquet" in refused("cars196", tmp_path)[0]
     path.unlink()
     assert "no Parquet file of the split test" in refused("cars196", tmp_path)[0]
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_a_stray_quote_in_a_csv_is_named_with_the_row_where_it_begins(far: bool, tmp_path: Path) -> None:
+    """What follows is one cell, up to the end of the file; of a long file the library's limit ends it."""
+    copies.cars_by_class(tmp_path)
+    path = tmp_path / "anno_train.csv"
+    rows = path.read_text().splitlines()
+    rows[1] = '"' + rows[1]
+    path.write_text("\n".join(rows + rows[2:] * 20_000 * far) + "\n")
+    with pytest.raises(
+        UsageError,
+        match=r"anno_train\.csv:2: .*quote is opened and not closed|quote is opened and not "
+        r"closed on its line: anno_train\.csv:2",
+    ):
+        open_data_set("cars196", str(tmp_path), allow_counts=True).splits()

@@ -150,3 +150,9 @@ def test_statistics_caps_and_the_k_of_recall_are_the_papers(name: str) -> None:
     assert data.traits.recall_at == RECALL_AT[name]
     assert data.traits.class_cap == 500  # TH in DREML's code
     assert data.traits.flip
+
+
+def test_files_that_no_list_names_are_counted_against_the_archive(tmp_path: Path) -> None:
+    data = open_data_set("cub200", str(copies.cub200(tmp_path)), allow_counts=True)
+    assert isinstance(data, Published)
+    assert data.other_counts() == [f"{data.home}/images/*/*.jpg: 24 files, and 11,788 are published."]

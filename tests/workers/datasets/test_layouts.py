@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from muster.workers.datasets import DataSet, Split, open_data_set
-from muster.workers.errors import BadImagesError
+from muster.workers.errors import BadImagesError, UsageError
 from muster.workers.packs.build import bad_images, build_pack
 from muster.workers.packs.pack import open_pack
 from muster.workers.store.layout import Store
@@ -146,3 +148,92 @@ def test_a_truncated_image_is_named_and_can_be_skipped(tmp_path: Path, store: St
         build_pack(store, data, splits["test"], "squash:24")
     index = build_pack(store, data, splits["test"], "squash:24", skip_bad=True)
     assert [bad.image_id for bad in bad_images(store, index.digest)] == [item.image_id]
+
+
+# As people have them
+
+
+@pytest.mark.parametrize("name", copies.COPIES)
+@pytest.mark.parametrize("around", ["downloads", "a b"])
+def test_a_folder_too_many_around_a_copy_is_looked_through(name: str, around: str, tmp_path: Path) -> None:
+    copies.COPIES[name](tmp_path / "plain")
+    copies.COPIES[name](tmp_path / "deep" / around)
+    plain, deep = (opened(name, tmp_path / place)[1] for place in ("plain", "deep"))
+    assert {split: items.items for split, items in plain.items()} == {
+        split: items.items for split, items in deep.items()
+    }
+
+
+@pytest.mark.parametrize("name", copies.COPIES)
+def test_of_two_copies_neither_is_taken(name: str, tmp_path: Path) -> None:
+    for around in ("one", "two"):
+        copies.COPIES[name](tmp_path / around)
+    with pytest.raises(UsageError, match=r"several copies of .*Give the folder of one"):
+        opened(name, tmp_path)
+
+
+@pytest.mark.parametrize("flattened", [False, True])
+def test_in_shops_list_may_lie_in_anno(flattened: bool, tmp_path: Path) -> None:
+    copies.inshop(tmp_path, flattened=flattened)
+    (found,) = tmp_path.rglob("list_eval_partition.txt")
+    home = tmp_path if flattened else found.parents[1]
+    plain = opened("inshop", tmp_path)[1]
+    (home / "Anno").mkdir()
+    found.rename(home / "Anno" / found.name)
+    moved = opened("inshop", tmp_path)[1]
+    assert {name: list(split.items) for name, split in moved.items()} == {
+        name: list(split.items) for name, split in plain.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["devkit/cars_test_annos_withlabels.mat", "car_devkit/devkit/cars_test_annos_withlabels.mat",
+     "cars_test_annos_withlabels (1).mat", "devkit/cars_test_annos_withlabels (1).mat"],
+)  # fmt: skip
+def test_the_labels_of_cars_may_lie_in_or_beside_the_devkit(place: str, tmp_path: Path) -> None:
+    copies.cars_devkit(tmp_path)
+    plain = opened("cars196", tmp_path)[1]
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "devkit" / "cars_test_annos_withlabels.mat").rename(tmp_path / place)
+    assert opened("cars196", tmp_path)[1]["test"].items == plain["test"].items
+
+
+def test_of_two_files_of_labels_neither_is_taken(tmp_path: Path) -> None:
+    copies.cars_devkit(tmp_path)
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        shutil.copy(tmp_path / "devkit" / "cars_test_annos_withlabels.mat", tmp_path / place)
+    (tmp_path / "devkit" / "cars_test_annos_withlabels.mat").unlink()
+    with pytest.raises(UsageError, match="keep the one that belongs to it"):
+        opened("cars196", tmp_path)
+
+
+@pytest.mark.parametrize("structs", [False, True])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("cub200", {}), ("cub200", {"base": 1}), ("sop", {}), ("sop", {"base": 1}), ("sop", {"own": True})],
+)
+def test_birds_and_products_are_read_from_parquet_too(
+    name: str, how: dict[str, Any], structs: bool, tmp_path: Path
+) -> None:
+    root = copies.tables(tmp_path, copies.COPIES[name], name, structs=structs, **how)
+    plain, before = opened(name, tmp_path / "folders")
+    data, splits = opened(name, root)
+    for split, found in splits.items():
+        assert [item.class_name[:3] for item in found.items] == [
+            item.class_name[:3] for item in before[split].items
+        ]
+        for item, file in zip(found.items, before[split].items, strict=True):
+            assert data.read(item).image.tobytes() == plain.read(file).image.tobytes()
+    assert data.image_root is None
+
+
+def test_columns_that_hold_no_images_are_named(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for half in ("train", "test"):
+        pq.write_table(pa.table({"image": ["a.jpg"], "label": [1]}), tmp_path / f"{half}-0.parquet")
+    with pytest.raises(UsageError, match="lacks a column image with the bytes of files; it has image, label"):
+        opened("cub200", tmp_path)

@@ -250,7 +250,7 @@ def test_the_limit_on_pixels_is_a_setting_that_the_message_names(tmp_path: Path)
         (b"<html>404</html>", "no picture of a kind that is read: it begins with b'<html>40'"),
         (b"\x89PNG\r\n\x1a\n", "it begins as a picture does"),
         (b"GIF89a", "it begins as a picture does"),
-        (b"\0\0\0\x18ftypheic" + bytes(40), "decoder says|HEIC"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "it begins as a picture does"),
     ],
 )
 def test_why_a_file_is_no_picture_is_said_in_our_words(content: bytes, says: str, tmp_path: Path) -> None:
