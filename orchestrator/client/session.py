@@ -79,6 +79,8 @@ def show_preview(request: Request, address: str | None, as_json: bool) -> None:
     job, store = job_of(request.kind), Store(request.storage)
     refuse_no_store(store)
     found = job.preview(request, store, check_here(job, request, store))
+    for text in found.get("warnings", ()):
+        tell(f"muster: {text}")
     show_document(found) if as_json else show_rows(found["rows"], title=found["sentence"])
 
 

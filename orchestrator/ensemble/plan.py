@@ -16,11 +16,12 @@ from muster.orchestrator.ensemble.pictures import (
     PackProgress,
     Packs,
     changed_reading,
+    listed_warnings,
     packs_of,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, PreparedInput, Settled
 from muster.orchestrator.records.measured import Place
-from muster.orchestrator.settings.request import InputRun, LaunchRequest, open_data
+from muster.orchestrator.settings.request import DataRequest, InputRun, LaunchRequest, open_data
 from muster.orchestrator.vectors.protocols import draws_of
 from muster.orchestrator.vectors.questions import Questions, named
 from muster.workers.datasets import DataSet, Published, Split
@@ -151,6 +152,22 @@ def cost_group(launch: LaunchRequest, prepared: Prepared, tasks: Sequence[Member
     """The members of a launch with what their cost depends on."""
     images = int(str(prepared.facts["train_images"]))
     return Group(tasks, launch.resources.devices, images, prepared.embedded)
+
+
+def planned_warnings(ensembles: Iterable[PlannedEnsemble]) -> list[str]:
+    """What must be said of the images of ensembles that are only planned, each once: as they are packed, or else as
+    they are listed. Raises UsageError and BadImagesError where a launch would be refused."""
+    found: list[str] = []
+    listed: dict[DataRequest, list[str]] = {}
+    for one in ensembles:
+        launch = one.request.launch
+        if one.prepared is not None:
+            found += one.prepared.warnings
+        elif one.error is None:
+            if launch.data not in listed:
+                listed[launch.data] = listed_warnings(launch)
+            found += listed[launch.data]
+    return list(dict.fromkeys(found))
 
 
 def merged(ensembles: Iterable[PlannedEnsemble]) -> dict[str, MemberTask]:
@@ -301,6 +318,10 @@ def _prepared(request: LaunchRequest, traits: Traits, packs: Packs, extra: tuple
     asked = [Questions.packed(*one) for one in found if one[0] != "train"]
     warnings = [text for one in asked for text in one.check(traits, draws)]
     stocked = {int(label) for label in part.labels}
+    if (batch := request.settings.batch) > len(part.rows):
+        warnings.append(
+            f"A batch of {batch} is more than the {len(part.rows)} images that train: an epoch is one step."
+        )
     empty = [train.class_names[number] for place, number in enumerate(kept) if place not in stocked]
     if empty:
         warnings.append(f"{len(empty)} training class(es) have no image left: {named(empty)}.")

@@ -178,9 +178,9 @@ class MethodRequest(ABC):
         return ""
 
     @property
-    def shared_batch(self) -> int | None:
-        """Images of the batch that ranks share equally; None for a method that one process trains."""
-        return None
+    @abstractmethod
+    def batch(self) -> int:
+        """Images that a step trains on, where there are so many; ranks share them equally."""
 
     @property
     def combination(self) -> Combination | None:

@@ -54,12 +54,27 @@ def test_the_keys_of_all_methods_are_what_they_were(store: Path) -> None:
     assert methods == {"dreml", "bier", "baseline"}
 
 
+def without_new_warnings(document: Any, recorded: Any) -> Any:
+    """A document without the warnings that came to those that there were: a later release may notice more."""
+    if not isinstance(document, dict):
+        return document
+    found = dict(document)
+    if "warnings" not in recorded:
+        found.pop("warnings", None)
+    if "rows" in recorded and isinstance(found.get("rows"), list):
+        found["rows"] = [
+            row for row in found["rows"] if row.get("what") != "warning" or row in recorded["rows"]
+        ]
+    return found
+
+
 @pytest.mark.parametrize("command", made.READ)
 def test_an_older_store_reads_as_it_did_and_needs_nothing_new(
     muster_without_cluster: Muster, store: Path, command: str
 ) -> None:
     ran = muster_without_cluster(*made.READ[command], *made.WHERE, "--json")
-    assert differences(RECORDED["documents"][command], made.steady(ran.document)) == []
+    recorded = RECORDED["documents"][command]
+    assert differences(recorded, without_new_warnings(made.steady(ran.document), recorded)) == []
     assert "Starting" not in ran.err
 
 

@@ -54,7 +54,8 @@ class PictureRule:
     transpose: bool = False
     "Turn a picture as its EXIF says."
     strict: bool = False
-    "Refuse what decodes and is not what the picture was: files with holes, 16 bits of which the upper are empty."
+    "Refuse what decodes and is not what the picture was: files with holes, 16 bits of which the upper are empty. Else \
+no more is said of a picture than that its data look cut."
     most_pixels: int = MOST_PIXELS
 
 
@@ -105,13 +106,13 @@ def read_picture(source: Path | IO[bytes], rule: PictureRule = PictureRule()) ->
     a text of ours, only where the system is out of memory or of files."""
     try:
         with _opened(source, rule) as image:
-            remarks = header_remarks(image)
+            remarks = header_remarks(image) if rule.strict else set()
             if fault := _fault(source, image):
                 if rule.strict:
                     raise BadPictureError(fault)
                 remarks.add(CUT)
             image.load()
-            if _is_rotated(image):
+            if rule.strict and _is_rotated(image):
                 remarks.add(ROTATED)
             return _as_rgb(image, rule, remarks)
     except (BadPictureError, MemoryError):

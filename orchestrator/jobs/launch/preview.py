@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from muster.orchestrator.ensemble.pictures import listed_warnings
 from muster.orchestrator.ensemble.plan import (
     counted_members,
     make_plan,
+    planned_warnings,
     prepare_ensembles,
     settle_members,
 )
@@ -30,7 +30,15 @@ def preview(
 ) -> dict[str, Any]:
     """`sentence` for people and `rows`: a row for each step. `checked` is what `check_ensemble` found."""
     splits, weights = checked
-    rows = [{"what": f"{name} split", "value": split_text(split)} for name, split in splits.items()]
+    rows = [
+        {"what": f"{name} split", "value": f"{len(split.items)} images, {len(split.class_names)} classes"}
+        for name, split in splits.items()
+    ]
+    if request.data.dataset == "folder" and request.data.reading > 1:  # the user's own, so the names say much
+        rows += [
+            {"what": f"{name} classes", "value": first_and_last(list(split.class_names))}
+            for name, split in splits.items()
+        ]
     ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None, all_needed=True)
     (ensemble,) = ensembles
     asked = request.ensemble.L
@@ -43,12 +51,12 @@ def preview(
             if name in splits
         )
         rows += [{"what": "packing", "value": f"about {bytes_text(size)}{_free(store)}"}, *_warning(store)]
-        rows += warning_rows(listed_warnings(request))
+        rows += warning_rows(planned_warnings(ensembles))
         unknown = f"{asked} to train after packing, cost unknown until the images are packed."
         return {**found, "sentence": f"{members}: {unknown}"}
     packed = bytes_text(int(str(ensemble.prepared.facts["pack_bytes"])))
     rows.append({"what": "packs", "value": f"in the store, {packed}"})
-    rows += warning_rows(ensemble.prepared.warnings)
+    rows += warning_rows(planned_warnings(ensembles))
     if weights is None:
         unknown = "what the store has of them is not known until ImageNet's weights are fetched."
         return {**found, "sentence": f"{members}: {unknown}"}
@@ -63,12 +71,6 @@ def preview(
     sentence = plan.cost.sentence(members, "it")
     expected = {"to_train": plan.cost.to_train, **plan.cost.numbers}
     return {**found, "sentence": sentence, **expected}
-
-
-def split_text(split: Split) -> str:
-    """How many images and classes a split has, and which classes."""
-    names = first_and_last(list(split.class_names), 2)
-    return f"{len(split.items)} images, {len(split.class_names)} classes: {names}"
 
 
 def _warning(store: Store) -> list[dict[str, Any]]:

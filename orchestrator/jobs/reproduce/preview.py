@@ -11,6 +11,7 @@ from muster.orchestrator.ensemble.plan import (
     PlannedEnsemble,
     cost_group,
     make_plan,
+    planned_warnings,
     prepare_ensembles,
     settle_members,
 )
@@ -47,7 +48,9 @@ def preview(options: ReproduceOptions, store: Store, found: Draft) -> dict[str, 
         known = f"{options.target} trains nothing of what was asked for: the rows are the papers' alone."
     if unknown:
         known = f"{known} {counted(unknown, 'ensemble')} of unknown cost."
+    texts = planned_warnings(ensembles)
     return {
+        **({"warnings": texts} if texts else {}),
         "run": options.run, "sentence": f"{options.rehearsal}\n{known.strip()}".strip(), "rows": rows,
         "members": cost.members, "to_train": cost.to_train, "device_seconds": cost.device_seconds, "basis": cost.basis,
         "rehearsal": options.rehearsal,

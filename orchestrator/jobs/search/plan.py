@@ -15,6 +15,7 @@ from muster.orchestrator.ensemble.plan import (
     cost_group,
     counted_members,
     member_tasks,
+    planned_warnings,
     prepare_ensembles,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
@@ -190,7 +191,8 @@ def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None
     """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing. `checked` is what `check_ensemble`
     found."""
     _, weights = checked
-    prepared = prepared_by_pictures(prepare_ensembles(ensembles_of(request), store, None, all_needed=True))
+    ensembles = prepare_ensembles(ensembles_of(request), store, None, all_needed=True)
+    prepared = prepared_by_pictures(ensembles)
     trials = request.trials()
     rows: list[dict[str, Any]] = [{"trial": n, **settings} for n, settings in enumerate(trials, 1)]
     max_L = request.base.ensemble.L
@@ -200,6 +202,8 @@ def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None
         "rungs": list(schedule_of(request).rungs),
         "max_L": max_L,
     }
+    if texts := planned_warnings(ensembles):
+        found["warnings"] = texts
     if prepared is None or weights is None:
         cost = _unseen(request)
         what = "the images are packed" if prepared is None else "ImageNet's weights are fetched"

@@ -37,6 +37,10 @@ class BaselineRequest(MethodRequest):
     baseline: BaselineSettings
 
     @property
+    def batch(self) -> int:
+        return self.baseline.batch_size
+
+    @property
     def title(self) -> str:
         return TITLES[self.baseline.loss]
 

@@ -40,7 +40,7 @@ class BierRequest(MethodRequest):
         return names[self.bier.auxiliary]
 
     @property
-    def shared_batch(self) -> int:
+    def batch(self) -> int:
         return self.bier.batch_size
 
     @property

@@ -36,6 +36,10 @@ class DistillRequest(MethodRequest):
     "The run of a finished ensemble in the same store, which the student learns from."
 
     @property
+    def batch(self) -> int:
+        return self.distill.batch_size
+
+    @property
     def title(self) -> str:
         return "Student"
 

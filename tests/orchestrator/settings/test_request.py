@@ -36,6 +36,14 @@ KINDS = {"data": DataRequest, "ensemble": EnsembleSettings, "view": TestView, "r
 FIELDS = [(section, name) for section, changes in CHANGES.items() for name in changes]
 
 
+#: Of one's own folder: what changes its pictures or its splits, and what only says how they are read.
+OWN = {
+    "layout": "classes", "allow_shared_classes": True, "drop_duplicates": True, "background": "black",
+    "exif_transpose": True,
+}  # fmt: skip
+APART = {"max_pixels": 5, "reading": 1}
+
+
 def changed(section: str, name: str) -> LaunchRequest:
     part = dataclasses.replace(getattr(REQUEST, section), **{name: CHANGES[section][name]})
     return dataclasses.replace(REQUEST, **{section: part})
@@ -43,7 +51,8 @@ def changed(section: str, name: str) -> LaunchRequest:
 
 def test_every_field_is_tried() -> None:
     for section, kind in KINDS.items():
-        rest = {"repeats"} if section == "data" else set()  # without the protocol that has them
+        # Without the protocol that has them, and what is tried on a folder of one's own.
+        rest = {"repeats", *OWN, *APART} if section == "data" else set()
         assert CHANGES[section].keys() | rest == {field.name for field in dataclasses.fields(kind)}
 
 
@@ -53,6 +62,15 @@ def test_what_changes_a_result_makes_another_run(section: str, name: str) -> Non
     assert (other.identity() == REQUEST.identity()) == (section == "resources")
     same = other.run.rpartition("-")[2] == REQUEST.run.rpartition("-")[2]
     assert same == (section == "resources")
+
+
+@pytest.mark.parametrize("name", [*OWN, *APART])
+def test_how_a_folder_is_read_makes_another_run_where_other_pictures_are_meant(name: str) -> None:
+    """The rule's number is none of that: a run goes on by the one that it began with, and keeps its name."""
+    data = dataclasses.replace(REQUEST.data, dataset="folder", root="/images")
+    other = dataclasses.replace(data, **{name: {**OWN, **APART}[name]})
+    one, two = (dataclasses.replace(REQUEST, data=which) for which in (data, other))
+    assert (one.run == two.run) == (name in APART)
 
 
 def test_the_other_parts_of_a_request_are_in_its_identity_too() -> None:
@@ -207,9 +225,8 @@ def test_the_data_set_that_is_opened_is_the_one_that_is_asked_for(tmp_path: Any)
 
 def test_a_method_s_own_part_says_by_default_that_it_is_plain() -> None:
     dreml, bier = REQUEST.settings, load(None, {"method": "bier"}, []).settings
-    assert (dreml.prefix, dreml.shared_batch, dreml.combination, dreml.input_runs, dreml.notes()) == (
-        "", None, None, (), [],
-    )  # fmt: skip
+    assert (dreml.prefix, dreml.combination, dreml.input_runs, dreml.notes()) == ("", None, (), [])
+    assert (dreml.batch, bier.batch) == (REQUEST.recipe.batch_size, 128)
     assert bier.combination == Combination((96, 160, 256), "share")
     assert REQUEST.one_model is False
     assert load(None, {"method": "bier"}, []).one_model is True

@@ -114,9 +114,7 @@ def test_the_estimated_size_is_exact_for_squares(image_folder: Path, store: Stor
 def test_labels_and_roles_are_part_of_a_packs_identity(image_folder: Path, store: Store) -> None:
     data = ImageFolder(image_folder)
     split = data.splits()["train"]
-    queries = dataclasses.replace(
-        split, items=[dataclasses.replace(item, role="query") for item in split.items]
-    )
+    queries = dataclasses.replace(split, items=[item._replace(role="query") for item in split.items])
     plain, other = (build_pack(store, data, one, RESIZE) for one in (split, queries))
     assert plain.digest != other.digest
     assert plain.part().digest == other.part().digest
