@@ -92,13 +92,17 @@ class DataSet(Protocol):
     """A data set: `splits` lists, `read` decodes, `source_digest` tells cheaply whether it changed."""
 
     name: str
-    traits: Traits
     differences: Sequence[str]
     "How these images differ from what was published, for the report; known after `splits`."
     warnings: Sequence[str]
     "What else must be said of them: what was left out, names that look the same; known after `splits`."
     account: Account | None
     "What became of every file below the root; None of data without one, and of lists, which name their files."
+
+    @property
+    def traits(self) -> Traits:
+        """What a recipe must know; no image is listed for it."""
+        ...
 
     def splits(self) -> Mapping[str, Split]:
         """The splits by name: "train" and "test", and "val" where it is given. Raises UsageError if the data are not as

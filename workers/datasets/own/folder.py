@@ -9,12 +9,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
 from muster.workers.datasets.own.account import BESIDE, Account, first_and_last, shortened
 from muster.workers.datasets.own.first_reading import first_splits
-from muster.workers.datasets.own.scan import Found, Told, scan
+from muster.workers.datasets.own.scan import SPLITS, Found, Told, scan
 from muster.workers.datasets.pictures import Picture, PictureRule, read_picture
 from muster.workers.errors import UsageError
 from muster.workers.names import no_text
@@ -23,6 +24,8 @@ LAYOUTS = (
     "Expected ROOT/CLASS/image.jpg, or ROOT/train/CLASS/... and ROOT/test/CLASS/..., where val/ may stand beside them, "
     "and query/ and gallery/ for test/"
 )
+#: Of a test split whose queries are looked for in a gallery.
+SIDES = frozenset({"query", "gallery"})
 #: Fewer classes can't be kept apart, two to train and two to test.
 LEAST_CLASSES = 4
 
@@ -36,10 +39,6 @@ class ImageFolder:
     def __init__(self, root: Path, reading: Reading = Reading(), told: Told | None = None) -> None:
         """`told` hears of a scan how many files it has seen."""
         self.root, self.reading, self._told = root, reading, told
-        # The statistics that torchvision's pretrained networks were trained with; override with --set.
-        self.traits = Traits(
-            title=f"folder {root}", flip=True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-        )
         self.account: Account | None = None
         self.warnings: Sequence[str] = ()
         newer = reading.version > 1
@@ -49,6 +48,16 @@ class ImageFolder:
             strict=newer,
             most_pixels=reading.most_pixels,
         )
+
+    @cached_property
+    def traits(self) -> Traits:
+        # The statistics that torchvision's pretrained networks were trained with; override with --set.
+        found = Traits(
+            title=f"folder {self.root}", flip=True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+        )
+        if self.reading.version > 1 and self.reading.layout != "classes" and _has_sides(self.root):
+            return replace(found, protocol="query images are looked for in the gallery")
+        return found
 
     def splits(self) -> Mapping[str, Split]:
         """Train and test, and val if it is given. Raises UsageError if the folder is missing, has too few classes, or
@@ -69,9 +78,6 @@ class ImageFolder:
         splits = _given(found) if _is_split(found, self.reading.layout) else _halves(found)
         if not self.reading.shared and (problem := _shared(self.root, splits)):
             raise UsageError(problem)
-        if any(item.role for item in splits["test"].items):
-            protocol = "query images are looked for in the gallery"
-            self.traits = replace(self.traits, protocol=protocol)
         self.warnings = (*found.account.texts(), *_alike(splits))
         return splits
 
@@ -87,6 +93,15 @@ class ImageFolder:
         how = self.reading
         newer = f"reading {how.version}/{how.background}/{how.transpose}/" if how.version > 1 else ""
         return files_digest(self.root, split, extra=f"{newer}folder/{split.name}/{self.root.absolute()}")
+
+
+def _has_sides(root: Path) -> bool:
+    """Whether a root has folders of classes for queries and for a gallery; only its top is looked at."""
+    try:
+        sides = {SPLITS.get(path.name.casefold()): path for path in root.iterdir()}
+        return all(side in sides and any(path.is_dir() for path in sides[side].iterdir()) for side in SIDES)
+    except OSError:
+        return False
 
 
 def _refused(found: Found, reading: Reading) -> Iterator[str]:
@@ -163,15 +178,14 @@ def _given(found: Found) -> dict[str, Split]:
         if len(names) > 1
     ]
     kinds = {kind for kind, names in folders.items() if any(found.folders[name] for name in names)}
-    sides = {"query", "gallery"}
-    if "test" in kinds and kinds & sides:
+    if "test" in kinds and kinds & SIDES:
         problems.append(
             f"{found.root}: there are test/ and query/ or gallery/: which of them is to be tested?"
         )
-    if len(kinds & sides) == 1:
+    if len(kinds & SIDES) == 1:
         problems.append(f"{found.root}: query/ and gallery/ need each other, and only one has pictures.")
     if lacking := [
-        kind for kind in ("train", "test") if kind not in kinds and not (kind == "test" and kinds & sides)
+        kind for kind in ("train", "test") if kind not in kinds and not (kind == "test" and kinds & SIDES)
     ]:
         problems.append(
             f"{found.root} has no pictures for {' and '.join(lacking)}, and there are the splits "
@@ -186,7 +200,7 @@ def _given(found: Found) -> dict[str, Split]:
     parts: dict[str, list[Item]] = {}
     for kind in (kind for kind in ("train", "val", "test", "query", "gallery") if kind in kinds):
         (folder,) = folders[kind]
-        part, role = ("test", kind) if kind in sides else (kind, "")
+        part, role = ("test", kind) if kind in SIDES else (kind, "")
         by_class = sorted(found.folders[folder], key=lambda picture: picture.partition("/")[0])
         parts.setdefault(part, []).extend(
             Item(f"{folder}/{picture}", picture.partition("/")[0], role) for picture in by_class

@@ -97,6 +97,26 @@ def test_a_given_validation_split_is_scored_and_may_not_be_asked_for_twice(
     assert "has a validation split of its own" in ran.err
 
 
+def test_queries_look_in_the_gallery_alone_and_it_is_said(
+    bare_muster: BareMuster, words: list[str], image_folder: Path, tmp_path: Path
+) -> None:
+    for name, labels in (("train", CLASSES[:4]), ("query", CLASSES[4:]), ("gallery", [])):
+        (image_folder / name).mkdir()
+        for label in labels:
+            shutil.move(image_folder / label, image_folder / name / label)
+    for label in CLASSES[5:]:
+        target = image_folder / "gallery" / label / "5.jpg"
+        target.parent.mkdir()
+        shutil.move(image_folder / "query" / label / "5.jpg", target)
+    answer = bare_muster(*words).document
+    assert answer["protocol"] == "query images are looked for in the gallery"
+    assert metrics(tmp_path)["splits"]["test"]["queries"] == 15
+    assert "6 of 21 test queries have no gallery image" in warnings_of(answer)
+    assert (
+        "query images are looked for in the gallery" in (tmp_path / "store/runs/one/report.html").read_text()
+    )
+
+
 # What the pictures are
 
 
