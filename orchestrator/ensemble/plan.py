@@ -318,9 +318,9 @@ def _prepared(request: LaunchRequest, traits: Traits, packs: Packs, extra: tuple
     asked = [Questions.packed(*one) for one in found if one[0] != "train"]
     warnings = [text for one in asked for text in one.check(traits, draws)]
     stocked = {int(label) for label in part.labels}
-    if (batch := request.settings.batch) > len(part.rows):
+    if (drawn := request.settings.drawn_at_once) > len(part.rows):
         warnings.append(
-            f"A batch of {batch} is more than the {len(part.rows)} images that train: an epoch is one step."
+            f"A step draws {drawn} images and {len(part.rows)} train: some are drawn twice in each."
         )
     empty = [train.class_names[number] for place, number in enumerate(kept) if place not in stocked]
     if empty:

@@ -178,9 +178,10 @@ class MethodRequest(ABC):
         return ""
 
     @property
-    @abstractmethod
-    def batch(self) -> int:
-        """Images that a step trains on, where there are so many; ranks share them equally."""
+    def drawn_at_once(self) -> int:
+        """Images that each step draws, of which ranks take equal shares; 1 for a method that passes through all images,
+        and whose last step has those that are left."""
+        return 1
 
     @property
     def combination(self) -> Combination | None:

@@ -68,7 +68,7 @@ def _file_problems(options: ReproduceOptions, wanted: Sequence[EnsembleRequest])
 
 def _rank_problems(wanted: Sequence[EnsembleRequest]) -> list[str]:
     """Whether every batch that ranks share divides by them."""
-    batches = {one.launch.settings.batch: one.launch.resources.ranks for one in wanted}
+    batches = {one.launch.settings.drawn_at_once: one.launch.resources.ranks for one in wanted}
     return [
         f"--ranks {ranks}: a batch of {batch} images doesn't divide by {ranks}: take one of "
         f"{', '.join(str(n) for n in range(1, batch + 1) if batch % n == 0)}."

@@ -37,7 +37,7 @@ class BaselineRequest(MethodRequest):
     baseline: BaselineSettings
 
     @property
-    def batch(self) -> int:
+    def drawn_at_once(self) -> int:
         return self.baseline.batch_size
 
     @property

@@ -40,7 +40,7 @@ class BierRequest(MethodRequest):
         return names[self.bier.auxiliary]
 
     @property
-    def batch(self) -> int:
+    def drawn_at_once(self) -> int:
         return self.bier.batch_size
 
     @property

@@ -36,7 +36,7 @@ class DistillRequest(MethodRequest):
     "The run of a finished ensemble in the same store, which the student learns from."
 
     @property
-    def batch(self) -> int:
+    def drawn_at_once(self) -> int:
         return self.distill.batch_size
 
     @property

@@ -31,10 +31,6 @@ class DremlRequest(MethodRequest):
     recipe: Recipe
 
     @property
-    def batch(self) -> int:
-        return self.recipe.batch_size
-
-    @property
     def title(self) -> str:
         return "DREML"
 

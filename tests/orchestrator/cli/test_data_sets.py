@@ -142,7 +142,7 @@ def test_bad_images_are_listed_by_packing(muster_without_cluster: Muster, tmp_pa
     [
         (["--preset", "papre"], "papre"),
         (["--image-size", 4], "image_size = 4"),
-        (["--test-list", "huge"], "small, medium, large"),
+        (["--test-list", "huge"], "must be 'small', 'medium' or 'large'"),
     ],
 )
 def test_a_wrong_flag_of_packing_is_named(

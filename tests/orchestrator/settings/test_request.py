@@ -226,7 +226,7 @@ def test_the_data_set_that_is_opened_is_the_one_that_is_asked_for(tmp_path: Any)
 def test_a_method_s_own_part_says_by_default_that_it_is_plain() -> None:
     dreml, bier = REQUEST.settings, load(None, {"method": "bier"}, []).settings
     assert (dreml.prefix, dreml.combination, dreml.input_runs, dreml.notes()) == ("", None, (), [])
-    assert (dreml.batch, bier.batch) == (REQUEST.recipe.batch_size, 128)
+    assert (dreml.drawn_at_once, bier.drawn_at_once) == (1, 128)
     assert bier.combination == Combination((96, 160, 256), "share")
     assert REQUEST.one_model is False
     assert load(None, {"method": "bier"}, []).one_model is True

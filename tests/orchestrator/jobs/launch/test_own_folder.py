@@ -32,7 +32,6 @@ def words(image_folder: Path, tmp_path: Path) -> list[str]:
         "--json",
     ]
     small = ["--D", "2", "--L", "1", "--epochs", "1", "--backbone", "conv4", "--image-size", "16"]
-    small += ["--set", "batch_size=8"]
     return ["launch", "dreml", "--dataset", "folder", *where, *small]
 
 
@@ -77,6 +76,20 @@ def test_pictures_that_are_equal_only_when_small_are_no_twins(
     large = Image.open(image_folder / CLASSES[0] / "0.jpg").resize((16, 16), Image.Resampling.BILINEAR)
     large.save(image_folder / CLASSES[7] / "small.png")
     assert "two splits" not in warnings_of(bare_muster(*words).document)
+
+
+def test_a_batch_that_needs_more_images_than_there_are_is_told(
+    bare_muster: BareMuster, words: list[str]
+) -> None:
+    given = ["launch", "baseline", *words[2 : words.index("--D")], "--loss", "triplet", "--epochs", "1"]
+    shape = ["--P", "4", "--backbone", "conv4", "--image-size", "16", "--dry-run"]
+    assert "A step draws 40 images and 24 train" not in warnings_of(
+        bare_muster(*given, *shape, "--K", "6").document
+    )
+    bare_muster(*given, *shape[:-1], "--K", "10")
+    assert "A step draws 40 images and 24 train" in warnings_of(
+        bare_muster(*given, *shape, "--K", "10").document
+    )
 
 
 # A validation split
