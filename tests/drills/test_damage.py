@@ -236,15 +236,23 @@ def test_all_files_at_once(
 
 
 @pytest.mark.long
-@pytest.mark.drill("d: each kind of file damaged alone", times=1)
+@pytest.mark.drill("d: each kind of file damaged alone", times=3)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_alone(
-    finished: Finished, bare_muster: BareMuster, store: Path, kind: str, how: str, struck: Struck
+    finished: Finished,
+    bare_muster: BareMuster,
+    store: Path,
+    kind: str,
+    how: str,
+    struck: Struck,
+    request: Any,
 ) -> None:
+    """All of them are one pass, which takes minutes."""
+    seed = request.node.callspec.params.get("again", 0)
     struck.faults = 1
     file = finished.files(KINDS[kind], store)[0]
     if kind == "weights":  # or nothing would need them: its vectors are there
         shutil.rmtree(file.parents[2] / "embeddings")
-    drilled(finished, bare_muster, store, [file], how, 0)
+    drilled(finished, bare_muster, store, [file], how, seed)
     struck.count(store, asked=3)
