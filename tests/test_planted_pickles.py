@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from muster.workers.datasets import open_data_set
-from muster.workers.datasets.base import read_rgb
+from muster.workers.datasets.pictures import BadPictureError, read_picture
 from muster.workers.errors import CorruptFileError, UsageError
 from muster.workers.networks.backbones import read_state
 from muster.workers.store.checkpoint import Checkpoint
@@ -129,8 +129,8 @@ def test_no_file_of_a_store_runs_code(mark: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", PICKLES)
 def test_no_image_runs_code(mark: Path, tmp_path: Path, kind: str) -> None:
     (tmp_path / "image.jpg").write_bytes(PICKLES[kind](mark))
-    with pytest.raises((OSError, SyntaxError, ValueError)):
-        read_rgb(tmp_path / "image.jpg")
+    with pytest.raises(BadPictureError):
+        read_picture(tmp_path / "image.jpg")
 
 
 @pytest.mark.parametrize("kind", PICKLES)
