@@ -59,7 +59,10 @@ def with_settled_inputs(prepared: Prepared, settled: Mapping[str, Settled]) -> P
 
 def _other_images(launch: LaunchRequest, student: LaunchRequest) -> list[str]:
     """How the training images of two requests differ, in words."""
-    names = ["dataset", "train_classes", "val_classes", "skip_bad_images"]
+    names = [
+        "dataset", "train_classes", "val_classes", "skip_bad_images", "layout", "drop_duplicates", "background",
+        "exif_transpose", "reading",
+    ]  # fmt: skip
     found = [
         f"{name} {theirs} there, {mine} here"
         for name in names

@@ -126,9 +126,12 @@ class DataSet(Protocol):
         ...
 
 
-def files_digest(root: Path, split: Split, extra: str = "") -> str:
-    """A digest of names, classes, sizes and modification times of a split's files below `root`."""
+def files_digest(root: Path, split: Split, extra: str, most_pixels: int = MOST_PIXELS) -> str:
+    """A digest of names, classes, sizes and modification times of a split's files below `root`, and of a limit on their
+    pixels: with another one others are left out."""
     found = hashlib.sha256(extra.encode())
+    if most_pixels != MOST_PIXELS:
+        found.update(f"/at most {most_pixels} pixels\n".encode())
     for item in split.items:
         try:
             stat = (root / item.image_id).stat()

@@ -246,7 +246,8 @@ class Published(ABC):
     def source_digest(self, split: Split) -> str:
         if self.in_tables:
             return image_tables.source_digest(self.home, self.name, split)
-        return files_digest(self.home, split, extra=f"{self.name}/{split.name}/{self.home.absolute()}")
+        extra = f"{self.name}/{split.name}/{self.home.absolute()}"
+        return files_digest(self.home, split, extra, self.rule.most_pixels)
 
 
 def by_class(entries: Iterable[Entry], last_trained: int) -> dict[str, list[Entry]]:

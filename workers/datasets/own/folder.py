@@ -16,7 +16,7 @@ from muster.workers.datasets.base import Item, Reading, Split, Traits, files_dig
 from muster.workers.datasets.own.account import BESIDE, Account, first_and_last, shortened
 from muster.workers.datasets.own.first_reading import first_splits
 from muster.workers.datasets.own.scan import SPLITS, Found, Told, scan
-from muster.workers.datasets.pictures import Picture, PictureRule, read_picture
+from muster.workers.datasets.pictures import HEIC_SUFFIXES, Picture, PictureRule, formats, read_picture
 from muster.workers.errors import UsageError
 from muster.workers.names import no_text
 
@@ -92,7 +92,12 @@ class ImageFolder:
         """Reading 1 is not named in it, as its packs are older than that there were two."""
         how = self.reading
         newer = f"reading {how.version}/{how.background}/{how.transpose}/" if how.version > 1 else ""
-        return files_digest(self.root, split, extra=f"{newer}folder/{split.name}/{self.root.absolute()}")
+        if "HEIF" not in formats() and any(
+            Path(i.image_id).suffix.lower() in HEIC_SUFFIXES for i in split.items
+        ):
+            newer += "without HEIC/"  # which can be read when its package is here
+        extra = f"{newer}folder/{split.name}/{self.root.absolute()}"
+        return files_digest(self.root, split, extra, how.most_pixels)
 
 
 def _has_sides(root: Path) -> bool:

@@ -178,6 +178,16 @@ def test_what_changes_pixels_changes_keys(
     assert keys[0] != keys[1]
 
 
+def test_what_a_limit_left_out_comes_back_without_it(
+    bare_muster: BareMuster, words: list[str], image_folder: Path, tmp_path: Path
+) -> None:
+    Image.effect_noise((200, 200), 50).save(image_folder / CLASSES[0] / "large.png")
+    limited = bare_muster(*words, "--max-pixels", "10000", "--skip-bad-images").document
+    assert "class 00/large.png (its 200 x 200 pixels are more than --max-pixels 10000" in warnings_of(limited)
+    bare_muster(*words, "--skip-bad-images")
+    assert json.loads((tmp_path / "store/runs/one/plan.json").read_text())["train_images"] == 25
+
+
 # Older rules
 
 
