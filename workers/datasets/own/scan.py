@@ -111,13 +111,10 @@ class _Walk:
         """The folders to go on with, sorted; files are taken into `pictures`, named without the first `cut` letters."""
         path, prefix = (f"{self.root}/{folder}", f"{folder}/") if folder else (self.root, "")
         inside, folders = prefix[cut:], []
-        entries = self._entries(path, folder)
         # Lists at once, since there may be a million: most names are files whose last four letters say all.
-        files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        files, others = self._entries(path, folder)
         taken = (
-            [name for name in files if name[-4:] in self.quick and name[0] != "."]
-            if pictures is not None
-            else []
+            [one for one in files if one[-4:] in self.quick and one[0] != "."] if pictures is not None else []
         )
         if not "".join(taken).isascii():
             taken = [name for name in taken if name.isascii()]
@@ -129,10 +126,8 @@ class _Walk:
             for name in files:
                 if name not in known:
                     self._file(name, prefix, inside, pictures)
-        for entry in entries if len(files) < len(entries) else ():
+        for entry in others:
             name = entry.name
-            if entry.is_file(follow_symlinks=False):
-                continue
             if not is_text(name):
                 self.found.odd.append(prefix + name)
             elif entry.is_dir(follow_symlinks=False):
@@ -145,20 +140,23 @@ class _Walk:
                 folders.append(name)
         return sorted(self._meant(path, prefix, folders))
 
-    def _entries(self, path: str, folder: str) -> list[os.DirEntry[str]]:
-        """What is in a folder; nothing of one that can't be listed, which is noted. Raises OSError for the root."""
+    def _entries(self, path: str, folder: str) -> tuple[list[str], list[os.DirEntry[str]]]:
+        """The names of the files in a folder, and what else is in it; nothing of one that can't be listed, which is
+        noted. Raises OSError for the root."""
+        others: list[os.DirEntry[str]] = []
+        beside = others.append  # gives None
         try:
             with os.scandir(path) as listing:
-                entries = list(listing)
+                files = [one.name for one in listing if one.is_file(follow_symlinks=False) or beside(one)]
         except OSError as error:
             if not folder:
                 raise
             self.found.unread.append(f"{folder}: {error.strerror}")
-            return []
-        self.seen += len(entries)
+            return [], []
+        self.seen += len(files) + len(others)
         if self.told is not None:
             self.told(self.seen)
-        return entries
+        return files, others
 
     def _meant(self, path: str, prefix: str, folders: list[str]) -> Iterator[str]:
         """The folders that may hold pictures; the others are counted and left out."""
