@@ -33,8 +33,19 @@ class UsageError(MusterError):
         return (type(self), (self.problems,))
 
 
+#: Images that are named of those that can't be read; all are counted.
+BAD_SHOWN = 10
+
+
 class BadImagesError(UsageError):
     """Images that can't be read; by default nothing is trained on what is left."""
+
+    @classmethod
+    def of(cls, which: str, bad: Sequence[tuple[str, str]]) -> BadImagesError:
+        """One message for all: `which` they are, as in "3 of 24 images of ...", and of the first the name and cause."""
+        lines = [f"{which} can't be read:", *(f"  {name}: {cause}" for name, cause in bad[:BAD_SHOWN])]
+        lines += [f"  and {len(bad) - BAD_SHOWN} more"] * (len(bad) > BAD_SHOWN)
+        return cls(["\n".join([*lines, "Mend or remove them, or go on without them: --skip-bad-images."])])
 
 
 class StoreError(MusterError):

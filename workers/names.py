@@ -1,10 +1,14 @@
-"""Names of files: bytes to the system, text to everybody else."""
+"""Names of files: bytes to the system, text to everybody else. And lists of names, as people read them."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+from collections.abc import Sequence
+
+#: Names that are shown of a long list.
+SHOWN = 5
 
 
 def is_text(name: str) -> bool:
@@ -35,3 +39,16 @@ def no_text(name: str) -> tuple[str, str]:
         f"UTF-8, which this shell's locale is not (Python reads names as {encoding} here)",
         "Set LC_ALL=C.UTF-8, or another locale of UTF-8, and unset PYTHONUTF8.",
     )
+
+
+def shortened(names: Sequence[str], count: int | None = None, most: int = SHOWN) -> str:
+    """The first names, and how many more there are, of `count` in all."""
+    more = (len(names) if count is None else count) - min(len(names), most)
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def first_and_last(names: Sequence[str], each: int = 3) -> str:
+    """The first and last names of a sorted list."""
+    if len(names) <= 2 * each:
+        return ", ".join(names)
+    return f"{', '.join(names[:each])} ... {', '.join(names[-each:])}"

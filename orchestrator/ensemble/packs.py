@@ -10,17 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muster.orchestrator.ensemble.pictures import pack_splits
+from muster.orchestrator.ensemble.pictures import listed, pack_splits
 from muster.orchestrator.methods import presets
 from muster.orchestrator.settings.parse import parse
 from muster.orchestrator.settings.request import DataRequest, open_data
-from muster.orchestrator.vectors.questions import Questions
 from muster.workers import datasets
-from muster.workers.datasets import DataSet, ImageFolder, Published, Split
-from muster.workers.datasets.own.account import first_and_last
-from muster.workers.datasets.own.headers import read_headers
+from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.datasets.own.scan import Told
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.names import first_and_last
 from muster.workers.packs import build as packing
 from muster.workers.packs.build import Twins
 from muster.workers.packs.pack import PackIndex
@@ -112,16 +110,7 @@ def examine(request: DataRequest, told: Told | None = None) -> Facts:
         problems = error.problems if isinstance(error, UsageError) else [str(error)]
     else:
         found["splits"] = [_split_row(split) for split in splits.values()]
-        found["warnings"] = [*data.warnings]
-        for split in (splits[name] for name in ("test", "val") if name in splits):
-            try:
-                found["warnings"] += Questions.listed(split).check(data.traits)
-            except UsageError as error:
-                problems += error.problems
-        if isinstance(data, ImageFolder):
-            seen = read_headers(data, splits)
-            found["warnings"] += seen.texts()
-            problems += [] if request.skip_bad_images else seen.problems(data)
+        found["warnings"], problems = listed(data, splits)
     if data.account is not None:
         found["account"] = data.account.document()
     differences = list(data.differences)
@@ -136,7 +125,7 @@ def _split_row(split: Split) -> Facts:
         "split": split.name,
         "images": len(split.items),
         "classes": len(split.class_names),
-        "names": first_and_last(list(split.class_names)),
+        "names": first_and_last(split.class_names),
     }
 
 

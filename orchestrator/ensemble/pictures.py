@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from muster.orchestrator.settings.request import DataRequest, LaunchRequest, open_data
 from muster.orchestrator.vectors.protocols import draws_of
-from muster.orchestrator.vectors.questions import Questions, named
+from muster.orchestrator.vectors.questions import SHOWN, Questions
 from muster.workers.datasets import DataSet, ImageFolder, Split
-from muster.workers.datasets.own.account import shortened
+from muster.workers.datasets.own.account import remark_text
 from muster.workers.datasets.own.headers import read_headers
 from muster.workers.errors import BadImagesError, UsageError
+from muster.workers.names import shortened
 from muster.workers.packs import build as packing
 from muster.workers.packs.build import Twins
 from muster.workers.packs.pack import PackIndex
@@ -45,24 +46,21 @@ class Packs(NamedTuple):
             for text, one in index.remarks.items():
                 found.setdefault(text, []).extend(one.first)
                 numbers[text] = numbers.get(text, 0) + one.number
-        texts = [
-            f"{numbers[text]:,} picture(s) have {text}: {shortened(names, numbers[text])}."
-            for text, names in found.items()
-        ]
+        texts = [remark_text(text, names, numbers[text]) for text, names in found.items()]
         return [*texts, *self._twin_texts()]
 
     def _twin_texts(self) -> Iterator[str]:
         left = [(split, *pair) for split, index in self.given.items() for pair in index.twins]
         if left:
             pairs = [f"{name} of {split} (as {other})" for split, name, other in left]
-            shown = shortened(pairs, len(pairs))
+            shown = shortened(pairs)
             yield f"{len(left):,} picture(s) were left out, as others have the same pixels: {shown}."
         twins = list(twins_of(self.given))
         if twins:
             pairs = [f"{one} and {other}" for one, other in twins]
             yield (
                 f"{len(twins):,} picture(s) are in two splits or twice in test, pixel by pixel: "
-                f"{shortened(pairs, len(pairs))}. --drop-duplicates leaves such out of a folder."
+                f"{shortened(pairs)}. --drop-duplicates leaves such out of a folder."
             )
 
     def unread_texts(self, store: Store) -> list[str]:
@@ -155,24 +153,30 @@ def pack_splits(
     return Packs(train, test, val, seen)
 
 
-def listed_warnings(request: LaunchRequest) -> list[str]:
-    """What can be said of a request's images before they are packed: what was left out, what their headers say, what
-    can't be scored. Raises UsageError, and BadImagesError for pictures whose header can't be read."""
-    data = open_data(request.data)
-    splits = data.splits()
-    found = [
-        *data.differences,
-        *data.warnings,
-        *changed_reading(request, splits, None, Store(request.storage)),
-    ]
+def listed(data: DataSet, splits: Mapping[str, Split], draws: int = 0) -> tuple[list[str], list[str]]:
+    """What can be said of images before they are packed: what was left out, what their headers say, what a score leaves
+    out. And what is wrong with them."""
+    found, problems = [*data.warnings], []
+    for split in (splits[name] for name in ("test", "val") if name in splits):
+        try:
+            found += Questions.listed(split).check(data.traits, draws)
+        except UsageError as error:
+            problems += error.problems
     if isinstance(data, ImageFolder):
         headers = read_headers(data, splits)
-        if (problems := headers.problems(data)) and not request.data.skip_bad_images:
-            raise BadImagesError(problems)
         found += headers.texts()
-    draws = draws_of(request.data)
-    asked = [splits[name] for name in ("test", "val") if name in splits]
-    return found + [text for split in asked for text in Questions.listed(split).check(data.traits, draws)]
+        problems += [] if data.reading.skip_bad else headers.problems(data)
+    return found, problems
+
+
+def listed_warnings(request: LaunchRequest) -> list[str]:
+    """What can be said of a request's images before they are packed. Raises UsageError where it would be refused."""
+    data = open_data(request.data)
+    splits = data.splits()
+    found, problems = listed(data, splits, draws_of(request.data))
+    if problems:
+        raise UsageError(problems)
+    return [*data.differences, *found, *changed_reading(request, splits, None, Store(request.storage))]
 
 
 def changed_reading(
@@ -180,7 +184,11 @@ def changed_reading(
 ) -> list[str]:
     """What the rule that a folder is read by takes otherwise than the one before, by which the store has packs of the
     same root. Without packs it is told of the lists alone."""
-    if request.data.dataset != "folder" or request.data.reading == 1:
+    if (
+        request.data.dataset != "folder"
+        or request.data.reading == 1
+        or not packing.has_pack_by(store, "folder", 1)
+    ):
         return []
     data = DataRequest(
         dataset="folder",
@@ -201,19 +209,14 @@ def changed_reading(
     for name, index in found.items():
         if index is None:
             continue
-        was, now = before[name], splits[name]
-        changes += _changes(name, was, now)
-        if packs is not None and not changes and packs.given[name].part().digest != index.part().digest:
+        differ = _changes(name, before[name], splits[name])
+        if not differ and packs is not None and packs.given[name].part().digest != index.part().digest:
             digests = dict(zip(index.table["image_id"].to_pylist(), index.image_digests, strict=True))
             new = packs.given[name]
-            other = [
-                image
-                for image, digest in zip(new.table["image_id"].to_pylist(), new.image_digests, strict=True)
-                if digests.get(image) != digest
-            ]
-            changes.append(
-                f"other pixels of {len(other):,} {name} picture(s): {shortened(other, len(other))}"
-            )
+            images = zip(new.table["image_id"].to_pylist(), new.image_digests, strict=True)
+            other = [image for image, digest in images if digests.get(image) != digest]
+            differ = [f"other pixels of {len(other):,} {name} picture(s): {shortened(other)}"]
+        changes += differ
     if not changes:
         return []
     return [
@@ -230,11 +233,11 @@ def _changes(name: str, was: Split, now: Split) -> list[str]:
     found = []
     for text, images in (("more", sorted(new - old)), ("fewer", sorted(old - new))):
         if images:
-            found.append(f"{len(images):,} {text} {name} picture(s): {shortened(images, len(images))}")
+            found.append(f"{len(images):,} {text} {name} picture(s): {shortened(images)}")
     gone, come = (
         sorted(set(one.class_names) - set(other.class_names)) for one, other in ((was, now), (now, was))
     )
     for text, classes in (("no longer", gone), ("now", come)):
         if classes:
-            found.append(f"{text} in {name}: {named(classes)}")
+            found.append(f"{text} in {name}: {shortened(classes, most=SHOWN)}")
     return found or [f"another order of {name}"]

@@ -23,11 +23,11 @@ from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, Pre
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import DataRequest, InputRun, LaunchRequest, open_data
 from muster.orchestrator.vectors.protocols import draws_of
-from muster.orchestrator.vectors.questions import Questions, named
+from muster.orchestrator.vectors.questions import SHOWN, Questions
 from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.datasets.base import Traits
-from muster.workers.datasets.own.account import first_and_last
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.names import first_and_last, shortened
 from muster.workers.packs.pack import PackIndex
 from muster.workers.rng import permutation
 from muster.workers.spec import Precision
@@ -277,7 +277,7 @@ def prepare(
         differences=differences,
         inputs=inputs,
         account=None if data.account is None else data.account.document(),
-        classes_named={name: first_and_last(list(split.class_names)) for name, split in splits.items()},
+        classes_named={name: first_and_last(split.class_names) for name, split in splits.items()},
     )
 
 
@@ -324,7 +324,9 @@ def _prepared(request: LaunchRequest, traits: Traits, packs: Packs, extra: tuple
         )
     empty = [train.class_names[number] for place, number in enumerate(kept) if place not in stocked]
     if empty:
-        warnings.append(f"{len(empty)} training class(es) have no image left: {named(empty)}.")
+        warnings.append(
+            f"{len(empty)} training class(es) have no image left: {shortened(empty, most=SHOWN)}."
+        )
     embedded = sum(len(of.rows) for *_, of in found)
     return Prepared(images, len(kept), targets, tuple(warnings), facts, embedded, stocked=len(stocked))
 

@@ -10,10 +10,11 @@ import numpy as np
 from muster.workers.datasets import Split
 from muster.workers.datasets.base import Traits
 from muster.workers.errors import UsageError
+from muster.workers.names import shortened
 from muster.workers.packs.pack import Int64, PackIndex, Part
 from muster.workers.score.protocol import Protocol, one_of_each_class
 
-#: Names that a message shows; of more it tells how many there are.
+#: Classes that a message names; of more it tells how many there are.
 SHOWN = 10
 
 
@@ -75,7 +76,7 @@ class Questions:
             ) from error
         found = []
         if protocol.lone_queries:
-            names = named([self.class_names[label] for label in protocol.lone_classes])
+            names = shortened([self.class_names[label] for label in protocol.lone_classes], most=SHOWN)
             what = f"{len(protocol.lone_classes)} {self.split} class(es) of one image are"
             if not both:
                 what = f"{protocol.lone_queries} of {asks} {self.split} queries have no gallery image and are"
@@ -87,9 +88,3 @@ class Questions:
                 "them and says nothing."
             )
         return found
-
-
-def named(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

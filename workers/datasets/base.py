@@ -24,7 +24,8 @@ NEWEST = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """How one's own folder is read; of the published data sets, whose layout is known, `most_pixels` alone counts."""
+    """How one's own folder is read. Of the other data sets, whose layout is known, the version is 1, and `most_pixels`
+    alone counts."""
 
     version: int = NEWEST
     layout: str = "auto"
@@ -40,7 +41,7 @@ class Reading:
     most_pixels: int = MOST_PIXELS
 
 
-class Item(NamedTuple):  # there may be millions, and no class is made faster
+class Item(NamedTuple):  # there may be a million of them
     """One image: its stable name in the data set, and its class."""
 
     image_id: str
@@ -92,6 +93,7 @@ class DataSet(Protocol):
     """A data set: `splits` lists, `read` decodes, `source_digest` tells cheaply whether it changed."""
 
     name: str
+    reading: Reading
     differences: Sequence[str]
     "How these images differ from what was published, for the report; known after `splits`."
     warnings: Sequence[str]
@@ -126,12 +128,9 @@ class DataSet(Protocol):
         ...
 
 
-def files_digest(root: Path, split: Split, extra: str, most_pixels: int = MOST_PIXELS) -> str:
-    """A digest of names, classes, sizes and modification times of a split's files below `root`, and of a limit on their
-    pixels: with another one others are left out."""
+def files_digest(root: Path, split: Split, extra: str) -> str:
+    """A digest of names, classes, sizes and modification times of a split's files below `root`."""
     found = hashlib.sha256(extra.encode())
-    if most_pixels != MOST_PIXELS:
-        found.update(f"/at most {most_pixels} pixels\n".encode())
     for item in split.items:
         try:
             stat = (root / item.image_id).stat()

@@ -86,7 +86,7 @@ class Cars196(Published):
             return "by class"
         return "parquet" if image_tables.files(self.home) else "joint"
 
-    @property
+    @cached_property
     def in_tables(self) -> bool:
         return self.variant == "parquet"
 

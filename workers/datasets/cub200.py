@@ -5,12 +5,10 @@ Not Caltech-UCSD Birds 200 of 2010. `train_test_split.txt` divides the images of
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from muster.workers.datasets import image_tables
 from muster.workers.datasets.base import Traits
 from muster.workers.datasets.lists import Entry, Lists
-from muster.workers.datasets.published import TABLE_MARKS, TABLES, About, Count, Published, by_class
+from muster.workers.datasets.published import TABLES, About, Count, Published, by_class
 
 #: Classes 1 to 100 train: DREML section 4, as in Song et al., CVPR 2016.
 LAST_TRAINED, CLASSES = 100, 200
@@ -47,13 +45,6 @@ class Cub200(Published):
         counts={"train": Count(5864, 100), "test": Count(5924, 100)},
         counts_source="DREML section 4 and the Proxy-Anchor code",
     )
-
-    def marks(self) -> list[str]:
-        return [*super().marks(), *TABLE_MARKS]
-
-    @cached_property
-    def in_tables(self) -> bool:
-        return not (self.home / "images.txt").is_file() and bool(image_tables.files(self.home))
 
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
         if self.in_tables:

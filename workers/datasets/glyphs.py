@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from muster.workers.datasets.base import Item, Split, Traits
+from muster.workers.datasets.base import Item, Reading, Split, Traits
 from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.pictures import Picture
 from muster.workers.errors import UsageError
@@ -70,6 +70,7 @@ class Glyphs:
         return Picture(_draw(chr(int(code[2:], 16)), face))
 
     image_root = None
+    reading = Reading(version=1)
     account: Account | None = None
     warnings: Sequence[str] = ()
 

@@ -102,8 +102,7 @@ def _accepts() -> tuple[Any, ...]:
 
 
 def read_picture(source: Path | IO[bytes], rule: PictureRule = PictureRule()) -> Picture:
-    """A whole image file as RGB. Raises BadPictureError if it gives no picture that is whole, and OSError, without
-    a text of ours, only where the system is out of memory or of files."""
+    """A whole image file as RGB. Raises BadPictureError if it gives no picture that is whole."""
     try:
         with _opened(source, rule) as image:
             remarks = header_remarks(image) if rule.strict else set()
@@ -202,7 +201,8 @@ def _as_rgb(image: Image.Image, rule: PictureRule, remarks: set[str]) -> Picture
     if rule.transpose and ROTATED in remarks:
         image = ImageOps.exif_transpose(image)
         remarks.discard(ROTATED)
-    if image.mode.startswith("I;16"):  # Pillow would clip it to white
+    grey = image.mode.startswith("I;16")
+    if grey:  # Pillow would clip it to white
         deep = np.asarray(image)
         image = Image.fromarray((deep >> 8).astype(np.uint8))
         if rule.strict and 0 < deep.max() < 1 << 12:
@@ -220,7 +220,7 @@ def _as_rgb(image: Image.Image, rule: PictureRule, remarks: set[str]) -> Picture
             under.alpha_composite(alpha)
             image = under
     image = image.convert("RGB")
-    if rule.strict and DEEP in remarks and (most := int(np.asarray(image).max())) < 16:
+    if rule.strict and not grey and DEEP in remarks and (most := int(np.asarray(image).max())) < 16:
         raise BadPictureError(_dark(most << 8 | 255))
     return Picture(image, tuple(sorted(remarks)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -76,10 +76,15 @@ class Published(ABC):
         reading: Reading = Reading(),
     ) -> None:
         """`test_list`: which test list is the test split, where there are several."""
-        del test_list
         self.root = root
         self.allow_counts = allow_counts
+        self.reading = replace(reading, version=1)
         self.rule = PictureRule(most_pixels=reading.most_pixels)
+        self.choose(test_list)
+
+    def choose(self, test_list: str) -> None:
+        """Takes one of several test lists, where there are several. Raises UsageError if there is none such."""
+        self.test_list = test_list
 
     @abstractmethod
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
@@ -139,7 +144,8 @@ class Published(ABC):
 
     def marks(self) -> list[str]:
         """Files of which any tells that a folder is such a copy."""
-        return [path for tree in self.about.trees.values() for path in tree if "*" not in path]
+        lists = [path for tree in self.about.trees.values() for path in tree if "*" not in path]
+        return lists + TABLE_MARKS * ("parquet" in self.about.trees)
 
     def _expected(self) -> str:
         marks = " or ".join(dict.fromkeys(next(iter(tree)) for tree in self.about.trees.values()))
@@ -179,10 +185,11 @@ class Published(ABC):
         self.differences = tuple(differences)
         return {name: self._split(name, entries) for name, entries in parts.items()}
 
-    @property
+    @cached_property
     def in_tables(self) -> bool:
-        """Whether this copy is Parquet files with the images in them."""
-        return False
+        """Whether this copy is Parquet files with the images in them, and none of the lists is there."""
+        lists = any((self.home / mark).exists() for mark in self.marks() if "*" not in mark)
+        return "parquet" in self.about.trees and not lists and bool(image_tables.files(self.home))
 
     def present(self, lists: Lists, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         """The entries whose images are there, and the others."""
@@ -247,7 +254,7 @@ class Published(ABC):
         if self.in_tables:
             return image_tables.source_digest(self.home, self.name, split)
         extra = f"{self.name}/{split.name}/{self.home.absolute()}"
-        return files_digest(self.home, split, extra, self.rule.most_pixels)
+        return files_digest(self.home, split, extra)
 
 
 def by_class(entries: Iterable[Entry], last_trained: int) -> dict[str, list[Entry]]:

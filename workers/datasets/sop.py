@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from muster.workers.datasets import image_tables
 from muster.workers.datasets.base import Traits
 from muster.workers.datasets.lists import Entry, Lists
-from muster.workers.datasets.published import TABLE_MARKS, TABLES, About, Count, Published, by_class
+from muster.workers.datasets.published import TABLES, About, Count, Published, by_class
 
 COLUMNS = ("image_id", "class_id", "super_class_id", "path")
 #: The lists give the first 11,318 classes to train.
@@ -45,13 +43,6 @@ class StanfordProducts(Published):
         counts={"train": Count(59551, 11318), "test": Count(60502, 11316)},
         counts_source="the Divide-and-Conquer code and TensorFlow Datasets",
     )
-
-    def marks(self) -> list[str]:
-        return [*super().marks(), *TABLE_MARKS]
-
-    @cached_property
-    def in_tables(self) -> bool:
-        return not (self.home / FILES["train"]).is_file() and bool(image_tables.files(self.home))
 
     def entries(self, lists: Lists) -> dict[str, list[Entry]]:
         if self.in_tables:

@@ -7,9 +7,8 @@ counted. There is no query and no gallery file; DREML lets every image of a test
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from muster.workers.datasets.base import Reading, Traits
+from muster.workers.datasets.base import Traits
 from muster.workers.datasets.lists import Entry, Lists
 from muster.workers.datasets.published import About, Count, Published
 from muster.workers.errors import UsageError
@@ -48,17 +47,10 @@ class VehicleId(Published):
         ),
     )
 
-    def __init__(
-        self,
-        root: Path,
-        allow_counts: bool = False,
-        test_list: str = "small",
-        reading: Reading = Reading(),
-    ) -> None:
-        super().__init__(root, allow_counts, reading=reading)
+    def choose(self, test_list: str) -> None:
         if test_list not in TEST_LISTS:
             raise UsageError(f"test_list = {test_list!r}: there are {', '.join(TEST_LISTS)}.")
-        self.test_list = test_list
+        super().choose(test_list)
         self.traits = Traits(
             title=f"PKU VehicleID ({test_list} test list)",
             flip=True,

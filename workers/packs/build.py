@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from muster.workers.datasets.base import DataSet, Item, Split
-from muster.workers.datasets.own.folder import ImageFolder
+from muster.workers.datasets.pictures import MOST_PIXELS
 from muster.workers.errors import BadImagesError, CorruptFileError, MusterError, UsageError
+from muster.workers.names import SHOWN
 from muster.workers.packs.journal import BadImage, GoodImage, HalfPack, Twin, half_pack
 from muster.workers.packs.pack import (
     INDEX_SCHEMA,
@@ -44,10 +45,6 @@ from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
 from muster.workers.store.records import Done, parse_json, to_json
 
-SHOWN = 10
-#: Names that are kept of the images of which the same must be said.
-FIRST = 5
-
 
 @dataclass(frozen=True)
 class Twins:
@@ -68,6 +65,8 @@ def source_name(
 ) -> str:
     """The name under which the store remembers which pack a split's files gave."""
     parts = [data.name, split.name, data.source_digest(split), resize, "skip" if skip_bad else "all"]
+    most = data.reading.most_pixels
+    parts += [f"at most {most} pixels"] if most != MOST_PIXELS else []  # by another limit others are left out
     parts += [without.name] if without else []
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
 
@@ -88,6 +87,18 @@ def find_pack(
         return None if index is None else _told_of(store, index, source)
     except (ValueError, CorruptFileError):
         return None  # building it again mends it
+
+
+def has_pack_by(store: Store, data_set: str, reading: int) -> bool:
+    """Whether the store may have a pack of a data set that was read by this rule; sources of old say neither."""
+    for name in store.pack_sources():
+        try:
+            source = parse_json(store.files.find(name) or b"{}", PACK_SOURCE)
+        except ValueError:
+            continue
+        if (source.get("data_set", data_set), source.get("reading", 1)) == (data_set, reading):
+            return True
+    return False
 
 
 def _told_of(store: Store, index: PackIndex, source: Mapping[str, Any]) -> PackIndex:
@@ -125,7 +136,8 @@ def build_pack(
             _fill(half, data, split, rule, without, progress)
         made = _sorted_out(half.done, split)
         if made.bad and (not skip_bad or not made.rows):
-            raise BadImagesError(_complaint(data, split, made.bad))
+            which = f"{len(made.bad)} of {len(split.items)} images of {data.traits.title}, {split.name},"
+            raise BadImagesError.of(which, [(image.image_id, image.cause) for image in made.bad])
         if not made.rows:
             raise UsageError(
                 f"Of the {split.name} split of {data.traits.title} no image is left: each has a twin elsewhere. "
@@ -138,7 +150,7 @@ def build_pack(
         "pack": digest,
         "data_set": data.name,
         "split": split.name,
-        "reading": data.reading.version if isinstance(data, ImageFolder) else 1,
+        "reading": data.reading.version,
         "remarks": {text: one._asdict() for text, one in made.remarks.items()},
         "twins": [vars(twin) for twin in made.twins],
     }
@@ -225,7 +237,7 @@ def _sorted_out(done: Sequence[GoodImage | BadImage | Twin], split: Split) -> So
             offset += image.bytes
             for remark in image.remarks:
                 before = found.remarks.get(remark, Named(0, ()))
-                first = before.first if len(before.first) >= FIRST else (*before.first, item.image_id)
+                first = before.first if len(before.first) >= SHOWN else (*before.first, item.image_id)
                 found.remarks[remark] = Named(before.number + 1, first)
     return found
 
@@ -331,11 +343,3 @@ def _check_space(folder: Path, split: Split, rule: ResizeRule) -> None:
             f"Packing the {split.name} split needs about {bytes_text(needed)} of disk and {folder} has "
             f"{bytes_text(free)} free. Free some, or give --storage another place."
         )
-
-
-def _complaint(data: DataSet, split: Split, bad: list[BadImage]) -> list[str]:
-    lines = [f"{len(bad)} of {len(split.items)} images of {data.traits.title}, {split.name}, can't be read:"]
-    lines += [f"  {image.image_id}: {image.cause}" for image in bad[:SHOWN]]
-    if len(bad) > SHOWN:
-        lines.append(f"  and {len(bad) - SHOWN} more")
-    return ["\n".join([*lines, "Mend or remove them, or go on without them: --skip-bad-images."])]

@@ -198,6 +198,10 @@ class Store:
     def pack_source(self, digest: str) -> str:
         return f"packs/sources/{digest}.json"
 
+    def pack_sources(self) -> list[str]:
+        """The files of all that packs were made from."""
+        return [f"packs/sources/{name}" for name in self.files.names("packs/sources")]
+
     def weights(self, digest: str) -> str:
         return f"weights/{digest}.safetensors"
 

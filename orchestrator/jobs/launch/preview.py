@@ -18,7 +18,7 @@ from muster.orchestrator.ensemble.terms import known_terms, place_here
 from muster.orchestrator.machine.places import unwritable
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
-from muster.workers.datasets.own.account import first_and_last
+from muster.workers.names import first_and_last
 from muster.workers.packs.build import estimated_bytes
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.quantities import bytes_text
@@ -36,7 +36,7 @@ def preview(
     ]
     if request.data.dataset == "folder" and request.data.reading > 1:  # the user's own, so the names say much
         rows += [
-            {"what": f"{name} classes", "value": first_and_last(list(split.class_names))}
+            {"what": f"{name} classes", "value": first_and_last(split.class_names)}
             for name, split in splits.items()
         ]
     ensembles = prepare_ensembles([EnsembleRequest(launch=request)], store, None, all_needed=True)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Names that are shown of those left out for one reason; all are counted.
-SHOWN = 5
+from muster.workers.names import SHOWN, shortened
 
 NO_PICTURE = "no pictures"
 LITTER = "hidden, or left by programs"
@@ -20,7 +19,6 @@ LEADS_BACK = "links that lead back to a folder above"
 INNER_LINK = "links to folders inside a class"
 DANGLING = "links that lead nowhere"
 BESIDE = "pictures beside the splits"
-UNLISTED = "not in the lists"
 
 
 @dataclass
@@ -104,14 +102,6 @@ def _left_text(reason: str, left: Left) -> str:
     return f"{left.count:,} {reason} ({shortened(left.first, left.count)})"
 
 
-def shortened(names: Sequence[str], count: int | None = None) -> str:
-    """The first names, and how many more there are, of `count` in all."""
-    more = (len(names) if count is None else count) - min(len(names), SHOWN)
-    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def first_and_last(names: list[str], each: int = 3) -> str:
-    """The first and last names of a sorted list, for people."""
-    if len(names) <= 2 * each:
-        return ", ".join(names)
-    return f"{', '.join(names[:each])} ... {', '.join(names[-each:])}"
+def remark_text(remark: str, names: Sequence[str], number: int) -> str:
+    """What must be said of so many pictures, of which `names` are the first."""
+    return f"{number:,} picture(s) have {remark}: {shortened(names, number)}."

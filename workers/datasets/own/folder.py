@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 
 from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
-from muster.workers.datasets.own.account import BESIDE, Account, first_and_last, shortened
+from muster.workers.datasets.own.account import BESIDE, Account
 from muster.workers.datasets.own.first_reading import first_splits
 from muster.workers.datasets.own.scan import SPLITS, Found, Told, scan
 from muster.workers.datasets.pictures import HEIC_SUFFIXES, Picture, PictureRule, formats, read_picture
 from muster.workers.errors import UsageError
-from muster.workers.names import no_text
+from muster.workers.names import first_and_last, no_text, shortened
 
 LAYOUTS = (
     "Expected ROOT/CLASS/image.jpg, or ROOT/train/CLASS/... and ROOT/test/CLASS/..., where val/ may stand beside them, "
@@ -97,7 +97,7 @@ class ImageFolder:
         ):
             newer += "without HEIC/"  # which can be read when its package is here
         extra = f"{newer}folder/{split.name}/{self.root.absolute()}"
-        return files_digest(self.root, split, extra, how.most_pixels)
+        return files_digest(self.root, split, extra)
 
 
 def _has_sides(root: Path) -> bool:
@@ -244,7 +244,7 @@ def _alike(splits: Mapping[str, Split]) -> Iterator[str]:
             groups.setdefault(unicodedata.normalize("NFC", name).casefold(), set()).add(name)
     alike = [sorted(group) for group in groups.values() if len(group) > 1]
     if alike:
-        shown = "; ".join(" and ".join(map(ascii_if_same, group)) for group in alike[:5])
+        shown = "; ".join(" and ".join(map(_told_apart, group)) for group in alike[:5])
         more = f"; and {len(alike) - 5:,} more" if len(alike) > 5 else ""
         yield (
             f"{len(alike):,} name(s) of classes are written in two ways, and are two classes: {shown}{more}. Is it "
@@ -252,6 +252,6 @@ def _alike(splits: Mapping[str, Split]) -> Iterator[str]:
         )
 
 
-def ascii_if_same(name: str) -> str:
+def _told_apart(name: str) -> str:
     """A name as it can be told from one that looks the same: other letters than ASCII by their numbers."""
     return name if name.isascii() else f"{name} ({ascii(name)[1:-1]})"

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from muster.workers.datasets.base import Split
-from muster.workers.datasets.own.account import shortened
+from muster.workers.datasets.own.account import remark_text
 from muster.workers.datasets.own.folder import ImageFolder
 from muster.workers.datasets.pictures import ALPHA, BadPictureError, read_header
+from muster.workers.errors import BadImagesError
 from muster.workers.parallel import in_order
 
 #: Opened at once: most of the time is spent waiting for disks, often for those of others.
@@ -26,20 +27,16 @@ class Headers:
 
     def texts(self) -> list[str]:
         """A sentence for each remark."""
-        found = []
-        for text, names in self.remarks.items():
-            said = "an alpha channel, which may make pixels transparent" if text == ALPHA else text
-            found.append(f"{len(names):,} picture(s) have {said}: {shortened(names)}.")
-        return found
+        alpha = "an alpha channel, which may make pixels transparent"
+        return [
+            remark_text(alpha if remark == ALPHA else remark, names, len(names))
+            for remark, names in self.remarks.items()
+        ]
 
     def problems(self, data: ImageFolder) -> list[str]:
         """One message for all that can't be read."""
-        if not self.bad:
-            return []
-        lines = [f"{len(self.bad):,} picture(s) of {data.traits.title} can't be read:"]
-        lines += [f"  {name}: {cause}" for name, cause in self.bad[:10]]
-        lines += [f"  and {len(self.bad) - 10:,} more"] * (len(self.bad) > 10)
-        return ["\n".join([*lines, "Mend or remove them, or go on without them: --skip-bad-images."])]
+        which = f"{len(self.bad):,} picture(s) of {data.traits.title}"
+        return BadImagesError.of(which, self.bad).problems if self.bad else []
 
 
 def read_headers(data: ImageFolder, splits: Mapping[str, Split]) -> Headers:
