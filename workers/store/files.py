@@ -164,8 +164,10 @@ class Files:
         return data
 
     def find(self, name: str) -> bytes | None:
-        """The content, or None if there is no such file."""
-        return self.get(name) if self.exists(name) else None
+        """The content, or None if there is no such file, or another process deletes it meanwhile."""
+        with contextlib.suppress(_AbsentError):
+            return self.get(name) if self.exists(name) else None
+        return None
 
     def fetch(self, name: str, target: Path, record: FileRecord) -> None:
         """Copies a file to local disk and checks it. Raises CorruptFileError if it differs, and OSError if
@@ -224,13 +226,16 @@ class Files:
         return found if found.type == pafs.FileType.File else None
 
     def record(self, name: str, size: int | None = None) -> FileRecord | None:
-        """What a file is now; None if there is no such file, or, where `size` is given, none of so many bytes."""
+        """What a file is now; None if there is no such file, if another process deletes it meanwhile, or, where `size`
+        is given, if it has not so many bytes."""
         found, there = hashlib.sha256(), self.size(name)
         if there is None or (size is not None and there != size):
             return None
-        for chunk in self._chunks(name):
-            found.update(chunk)
-        return FileRecord(there, found.hexdigest())
+        with contextlib.suppress(_AbsentError):
+            for chunk in self._chunks(name):
+                found.update(chunk)
+            return FileRecord(there, found.hexdigest())
+        return None
 
     def below(self, folder: str) -> Iterator[str]:
         """The names of all files below a folder, relative to it."""

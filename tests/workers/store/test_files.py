@@ -123,6 +123,21 @@ def test_reading_what_is_not_there_names_the_file_and_the_option(files: Files, t
         files.fetch("none.bin", tmp_path / "none.bin", FileRecord.of(b""))
 
 
+def test_a_file_that_is_deleted_while_it_is_looked_for_is_not_there(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known_and_gone(self: Files, name: str) -> object:
+        found = known(self, name)
+        self.delete(name)
+        return found
+
+    known = Files._info
+    monkeypatch.setattr(Files, "_info", known_and_gone)
+    for look in (files.find, files.record):
+        files.put("turns/1", b"mine")
+        assert look("turns/1") is None
+
+
 def test_a_probe_of_a_writable_store_leaves_nothing(files: Files) -> None:
     files.check_writable()
     assert files.names("") == []
