@@ -51,8 +51,8 @@ def make_files(root: Path, count: int) -> ImageFolder:
         folder = root / "train" / f"class {number % 20:02d}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{number:05d}.jpg", quality=90)
-    (root / "test" / "class 00").mkdir(parents=True)  # not read
-    (root / "test" / "class 00" / "a.jpg").symlink_to(root / "train" / "class 00" / "00000.jpg")
+    (root / "test" / "class 99").mkdir(parents=True)  # not read
+    (root / "test" / "class 99" / "a.jpg").symlink_to(root / "train" / "class 00" / "00000.jpg")
     return ImageFolder(root)
 
 

@@ -44,11 +44,16 @@ def no_text(name: str) -> tuple[str, str]:
 def shortened(names: Sequence[str], count: int | None = None, most: int = SHOWN) -> str:
     """The first names, and how many more there are, of `count` in all."""
     more = (len(names) if count is None else count) - min(len(names), most)
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(on_a_line, names[:most])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def first_and_last(names: Sequence[str], each: int = 3) -> str:
     """The first and last names of a sorted list."""
     if len(names) <= 2 * each:
-        return ", ".join(names)
-    return f"{', '.join(names[:each])} ... {', '.join(names[-each:])}"
+        return ", ".join(map(on_a_line, names))
+    return f"{', '.join(map(on_a_line, names[:each]))} ... {', '.join(map(on_a_line, names[-each:]))}"
+
+
+def on_a_line(name: str) -> str:
+    """A name within a sentence: one of a file may have line breaks."""
+    return name.replace("\n", "\\n").replace("\r", "\\r")

@@ -44,11 +44,9 @@ def _check(
 ) -> None:
     """Compares a copy with what was published: files, lists, images and counts; accounts for every file of a folder. No
     image is decoded."""
-    from muster.orchestrator.console.packbar import scanning_bar
     from muster.orchestrator.ensemble.packs import data_request, examine
 
-    with scanning_bar() as told:
-        found = examine(data_request(name, root, settings), told)
+    found = examine(data_request(name, root, settings))
     if as_json:
         show_document(found)
         for problem in [*found["differences"], *found["warnings"], *found["problems"]]:

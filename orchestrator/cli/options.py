@@ -13,8 +13,10 @@ from typer.models import ArgumentInfo
 
 from muster.cluster.errors import ClusterError
 from muster.orchestrator.console.say import refuse
+from muster.orchestrator.console.watching import number_shown
 from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.watch import shown_by
 
 Storage = Annotated[
     str, typer.Option("--storage", envvar="MUSTER_STORAGE", help="Root folder or URI of the store.")
@@ -39,7 +41,8 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             _refuse_empty(function, kwargs)
-            function(*args, **kwargs)
+            with shown_by(number_shown):
+                function(*args, **kwargs)
         except (MusterError, ClusterError) as error:
             problems = error.problems if isinstance(error, UsageError) else [str(error)]
             refuse(problems, error.exit_code, kwargs.get("as_json", False))

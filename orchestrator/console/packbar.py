@@ -18,9 +18,6 @@ from rich.text import Text
 
 from muster.orchestrator.console.screen import err
 
-#: A scan of so many files is over before anybody could read of it.
-FEW_FILES = 20_000
-
 
 class _Speed(TextColumn):
     def __init__(self) -> None:
@@ -54,23 +51,3 @@ def packing_bars() -> Iterator[Callable[[str, int, int], None]]:
     finally:
         if tasks:  # without any, stopping would print an empty line
             bars.stop()
-
-
-@contextmanager
-def scanning_bar() -> Iterator[Callable[[int], None]]:
-    """While entered, what it gives shows how many files of a folder were seen; nothing for the first thousands."""
-    bar = Progress(TextColumn("{task.description}"), console=err, transient=True)
-    tasks: list[TaskID] = []
-
-    def show(seen: int) -> None:
-        if seen > FEW_FILES and not tasks:
-            bar.start()
-            tasks.append(bar.add_task(""))
-        if tasks:
-            bar.update(tasks[0], description=f"{seen:,} files seen")
-
-    try:
-        yield show
-    finally:
-        if tasks:
-            bar.stop()

@@ -16,7 +16,6 @@ from muster.orchestrator.settings.parse import parse
 from muster.orchestrator.settings.request import DataRequest, open_data
 from muster.workers import datasets
 from muster.workers.datasets import DataSet, Published, Split
-from muster.workers.datasets.own.scan import Told
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.names import first_and_last
 from muster.workers.packs import build as packing
@@ -45,6 +44,18 @@ OTHERS: list[Facts] = [
                 {"path": "train/CLASS/*.jpg", "holds": "classes to train on"},
                 {"path": "test/CLASS/*.jpg", "holds": "classes to test on; or query/ and gallery/"},
                 {"path": "val/CLASS/*.jpg", "holds": "classes to validate on, where given"},
+            ]},
+        ],
+    },
+    {
+        "name": "table", "title": "a table", "what": "pictures that a table lists or holds",
+        "licence": "yours", "obtained": "yours", "counts": [], "counts_source": "", "note": "",
+        "layouts": [
+            {"layout": "list", "folder": "ROOT", "files": [
+                {"path": "--list items.csv", "holds": "path and label; split, role; or .tsv, .jsonl, .parquet"},
+            ]},
+            {"layout": "hugging face", "folder": "ROOT", "files": [
+                {"path": "data/train-*.parquet", "holds": "image and label; also what save_to_disk wrote"},
             ]},
         ],
     },
@@ -90,13 +101,13 @@ def data_request(name: str, root: str | None, settings: Mapping[str, Any]) -> Da
     return found
 
 
-def examine(request: DataRequest, told: Told | None = None) -> Facts:
+def examine(request: DataRequest) -> Facts:
     """A copy against what was published, or one's own folder: `tree`, `splits`, the `account` of all files, `warnings`
-    of what would be left out or must be known, and what is wrong as `problems`. `told` hears of the files seen.
+    of what would be left out or must be known, and what is wrong as `problems`.
 
     Raises UsageError if there is no such data set, or no root where it needs one.
     """
-    data = open_data(request, told)
+    data = open_data(request)
     found: Facts = {
         "name": data.name, "title": data.traits.title, "home": request.root, "tree": [], "splits": [], "account": None,
     }  # fmt: skip

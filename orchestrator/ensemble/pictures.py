@@ -9,7 +9,7 @@ from typing import NamedTuple
 from muster.orchestrator.settings.request import DataRequest, LaunchRequest, open_data
 from muster.orchestrator.vectors.protocols import draws_of
 from muster.orchestrator.vectors.questions import SHOWN, Questions
-from muster.workers.datasets import DataSet, ImageFolder, Split
+from muster.workers.datasets import DataSet, OwnPictures, Split
 from muster.workers.datasets.own.account import remark_text
 from muster.workers.datasets.own.headers import read_headers
 from muster.workers.errors import BadImagesError, UsageError
@@ -162,7 +162,7 @@ def listed(data: DataSet, splits: Mapping[str, Split], draws: int = 0) -> tuple[
             found += Questions.listed(split).check(data.traits, draws)
         except UsageError as error:
             problems += error.problems
-    if isinstance(data, ImageFolder):
+    if isinstance(data, OwnPictures):
         headers = read_headers(data, splits)
         found += headers.texts()
         problems += [] if data.reading.skip_bad else headers.problems(data)

@@ -140,7 +140,7 @@ def _shown(value: Any) -> str:
 def preset_values(frontend: Frontend) -> dict[str, dict[str, Any]]:
     """The settings that each preset of a method comes to, by dotted name, on a data set that takes it."""
     found = {}
-    made = [datasets.open_data_set(name, ".") for name in datasets.NAMES if name != "folder"]
+    made = [datasets.open_data_set(name, ".") for name in datasets.NAMES if name not in datasets.OWN]
     for preset in frontend.presets:
         data = next((one for one in made if one.traits.preset == preset), made[-1])
         settings: dict[str, Any] = {name: {} for name in frontend.sections} | {"preset": preset}

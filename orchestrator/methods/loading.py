@@ -16,7 +16,7 @@ from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.checks import backbone_problems, resize_problems
 from muster.orchestrator.settings.parse import Settings, assign, merge_file, parse, parse_saved, put
-from muster.orchestrator.settings.request import DataRequest, EnsembleSettings, LaunchRequest
+from muster.orchestrator.settings.request import DataRequest, EnsembleSettings, LaunchRequest, open_data
 from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.datasets import Traits
@@ -90,8 +90,7 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
         problems.append(f"data.test_list: only vehicleid has test lists, and the data set is {dataset}.")
     if dataset != "vehicleid" and settings["data"].get("vehicleid_protocol", "self") != "self":
         problems.append(f"data.vehicleid_protocol: it is vehicleid's, and the data set is {dataset}.")
-    root = settings["data"].get("root")
-    traits = _traits(dataset, None if root is None else str(root), problems)
+    traits = _traits(data, settings["data"], problems)
     frontend = FRONTENDS[method]
     problems += _foreign_problems(settings, frontend)
     found = frontend.parse(Given(settings, dataset, traits, problems))
@@ -192,9 +191,13 @@ def _batch_norms(method: str) -> tuple[str, ...]:
     return get_args(get_type_hints(METHODS[method].spec_type)["batch_norm"])
 
 
-def _traits(dataset: str, root: str | None, problems: list[str]) -> Traits:
+def _traits(data: DataRequest | None, given: Settings, problems: list[str]) -> Traits:
+    """What a recipe must know of the data set; of one that is asked for wrongly, as far as that can be told."""
     try:
-        return datasets.open_data_set(dataset, root).traits
+        if data is not None:
+            return open_data(data).traits
+        root = given.get("root", "." if given["dataset"] in datasets.OWN else None)
+        return datasets.open_data_set(given["dataset"], None if root is None else str(root)).traits
     except UsageError as error:
         problems += error.problems
         return datasets.Glyphs.traits  # stands in, so that the rest is checked too

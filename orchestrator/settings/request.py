@@ -7,10 +7,10 @@ adds what does not: where the data are, which resources, which store.
 from __future__ import annotations
 
 import dataclasses
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from muster.orchestrator.settings import compat
@@ -19,8 +19,9 @@ from muster.orchestrator.settings.resources import Resources
 from muster.workers import datasets
 from muster.workers.datasets import Reading
 from muster.workers.datasets.base import NEWEST
-from muster.workers.datasets.own.scan import SPLITS, Told
+from muster.workers.datasets.own.sources import NAMES as COLUMNS
 from muster.workers.datasets.pictures import MOST_PIXELS, is_colour
+from muster.workers.errors import UsageError
 from muster.workers.flags import flag
 from muster.workers.forms import APART, added, keyed
 from muster.workers.methods.registry import METHODS
@@ -46,7 +47,7 @@ class DataRequest:
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
     dataset: str = field(default="glyphs", metadata=flag())
-    "glyphs (embedded), folder (a directory of class folders), or one of `muster data list`."
+    "glyphs (embedded), folder (a directory of class folders), table (a list), or one of `muster data list`."
     root: str | None = field(default=None, metadata=flag("--data-root"))
     "Where a data set that is not embedded lies, as the nodes see it."
     train_classes: int = field(default=0, metadata=flag())
@@ -57,8 +58,18 @@ class DataRequest:
     "Go on without images that can't be read; they are listed."
     allow_counts: bool = field(default=False, metadata=flag())
     "Go on with a copy of a published data set that is not as published; the report says so."
+    table: str | None = added(None, absent=None, metadata=flag("--list"))
+    "The table of a data set `table`: CSV, TSV, JSON lines or Parquet; without it the root is one of Hugging Face."
+    columns: tuple[str, ...] = added((), absent=(), metadata=flag())
+    "What columns of a table are called: path=file,label=item_id."
     layout: Literal["auto", "classes", "splits"] = added("auto", absent="auto", metadata=flag())
-    "What folders at the top of a data root are: classes, splits, or auto: what they look like."
+    "What folders at the top of a data root are: classes, splits, or auto: what they look like. Of a table: its splits."
+    split_by: Literal["half", "random", "file"] = added("half", absent="half", metadata=flag())
+    "Which classes train where no splits are given: half, the first by name; random, a random half; file, as listed."
+    split_seed: int = added(0, absent=0, metadata=flag())
+    "The seed of split_by = random."
+    split_file: str | None = added(None, absent=None, metadata=flag())
+    "The list of split_by = file: a table with the columns label and split."
     allow_shared_classes: bool = added(False, absent=False, metadata=flag())
     "Go on where a folder's splits have classes of the same name."
     drop_duplicates: bool = added(False, absent=False, metadata=flag())
@@ -97,13 +108,28 @@ class DataRequest:
     def _folder_checks(self) -> dict[str, bool]:
         """What must hold of the settings of one's own pictures, for `check`."""
         usual = {field.name: field.default for field in dataclasses.fields(self)}
-        own = ("layout", "allow_shared_classes", "drop_duplicates", "background", "exif_transpose", "reading")
-        given = [name for name in own if getattr(self, name) != usual[name]]
+        own = {
+            "layout", "allow_shared_classes", "drop_duplicates", "background", "exif_transpose", "reading", "split_by",
+            "split_seed", "split_file",
+        }  # fmt: skip
+        table = {"table", "columns"}
+        given = [name for name in usual if name in own | table and getattr(self, name) != usual[name]]
         first = [name for name in given if name not in {"reading", "drop_duplicates"}]
+        folders = [name for name in given if name in table]
+        odd = [one for one in self.columns if not re.fullmatch(rf"({'|'.join(COLUMNS)})=.+", one)]
         return {
-            f"{' and '.join(given)}: only the data set folder has that": self.dataset == "folder"
+            f"{' and '.join(given)}: only folder and table have that": self.dataset in datasets.OWN
             or not given,
+            f"{' and '.join(folders)}: only the data set table has that": self.dataset != "folder"
+            or not folders,
             f"{' and '.join(first)}: reading 1 does not know that": self.reading != 1 or not first,
+            "reading = 1: a table was never read by it": self.reading != 1 or self.dataset != "table",
+            f"columns = {','.join(odd)}: should be like path=file,label=item_id, of {', '.join(COLUMNS)}": not odd,
+            "split_by = file and split_file need each other": (self.split_by == "file")
+            == (self.split_file is not None),
+            f"split_seed = {self.split_seed}: has no effect without split_by = random": self.split_seed == 0
+            or self.split_by == "random",
+            f"split_seed = {self.split_seed}: must not be negative": self.split_seed >= 0,
             f"background = {self.background!r}: no colour, as white, black or #rrggbb are": is_colour(
                 self.background
             ),
@@ -271,9 +297,8 @@ class LaunchRequest:
         return f"{prefix}-{self.data.dataset}-{self.settings.shape(self.ensemble)}-{digest}"
 
 
-def open_data(request: DataRequest, told: Told | None = None) -> datasets.DataSet:
-    """The data set that a request names; `told` hears of the files that were seen. Raises UsageError if there is none
-    such."""
+def open_data(request: DataRequest) -> datasets.DataSet:
+    """The data set that a request names. Raises UsageError if there is none such."""
     reading = Reading(
         version=request.reading,
         layout=request.layout,
@@ -282,6 +307,11 @@ def open_data(request: DataRequest, told: Told | None = None) -> datasets.DataSe
         background=request.background,
         transpose=request.exif_transpose,
         most_pixels=request.max_pixels,
+        table=request.table or "",
+        columns=request.columns,
+        split_by=request.split_by,
+        split_seed=request.split_seed,
+        split_file=request.split_file or "",
     )
     return datasets.open_data_set(
         request.dataset,
@@ -289,22 +319,13 @@ def open_data(request: DataRequest, told: Told | None = None) -> datasets.DataSe
         allow_counts=request.allow_counts,
         test_list=request.test_list,
         reading=reading,
-        told=told,
     )
 
 
 def gives_validation(request: DataRequest) -> bool:
-    """Whether a folder of one's own seems to come with a validation split; only its top is looked at."""
-    if (
-        request.dataset != "folder"
-        or request.root is None
-        or request.reading == 1
-        or request.layout == "classes"
-    ):
-        return False
+    """Whether one's own pictures seem to come with a validation split; none is listed for it."""
+    data = open_data(request)
     try:
-        return any(
-            SPLITS.get(path.name.casefold()) == "val" for path in Path(request.root).expanduser().iterdir()
-        )
-    except OSError:
-        return False
+        return isinstance(data, datasets.OwnPictures) and data.gives_validation()
+    except UsageError:
+        return False  # is said where the pictures are listed

@@ -8,13 +8,14 @@ from pathlib import Path
 from muster.workers.datasets.base import DataSet, Item, Reading, Split, Traits
 from muster.workers.datasets.glyphs import Glyphs
 from muster.workers.datasets.own.folder import ImageFolder
-from muster.workers.datasets.own.scan import Told
+from muster.workers.datasets.own.pictures import OwnPictures
+from muster.workers.datasets.own.table import ImageTable
 from muster.workers.datasets.published import Published
 from muster.workers.errors import UsageError
 
 __all__ = [
-    "ALIASES", "NAMES", "PUBLISHED", "DataSet", "Glyphs", "ImageFolder", "Item", "Published", "Reading", "Split",
-    "Traits", "canonical", "open_data_set",
+    "ALIASES", "NAMES", "OWN", "PUBLISHED", "DataSet", "Glyphs", "ImageFolder", "ImageTable", "Item", "OwnPictures",
+    "Published", "Reading", "Split", "Traits", "canonical", "open_data_set",
 ]  # fmt: skip
 
 #: The papers' data sets: each is a module here, which names its `READER`.
@@ -27,7 +28,9 @@ def _reader(name: str) -> type[Published]:
 
 
 PUBLISHED = {name: _reader(name) for name in READERS}
-NAMES = ("glyphs", "folder", *PUBLISHED)
+#: One's own pictures.
+OWN = ("folder", "table")
+NAMES = ("glyphs", *OWN, *PUBLISHED)
 #: DREML's code calls In-Shop by both.
 ALIASES = {"icr": "inshop", "isc": "inshop"}
 
@@ -44,22 +47,28 @@ def open_data_set(
     allow_counts: bool = False,
     test_list: str = "small",
     reading: Reading = Reading(),
-    told: Told | None = None,
 ) -> DataSet:
     """The data set `name`, at `root` where it needs one; no file is read yet. Raises UsageError if there is none.
 
     `allow_counts` goes on where a copy differs from the published counts; `test_list`: of the several that
-    VehicleID has; `reading`: how one's own folder is read; `told` hears how many of its files were seen.
+    VehicleID has; `reading`: how one's own folder is read.
     """
     name = canonical(name)
     if name == "glyphs":
         return Glyphs()
     if name not in NAMES:
         raise UsageError(f"There is no data set {name!r}. There are: {', '.join(NAMES)}.")
-    if root is None:
-        what = "a folder of class folders" if name == "folder" else "the folder of your copy"
-        raise UsageError(f"The data set {name} needs --data-root, {what}.")
-    path = Path(root).expanduser()
+    path = None if root is None else Path(root).expanduser()
+    if name == "table" and (path is not None or reading.table):
+        return ImageTable(path, reading)
+    if path is None:
+        needs = {
+            "folder": "a folder of class folders",
+            "table": "a data set of Hugging Face, or --list, a table of pictures",
+        }
+        raise UsageError(
+            f"The data set {name} needs --data-root, {needs.get(name, 'the folder of your copy')}."
+        )
     if name == "folder":
-        return ImageFolder(path, reading, told)
+        return ImageFolder(path, reading)
     return PUBLISHED[name](path, allow_counts, test_list, reading)

@@ -24,8 +24,8 @@ NEWEST = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """How one's own folder is read. Of the other data sets, whose layout is known, the version is 1, and `most_pixels`
-    alone counts."""
+    """How one's own pictures are read. Of the other data sets, whose layout is known, the version is 1, and
+    `most_pixels` alone counts."""
 
     version: int = NEWEST
     layout: str = "auto"
@@ -39,6 +39,15 @@ class Reading:
     transpose: bool = False
     "Turn pictures as their EXIF says?"
     most_pixels: int = MOST_PIXELS
+    table: str = ""
+    "The list of a table's pictures; empty: the root is a data set of Hugging Face."
+    columns: tuple[str, ...] = ()
+    "What a table's columns are called: label=item_id."
+    split_by: str = "half"
+    "Which classes train where no splits are given: half, the first by name; random, a random half; file, a list's."
+    split_seed: int = 0
+    split_file: str = ""
+    "A table of the columns label and split."
 
 
 class Item(NamedTuple):  # there may be a million of them

@@ -1,30 +1,22 @@
 """Published data sets as Parquet: images as bytes in a column, as data sets lie on Hugging Face.
 
-An image is named by its file and row ("data/train-00000-of-00002.parquet#17"). Images are read a row group at a
-time, when they are needed; the newest groups are kept, since packing asks for neighbours.
+An image is named by its file and row, and read as `cells` reads it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muster.workers.datasets.base import Split
+from muster.workers.datasets.cells import feature, image_column, rows_digest, schema_of
 from muster.workers.datasets.lists import Entry, Lists
-from muster.workers.datasets.pictures import BadPictureError
 from muster.workers.errors import UsageError
-from muster.workers.store.parquet import check_size
-from muster.workers.store.records import parse_json
 
-KEPT_GROUPS = 3
 #: Names of the column that says which class an image has.
 LABELS = ("label", "class_id", "class", "labels")
 HALVES = ("train", "test")
@@ -70,32 +62,17 @@ def entries(lists: Lists, classes: int, trained: int = 0) -> Iterator[Entry]:
 
 def _labels(path: Path) -> _Labels:
     try:
-        check_size(pq.read_metadata(path), path.stat().st_size)
-        schema = pq.read_schema(path)
+        schema = schema_of(path)
         column = next((name for name in LABELS if name in schema.names), None)
-        if column is None or _image_column(schema) is None:
+        if column is None or image_column(schema) is None:
             lacking = "a column of labels" if column is None else "a column image with the bytes of files"
             raise UsageError(f"{path} lacks {lacking}; it has {', '.join(schema.names) or 'none'}.")
         if not pa.types.is_integer(schema.field(column).type):
             raise UsageError(f"{path}: {column} is {schema.field(column).type} and should be whole numbers.")
-        kind: Any = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
-        for name in ("info", "features", column, "_type"):
-            kind = kind.get(name) if isinstance(kind, dict) else None
-        return _Labels(pq.read_table(path, columns=[column])[column].to_pylist(), kind == "ClassLabel")
+        begin_at_0 = feature(schema, column).get("_type") == "ClassLabel"
+        return _Labels(pq.read_table(path, columns=[column])[column].to_pylist(), begin_at_0)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read as Parquet: {str(error).rstrip('.')}.") from error
-
-
-def _image_column(schema: pa.Schema) -> str | None:
-    """The column that holds image files: bytes, or structs with bytes; `image` before others."""
-    found = [
-        field.name
-        for field in schema
-        if pa.types.is_binary(field.type)
-        or pa.types.is_large_binary(field.type)
-        or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
-    ]
-    return "image" if "image" in found else found[0] if len(found) == 1 else None
 
 
 def _numbering(home: Path, columns: dict[str, _Labels], classes: int, trained: int) -> tuple[int, bool]:
@@ -125,58 +102,4 @@ def _numbering(home: Path, columns: dict[str, _Labels], classes: int, trained: i
 
 def source_digest(home: Path, data_set: str, split: Split) -> str:
     """Changes with the files' names, sizes and times, and with the split's rows and classes."""
-    found = hashlib.sha256(f"{data_set}/{split.name}/{home.absolute()}\n".encode())
-    for name in files(home):
-        stat = (home / name).stat()
-        found.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    for item in split.items:
-        found.update(f"{item.image_id}\0{item.class_name}\n".encode())
-    return found.hexdigest()[:32]
-
-
-def image_file(home: Path, image_id: str) -> io.BytesIO:
-    """The file of one image, from its row. Safe to call from many threads."""
-    name, _, row = image_id.rpartition("#")
-    value = _groups.image(home / name, int(row))
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(data, bytes):
-        raise BadPictureError("the row holds no image bytes")
-    return io.BytesIO(data)
-
-
-class _Groups:
-    """The row groups read last. One thread reads at a time; the others wait for what it reads."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.kept: OrderedDict[tuple[Path, int, int], pa.ChunkedArray] = OrderedDict()
-        self.starts: dict[tuple[Path, int], tuple[list[int], str]] = {}
-
-    def image(self, path: Path, row: int) -> Any:
-        with self.lock:
-            version = path.stat().st_mtime_ns
-            starts, name = self._starts(path, version)
-            group = next(i for i in reversed(range(len(starts))) if starts[i] <= row)
-            key = (path, version, group)
-            if key not in self.kept:
-                with pq.ParquetFile(path) as file:
-                    self.kept[key] = file.read_row_group(group, columns=[name])[name]
-                while len(self.kept) > KEPT_GROUPS:
-                    self.kept.popitem(last=False)
-            self.kept.move_to_end(key)
-            column = self.kept[key]
-        return column[row - starts[group]].as_py()
-
-    def _starts(self, path: Path, version: int) -> tuple[list[int], str]:
-        """The first row of each row group, and the column with the images."""
-        if (path, version) not in self.starts:
-            starts = [0]
-            with pq.ParquetFile(path) as file:
-                for group in range(file.num_row_groups - 1):
-                    starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
-                column = _image_column(file.schema_arrow) or "image"
-            self.starts[path, version] = starts, column
-        return self.starts[path, version]
-
-
-_groups = _Groups()
+    return rows_digest(home, files(home), split, f"{data_set}/{split.name}/{home.absolute()}\n")

@@ -111,7 +111,7 @@ def read_picture(source: Path | IO[bytes], rule: PictureRule = PictureRule()) ->
                     raise BadPictureError(fault)
                 remarks.add(CUT)
             image.load()
-            if rule.strict and _is_rotated(image):
+            if rule.strict and image.format == "PNG" and _is_rotated(image):  # known only now
                 remarks.add(ROTATED)
             return _as_rgb(image, rule, remarks)
     except (BadPictureError, MemoryError):
@@ -120,15 +120,15 @@ def read_picture(source: Path | IO[bytes], rule: PictureRule = PictureRule()) ->
         raise BadPictureError(_cause(source, error)) from error
 
 
-def read_header(path: Path, rule: PictureRule) -> set[str]:
+def read_header(source: Path | IO[bytes], rule: PictureRule) -> set[str]:
     """What must be said of a picture, without decoding it. Raises BadPictureError."""
     try:
-        with _opened(path, rule) as image:
+        with _opened(source, rule) as image:
             return header_remarks(image)
     except BadPictureError:
         raise
     except Exception as error:
-        raise BadPictureError(_cause(path, error)) from error
+        raise BadPictureError(_cause(source, error)) from error
 
 
 def _opened(source: Path | IO[bytes], rule: PictureRule) -> Image.Image:
@@ -219,7 +219,8 @@ def _as_rgb(image: Image.Image, rule: PictureRule, remarks: set[str]) -> Picture
             under = Image.new("RGBA", alpha.size, (*ImageColor.getrgb(rule.background)[:3], 255))
             under.alpha_composite(alpha)
             image = under
-    image = image.convert("RGB")
+    if image.mode != "RGB":  # else it would be copied
+        image = image.convert("RGB")
     if rule.strict and not grey and DEEP in remarks and (most := int(np.asarray(image).max())) < 16:
         raise BadPictureError(_dark(most << 8 | 255))
     return Picture(image, tuple(sorted(remarks)))

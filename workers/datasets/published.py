@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from muster.workers.datasets import image_tables
+from muster.workers.datasets import cells, image_tables
 from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
 from muster.workers.datasets.lists import Entry, Lists, counted
 from muster.workers.datasets.own.account import Account
@@ -243,7 +243,7 @@ class Published(ABC):
 
     def read(self, item: Item) -> Picture:
         if self.in_tables:
-            return read_picture(image_tables.image_file(self.home, item.image_id), self.rule)
+            return read_picture(cells.image_file(self.home, item.image_id), self.rule)
         return read_picture(self.home / item.image_id, self.rule)
 
     @property

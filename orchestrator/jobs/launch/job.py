@@ -17,8 +17,11 @@ from muster.orchestrator.settings.request import LaunchRequest
 def with_paths(request: LaunchRequest, place: Place) -> LaunchRequest:
     data, ensemble = request.data, request.ensemble
     storage = place("--storage", request.storage)
-    if data.root is not None:
-        data = dataclasses.replace(data, root=place("--data-root", data.root))
+    places = {"root": "--data-root", "table": "--list", "split_file": "--split-file"}
+    given: dict[str, Any] = {
+        name: place(flag, path) for name, flag in places.items() if (path := getattr(data, name)) is not None
+    }
+    data = dataclasses.replace(data, **given)
     if ensemble.weights not in {"none", "imagenet"}:
         ensemble = dataclasses.replace(ensemble, weights=place("--weights", ensemble.weights))
     return dataclasses.replace(request, data=data, ensemble=ensemble, storage=storage)

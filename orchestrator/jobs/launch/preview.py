@@ -17,7 +17,7 @@ from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.terms import known_terms, place_here
 from muster.orchestrator.machine.places import unwritable
 from muster.orchestrator.settings.request import LaunchRequest
-from muster.workers.datasets import Split
+from muster.workers.datasets import OWN, Split
 from muster.workers.names import first_and_last
 from muster.workers.packs.build import estimated_bytes
 from muster.workers.packs.pack import ResizeRule
@@ -34,7 +34,7 @@ def preview(
         {"what": f"{name} split", "value": f"{len(split.items)} images, {len(split.class_names)} classes"}
         for name, split in splits.items()
     ]
-    if request.data.dataset == "folder" and request.data.reading > 1:  # the user's own, so the names say much
+    if request.data.dataset in OWN and request.data.reading > 1:  # the user's own, so the names say much
         rows += [
             {"what": f"{name} classes", "value": first_and_last(split.class_names)}
             for name, split in splits.items()

@@ -24,9 +24,8 @@ from muster.orchestrator.methods.loading import USUAL, load, parse_request
 from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings import compat
 from muster.orchestrator.settings.parse import parse_saved, short_digest
-from muster.orchestrator.settings.request import STRICT, LaunchRequest, gives_validation
+from muster.orchestrator.settings.request import STRICT, LaunchRequest, gives_validation, open_data
 from muster.orchestrator.settings.resources import Resources
-from muster.workers import datasets
 from muster.workers.errors import UsageError
 from muster.workers.flags import flag
 from muster.workers.forms import APART, form, keyed
@@ -150,7 +149,7 @@ class SearchRequest:
 
 def metrics_of(base: LaunchRequest) -> list[str]:
     """The metrics a search can be steered by: those that every prefix has."""
-    ks = datasets.open_data_set(base.data.dataset, base.data.root).traits.recall_at
+    ks = open_data(base.data).traits.recall_at
     return [*(f"{RECALL}{k}" for k in ks), *(metric.name for metric in BY_RANK)]
 
 

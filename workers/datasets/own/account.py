@@ -40,8 +40,10 @@ class Left:
 
 @dataclass
 class Account:
-    """All files and links below a root, each once: they are taken, followed, or left out for a reason."""
+    """All files and links below a root, or the rows of a table, each once: they are taken, followed, or left out for a
+    reason."""
 
+    what: str = "files and links"
     taken: int = 0
     followed: int = 0
     "Links to class folders, whose files are counted as well."
@@ -50,7 +52,9 @@ class Account:
     "Class folders in which nothing was taken."
 
     def leave(self, reason: str, name: str, kind: str = "") -> None:
-        self.left.setdefault(reason, Left()).add(name, kind)
+        if reason not in self.left:  # there may be a million to leave out
+            self.left[reason] = Left()
+        self.left[reason].add(name, kind)
 
     def leave_many(self, reason: str, count: int, name: str) -> None:
         """Leaves out `count` entries below the folder `name`."""
@@ -84,9 +88,7 @@ class Account:
                 _left_text(reason, one)
                 for reason, one in sorted(self.left.items(), key=lambda item: -item[1].count)
             ]
-            found.append(
-                f"{self.entries:,} files and links: {self.taken:,} taken; left out {'; '.join(parts)}."
-            )
+            found.append(f"{self.entries:,} {self.what}: {self.taken:,} taken; left out {'; '.join(parts)}.")
         if self.empty:
             found.append(
                 f"{len(self.empty):,} folder(s) hold no picture and are no classes: {shortened(self.empty)}."

@@ -6,56 +6,35 @@ ROOT/train/CLASS/*.jpg and ROOT/test/CLASS/*.jpg      the split is given: also v
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
-from muster.workers.datasets.own.account import BESIDE, Account
+from muster.workers.datasets.own.account import BESIDE
 from muster.workers.datasets.own.first_reading import first_splits
-from muster.workers.datasets.own.scan import SPLITS, Found, Told, scan
-from muster.workers.datasets.pictures import HEIC_SUFFIXES, Picture, PictureRule, formats, read_picture
+from muster.workers.datasets.own.pictures import MEAN, STD, OwnPictures
+from muster.workers.datasets.own.scan import Found, scan
+from muster.workers.datasets.own.splits import LEAST_CLASSES, SIDES, SPLITS
 from muster.workers.errors import UsageError
-from muster.workers.names import first_and_last, no_text, shortened
+from muster.workers.names import no_text, shortened
 
 LAYOUTS = (
     "Expected ROOT/CLASS/image.jpg, or ROOT/train/CLASS/... and ROOT/test/CLASS/..., where val/ may stand beside them, "
     "and query/ and gallery/ for test/"
 )
-#: Of a test split whose queries are looked for in a gallery.
-SIDES = frozenset({"query", "gallery"})
-#: Fewer classes can't be kept apart, two to train and two to test.
-LEAST_CLASSES = 4
 
 
-class ImageFolder:
+class ImageFolder(OwnPictures):
     """A directory of class folders; names are compared as the file system sorts them, by code point."""
 
     name = "folder"
-    differences: Sequence[str] = ()
-
-    def __init__(self, root: Path, reading: Reading = Reading(), told: Told | None = None) -> None:
-        """`told` hears of a scan how many files it has seen."""
-        self.root, self.reading, self._told = root, reading, told
-        self.account: Account | None = None
-        self.warnings: Sequence[str] = ()
-        newer = reading.version > 1
-        self.rule = PictureRule(
-            background=reading.background if newer else "",
-            transpose=reading.transpose,
-            strict=newer,
-            most_pixels=reading.most_pixels,
-        )
 
     @cached_property
     def traits(self) -> Traits:
-        # The statistics that torchvision's pretrained networks were trained with; override with --set.
-        found = Traits(
-            title=f"folder {self.root}", flip=True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-        )
-        if self.reading.version > 1 and self.reading.layout != "classes" and _has_sides(self.root):
+        found = Traits(title=f"folder {self.root}", flip=True, mean=MEAN, std=STD)
+        if self.reading.version > 1 and self.reading.layout != "classes" and self._kinds() >= SIDES:
             return replace(found, protocol="query images are looked for in the gallery")
         return found
 
@@ -69,44 +48,39 @@ class ImageFolder:
         try:
             if self.reading.version == 1:
                 return first_splits(self.root)
-            found = scan(self.root, self._told)
+            found = scan(self.root)
         except OSError as error:
             raise UsageError(f"The data root {self.root} can't be listed: {error}.") from error
         self.account = found.account
         if problems := list(_refused(found, self.reading)):
             raise UsageError(problems)
-        splits = _given(found) if _is_split(found, self.reading.layout) else _halves(found)
-        if not self.reading.shared and (problem := _shared(self.root, splits)):
-            raise UsageError(problem)
-        self.warnings = (*found.account.texts(), *_alike(splits))
-        return splits
+        splits = _given(found) if _is_split(found, self.reading.layout) else _by_class(found, self)
+        return self.kept_apart(splits)
 
-    def read(self, item: Item) -> Picture:
-        return read_picture(self.root / item.image_id, self.rule)
+    def opened(self, item: Item) -> Path:
+        return self.root / item.image_id
 
     @property
     def image_root(self) -> str:
         return str(self.root.absolute())
 
     def source_digest(self, split: Split) -> str:
-        """Reading 1 is not named in it, as its packs are older than that there were two."""
-        how = self.reading
-        newer = f"reading {how.version}/{how.background}/{how.transpose}/" if how.version > 1 else ""
-        if "HEIF" not in formats() and any(
-            Path(i.image_id).suffix.lower() in HEIC_SUFFIXES for i in split.items
-        ):
-            newer += "without HEIC/"  # which can be read when its package is here
-        extra = f"{newer}folder/{split.name}/{self.root.absolute()}"
+        extra = f"{self.read_how(split)}folder/{split.name}/{self.root.absolute()}"
         return files_digest(self.root, split, extra)
 
+    def gives_validation(self) -> bool:
+        """Whether there is a folder with such a name; only the root is listed."""
+        if self.reading.split_by == "file":
+            return "val" in self.listed_classes().values()
+        return self.reading.version > 1 and self.reading.layout != "classes" and "val" in self._kinds()
 
-def _has_sides(root: Path) -> bool:
-    """Whether a root has folders of classes for queries and for a gallery; only its top is looked at."""
-    try:
-        sides = {SPLITS.get(path.name.casefold()): path for path in root.iterdir()}
-        return all(side in sides and any(path.is_dir() for path in sides[side].iterdir()) for side in SIDES)
-    except OSError:
-        return False
+    def _kinds(self) -> set[str]:
+        """The splits that folders at the top are named like, and that hold folders; none if it can't be listed."""
+        try:
+            named = {path: SPLITS.get(path.name.casefold(), "") for path in self.root.iterdir()}
+            return {kind for path, kind in named.items() if kind and any(p.is_dir() for p in path.iterdir())}
+        except OSError:
+            return set()
 
 
 def _refused(found: Found, reading: Reading) -> Iterator[str]:
@@ -152,8 +126,8 @@ def _is_split(found: Found, layout: str) -> bool:
     )
 
 
-def _halves(found: Found) -> dict[str, Split]:
-    """The first half of the classes, by name, trains: of those that have a picture."""
+def _by_class(found: Found, data: ImageFolder) -> dict[str, Split]:
+    """Splits by class, of those that have a picture."""
     classes = sorted(name for name, pictures in found.folders.items() if pictures)
     if len(classes) < LEAST_CLASSES:
         beside = "".join(f" {text}" for text in found.account.texts())
@@ -163,13 +137,12 @@ def _halves(found: Found) -> dict[str, Split]:
             f"{found.root} has {len(classes)} class folder(s) with pictures: at least {LEAST_CLASSES} are needed to "
             f"keep training and test classes apart. {LAYOUTS}.{hint}{beside}"
         )
-    half = (len(classes) + 1) // 2
 
     def split(name: str, names: list[str]) -> Split:
         items = [Item(f"{label}/{picture}", label) for label in names for picture in found.folders[label]]
         return Split(name, items, names)
 
-    return {"train": split("train", classes[:half]), "test": split("test", classes[half:])}
+    return {name: split(name, names) for name, names in data.divided(classes).items()}
 
 
 def _given(found: Found) -> dict[str, Split]:
@@ -213,45 +186,3 @@ def _given(found: Found) -> dict[str, Split]:
     return {
         part: Split(part, items, sorted({item.class_name for item in items})) for part, items in parts.items()
     }
-
-
-def _shared(root: Path, splits: Mapping[str, Split]) -> str:
-    """Which classes are in several splits, and what to do; empty if none is."""
-    names = list(splits)
-    found = [
-        (one, other, both)
-        for place, one in enumerate(names)
-        for other in names[place + 1 :]
-        if (both := sorted(set(splits[one].class_names) & set(splits[other].class_names)))
-    ]
-    if not found:
-        return ""
-    said = "; ".join(
-        f"{len(both):,} of {one} and {other}: {first_and_last(both)}" for one, other, both in found
-    )
-    return (
-        f"{root}: classes of the same name are in several splits ({said}). A score is to tell how well classes are "
-        "found that were not trained on: rename them if they are others, put all classes beside each other without "
-        "splits, or say that it is meant: --allow-shared-classes."
-    )
-
-
-def _alike(splits: Mapping[str, Split]) -> Iterator[str]:
-    """Names of classes that look the same: they differ in case or in how their letters are put together."""
-    groups: dict[str, set[str]] = {}
-    for split in splits.values():
-        for name in split.class_names:
-            groups.setdefault(unicodedata.normalize("NFC", name).casefold(), set()).add(name)
-    alike = [sorted(group) for group in groups.values() if len(group) > 1]
-    if alike:
-        shown = "; ".join(" and ".join(map(_told_apart, group)) for group in alike[:5])
-        more = f"; and {len(alike) - 5:,} more" if len(alike) > 5 else ""
-        yield (
-            f"{len(alike):,} name(s) of classes are written in two ways, and are two classes: {shown}{more}. Is it "
-            "one class?"
-        )
-
-
-def _told_apart(name: str) -> str:
-    """A name as it can be told from one that looks the same: other letters than ASCII by their numbers."""
-    return name if name.isascii() else f"{name} ({ascii(name)[1:-1]})"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from muster.workers.datasets.base import Split
+from muster.workers.datasets.base import Item, Split
 from muster.workers.datasets.own.account import remark_text
-from muster.workers.datasets.own.folder import ImageFolder
-from muster.workers.datasets.pictures import ALPHA, BadPictureError, read_header
+from muster.workers.datasets.own.pictures import OwnPictures
+from muster.workers.datasets.pictures import ALPHA, BadPictureError
 from muster.workers.errors import BadImagesError
 from muster.workers.parallel import in_order
+from muster.workers.watch import watched
 
 #: Opened at once: most of the time is spent waiting for disks, often for those of others.
 AT_ONCE = 16
@@ -33,27 +34,29 @@ class Headers:
             for remark, names in self.remarks.items()
         ]
 
-    def problems(self, data: ImageFolder) -> list[str]:
+    def problems(self, data: OwnPictures) -> list[str]:
         """One message for all that can't be read."""
         which = f"{len(self.bad):,} picture(s) of {data.traits.title}"
         return BadImagesError.of(which, self.bad).problems if self.bad else []
 
 
-def read_headers(data: ImageFolder, splits: Mapping[str, Split]) -> Headers:
-    """Opens every picture of a folder."""
+def read_headers(data: OwnPictures, splits: Mapping[str, Split]) -> Headers:
+    """Opens every picture."""
 
-    def one(name: str) -> set[str] | str:
+    def one(item: Item) -> set[str] | str:
         try:
-            return read_header(data.root / name, data.rule)
+            return data.header(item)
         except BadPictureError as error:
             return str(error)
 
     found = Headers()
-    names = (item.image_id for split in splits.values() for item in split.items)
-    for name, said in in_order(one, names, AT_ONCE):
-        if isinstance(said, str):
-            found.bad.append((name, said))
-        else:
-            for remark in sorted(said):
-                found.remarks.setdefault(remark, []).append(name)
+    items = (item for split in splits.values() for item in split.items)
+    with watched("pictures opened") as tell:
+        for number, (item, said) in enumerate(in_order(one, items, AT_ONCE), 1):
+            tell(number)
+            if isinstance(said, str):
+                found.bad.append((item.image_id, said))
+            else:
+                for remark in sorted(said):
+                    found.remarks.setdefault(remark, []).append(item.image_id)
     return found

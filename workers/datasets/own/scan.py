@@ -8,15 +8,17 @@ is named like a split.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from muster.workers.datasets.own import account as why
 from muster.workers.datasets.own.account import Account
+from muster.workers.datasets.own.splits import SPLITS
 from muster.workers.datasets.pictures import HEAD, HEIC_SUFFIXES, is_picture, suffixes
 from muster.workers.names import is_text
+from muster.workers.watch import Tell, watched
 
 #: What programs leave in folders of pictures, beside all that is hidden: a NAS's thumbnails and bins, what archives
 #: hold of Macs, Windows' and camera's own files.
@@ -36,12 +38,6 @@ NO_PICTURES = frozenset(
 RAW = frozenset(".cr2 .cr3 .nef .arw .dng .orf .rw2 .raf .srw .pef".split())
 #: What a store of ours holds at its top.
 STORE_PARTS = frozenset({"packs", "models", "runs", "weights"})
-SPLITS = {
-    "train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
-    "validation": "val", "query": "query", "gallery": "gallery",
-}  # fmt: skip
-#: Called with the number of files seen so far, now and then.
-Told = Callable[[int], None]
 
 
 @dataclass
@@ -71,16 +67,17 @@ class Found:
         return bool(self.folders[name]) and all("/" in picture for picture in self.folders[name])
 
 
-def scan(root: Path, told: Told | None = None) -> Found:
+def scan(root: Path) -> Found:
     """Walks through a data root. Raises OSError if the root itself can't be listed."""
-    walk = _Walk(root, told)
-    walk.top()
+    with watched("files seen") as tell:
+        walk = _Walk(root, tell)
+        walk.top()
     return walk.found
 
 
 class _Walk:
-    def __init__(self, root: Path, told: Told | None) -> None:
-        self.found, self.told, self.seen = Found(root), told, 0
+    def __init__(self, root: Path, tell: Tell) -> None:
+        self.found, self.tell, self.seen = Found(root), tell, 0
         self.account = self.found.account
         self.root, self.real_root = str(root), os.path.realpath(root)
         self.known = suffixes()
@@ -113,19 +110,16 @@ class _Walk:
         inside, folders = prefix[cut:], []
         # Lists at once, since there may be a million: most names are files whose last four letters say all.
         files, others = self._entries(path, folder)
-        taken = (
-            [one for one in files if one[-4:] in self.quick and one[0] != "."] if pictures is not None else []
-        )
-        if not "".join(taken).isascii():
-            taken = [name for name in taken if name.isascii()]
+        taken = [one for one in files if one[-4:] in self.quick] if pictures is not None else []
+        together = "/" + "/".join(taken)
+        if "/." in together or not together.isascii():
+            taken = [name for name in taken if name[0] != "." and name.isascii()]
         if pictures is not None:
             pictures += [inside + name for name in taken] if inside else taken
             self.account.taken += len(taken)
         if len(taken) < len(files):
-            known = set(taken)
-            for name in files:
-                if name not in known:
-                    self._file(name, prefix, inside, pictures)
+            for name in sorted(set(files).difference(taken)):
+                self._file(name, prefix, inside, pictures)
         for entry in others:
             name = entry.name
             if not is_text(name):
@@ -154,8 +148,7 @@ class _Walk:
             self.found.unread.append(f"{folder}: {error.strerror}")
             return [], []
         self.seen += len(files) + len(others)
-        if self.told is not None:
-            self.told(self.seen)
+        self.tell(self.seen)
         return files, others
 
     def _meant(self, path: str, prefix: str, folders: list[str]) -> Iterator[str]:

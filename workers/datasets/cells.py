@@ -1,0 +1,187 @@
+"""Files of images that lie in a table's column: Parquet files, and Arrow's own as Hugging Face saves them to disk.
+
+An image is named by its file and row ("data/train-00000-of-00002.parquet#17"), and read when it is needed. Files are
+read forwards, some rows at a time, as packing asks for neighbours: a row group may be larger than the memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from muster.workers.datasets.base import Split
+from muster.workers.datasets.pictures import BadPictureError
+from muster.workers.store.parquet import check_size
+from muster.workers.store.records import parse_json
+
+#: Rows that are read at once, as many of these are kept of a part of a file, and as many parts of files.
+ROWS = 32
+KEPT_BATCHES = 4
+KEPT_PARTS = 3
+#: Bytes of a file that are read ahead.
+BUFFER = 1 << 20
+ARROW = ".arrow"
+
+
+def image_file(home: Path, image_id: str, column: str = "") -> io.BytesIO:
+    """The file of one image, from its row; without a `column`, from the one that holds images. Safe to call from many
+    threads. Raises BadPictureError if there is none."""
+    name, _, row = image_id.rpartition("#")
+    value = _files.value(home / name, int(row), column)
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(data, bytes):
+        raise BadPictureError("the row holds no image bytes")
+    return io.BytesIO(data)
+
+
+def rows_digest(home: Path, names: Sequence[str], split: Split, extra: str) -> str:
+    """Changes with the files' names, sizes and times, and with the split's rows and classes."""
+    found = hashlib.sha256(extra.encode())
+    for name in names:
+        stat = (home / name).stat()
+        found.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    for item in split.items:
+        role = f"\0{item.role}" if item.role else ""
+        found.update(f"{item.image_id}\0{item.class_name}{role}\n".encode())
+    return found.hexdigest()[:32]
+
+
+def schema_of(path: Path) -> pa.Schema:
+    """A file's columns. Raises ValueError, pa.ArrowException and OSError if it is no such file."""
+    if path.suffix == ARROW:
+        with pa.memory_map(str(path)) as file, _arrow(file) as reader:
+            return reader.schema
+    check_size(pq.read_metadata(path), path.stat().st_size)
+    return pq.read_schema(path)
+
+
+def column_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, of these columns alone, in their order."""
+    if path.suffix == ARROW:
+        with pa.memory_map(str(path)) as file, _arrow(file) as reader:
+            for batch in reader:
+                yield batch.select(columns)
+        return
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(columns=list(columns))
+
+
+def image_columns(schema: pa.Schema) -> list[str]:
+    """The columns that can hold image files: bytes, or structs with bytes."""
+    return [
+        field.name
+        for field in schema
+        if pa.types.is_binary(field.type)
+        or pa.types.is_large_binary(field.type)
+        or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+    ]
+
+
+def image_column(schema: pa.Schema) -> str | None:
+    """The column that holds image files; `image` before others."""
+    found = image_columns(schema)
+    return "image" if "image" in found else found[0] if len(found) == 1 else None
+
+
+def feature(schema: pa.Schema, column: str) -> dict[str, Any]:
+    """What Hugging Face's `datasets` noted of a column: a class label's `_type` and `names`; empty if nothing."""
+    try:
+        found: Any = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:
+        return {}
+    for name in ("info", "features", column):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _arrow(file: Any) -> Any:
+    """Arrow's stream or file format; both are in use."""
+    try:
+        return pa.ipc.open_stream(file)
+    except pa.ArrowInvalid:
+        file.seek(0)
+        reader = pa.ipc.open_file(file)
+        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        return pa.RecordBatchReader.from_batches(reader.schema, batches)
+
+
+def _group(path: Path, column: str, group: int) -> Iterator[pa.Array]:
+    """An image column of a row group of a Parquet file, some rows at a time."""
+    with pq.ParquetFile(path, buffer_size=BUFFER) as file:
+        for batch in file.iter_batches(ROWS, row_groups=[group], columns=[column]):
+            yield batch.column(0)
+
+
+class _Part:
+    """The images of consecutive rows of a file, read forwards."""
+
+    def __init__(self, start: int, begin: Callable[[], Iterator[pa.Array]]) -> None:
+        self.start, self.begin = start, begin
+        self.restart()
+
+    def restart(self) -> None:
+        self.kept: deque[tuple[int, pa.Array]] = deque(maxlen=KEPT_BATCHES)
+        self.next, self.coming = self.start, self.begin()
+
+    def value(self, row: int) -> Any:
+        if self.kept and row < self.kept[0][0]:
+            self.restart()  # somebody else began later
+        while row >= self.next:
+            images = next(self.coming, None)
+            if images is None:
+                raise BadPictureError("the file has no such row any more")
+            self.kept.append((self.next, images))
+            self.next += len(images)
+        start, images = next(one for one in reversed(self.kept) if one[0] <= row)
+        return images[row - start].as_py()
+
+
+class _Files:
+    """The parts of files that were read last. One thread reads at a time; the others wait for what it reads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.parts: OrderedDict[tuple[Path, int, str, int], _Part] = OrderedDict()
+        self.starts: dict[tuple[Path, int], tuple[list[int], str]] = {}
+
+    def value(self, path: Path, row: int, column: str) -> Any:
+        with self.lock:
+            version = path.stat().st_mtime_ns
+            starts, usual = self._starts(path, version)
+            number, name = bisect_right(starts, row) - 1, column or usual
+            key = (path, version, name, number)
+            if key not in self.parts:
+                self.parts[key] = _Part(starts[number], lambda: _images(path, name, number))
+                while len(self.parts) > KEPT_PARTS:
+                    self.parts.popitem(last=False)
+            self.parts.move_to_end(key)
+            return self.parts[key].value(row)
+
+    def _starts(self, path: Path, version: int) -> tuple[list[int], str]:
+        """The first row of each row group, and the column with the images; Arrow's files are one part."""
+        if (path, version) not in self.starts:
+            starts = [0]
+            if path.suffix != ARROW:
+                metadata = pq.read_metadata(path)
+                for group in range(metadata.num_row_groups - 1):
+                    starts.append(starts[-1] + metadata.row_group(group).num_rows)
+            self.starts[path, version] = starts, image_column(schema_of(path)) or "image"
+        return self.starts[path, version]
+
+
+def _images(path: Path, column: str, part: int) -> Iterator[pa.Array]:
+    if path.suffix == ARROW:
+        return (batch.column(0) for batch in column_batches(path, [column]))
+    return _group(path, column, part)
+
+
+_files = _Files()

@@ -1,0 +1,153 @@
+"""The files that a table of pictures is made of, what their columns are called, and which split their names say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from muster.workers.datasets.base import Reading
+from muster.workers.datasets.own.rows import Table, open_table
+from muster.workers.datasets.own.splits import SPLITS
+from muster.workers.errors import UsageError
+from muster.workers.names import shortened
+from muster.workers.store.records import parse_json
+
+#: What is read of a row beside the picture and its label, where a table has it.
+FURTHER = ("split", "role", "is_query", "is_gallery")
+NAMES = ("path", "image", "label", *FURTHER)
+PARQUET = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file with rows."""
+
+    table: Table
+    split: str
+    "Which split its name says; empty: none."
+    columns: dict[str, str]
+    "Our names of the columns that are read, with the file's: `label`, `path` or `image`, and what more there is."
+
+    @property
+    def says_splits(self) -> bool:
+        return bool(self.split) or "split" in self.columns
+
+
+def sources(root: Path, listed: Path | None, reading: Reading) -> list[Source]:
+    """The files: the list, or all of a data set of Hugging Face's at the root. Raises UsageError if there are none, if
+    they lack columns, or if it can't be told whether they say splits."""
+    files = [(listed, "")] if listed is not None else list(_hugging_face(root))
+    if not files:
+        raise UsageError(
+            f"{root} has no Parquet files, and no data set that was saved to disk. Name your table: --list items.csv."
+        )
+    found = []
+    for path, split in files:
+        table = open_table(path, path.relative_to(root).as_posix() if path.is_relative_to(root) else "")
+        columns = _columns(table, dict(one.split("=", 1) for one in reading.columns))
+        if reading.layout == "classes":
+            split, _ = "", columns.pop("split", None)  # noqa: PLW2901
+        found.append(Source(table, split, columns))
+    silent = [source.table.shown for source in found if not source.says_splits]
+    if silent and len(silent) < len(found):
+        raise UsageError(
+            f"{root}: some files say which split they are, and these do not: {shortened(silent)}. Name the one that is "
+            "meant: --list, or put all classes beside each other: --layout classes."
+        )
+    if silent and reading.layout == "splits":
+        raise UsageError(
+            f"--layout splits: {listed or root} says no splits; it would be in a column `split`."
+        )
+    if len({"path" in source.columns for source in found}) > 1:
+        raise UsageError(
+            f"{root}: some files have paths of pictures, and some the pictures. Name one: --list."
+        )
+    return found
+
+
+def _columns(table: Table, mapping: dict[str, str]) -> dict[str, str]:
+    """What is read of a table. Raises UsageError if it lacks what must be there, or what is named."""
+    there = table.columns
+    named = {ours: mapping.get(ours, ours) for ours in NAMES}
+    lacking = [theirs for theirs in mapping.values() if theirs not in there]
+    found = {ours: named[ours] for ours in ("label", *FURTHER) if named[ours] in there}
+    if "label" not in found:
+        lacking.append(named["label"])
+    if named["path"] in there:
+        found["path"] = named["path"]
+    elif named["image"] in table.image_columns:
+        found["image"] = named["image"]
+    elif len(table.image_columns) == 1 and "image" not in mapping:
+        (found["image"],) = table.image_columns
+    else:
+        lacking.append(named["path"])
+    if lacking:
+        raise UsageError(
+            f"{table.path} has no column {' and '.join(dict.fromkeys(lacking))}; it has {', '.join(there)}. Say how "
+            "yours are called: --columns path=NAME,label=NAME. For path a Parquet file may have the bytes of pictures."
+        )
+    if twice := sorted({name for name in found.values() if list(there).count(name) > 1}):
+        raise UsageError(f"{table.path} has several columns of the name {' and '.join(twice)}.")
+    return found
+
+
+def _hugging_face(root: Path) -> Iterator[tuple[Path, str]]:
+    """The files of a data set as `datasets` saves it to disk, or as it lies on the hub, with their splits."""
+    if (root / "dataset_dict.json").is_file():
+        for name in _strings(root / "dataset_dict.json", "splits"):
+            yield from ((path, _kind(root, name)) for path in _saved(root / name))
+    elif (root / "state.json").is_file():
+        yield from ((path, "") for path in _saved(root))
+    else:
+        yield from _hub(root)
+
+
+def _saved(folder: Path) -> list[Path]:
+    state = folder / "state.json"
+    return [folder / name for name in _strings(state, "_data_files", "filename")]
+
+
+def _strings(path: Path, key: str, inner: str = "") -> list[str]:
+    """The texts in a list of a JSON file. Raises UsageError if they are not there."""
+    try:
+        values = parse_json(path.read_bytes())[key]
+        found = [value[inner] for value in values] if inner else list(values)
+        if not all(isinstance(name, str) and Path(name).name == name for name in found):
+            raise ValueError("names of files are expected")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"{path} is not as Hugging Face's `datasets` writes it: {error}.") from error
+    return found
+
+
+def _hub(root: Path) -> Iterator[tuple[Path, str]]:
+    """Parquet files, `train-00000-of-00002.parquet` or in a folder `train/`. Raises UsageError where there are several
+    configurations."""
+    paths = sorted(path for pattern in PARQUET for path in root.glob(pattern) if not _hidden(root, path))
+    by_folder = [path for path in paths if path.parent != root and path.parent.name.casefold() in SPLITS]
+    homes = {path.parent.parent if path in by_folder else path.parent for path in paths}
+    if len(homes) > 1:
+        names = sorted(str(home) for home in homes)
+        raise UsageError(
+            f"{root} has Parquet files in several places: {shortened(names)}. Give one as --data-root."
+        )
+    for path in paths:
+        name = path.parent.name if path in by_folder else path.name.partition("-")[0].partition(".")[0]
+        yield path, SPLITS.get(name.casefold(), "")
+
+
+def _hidden(root: Path, path: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _kind(root: Path, name: str) -> str:
+    if name.casefold() not in SPLITS:
+        raise UsageError(
+            f"{root} has a split {name!r}, which is none of {_known()}. Rename it, or put all classes beside each "
+            "other: --layout classes."
+        )
+    return SPLITS[name.casefold()]
+
+
+def _known() -> str:
+    return ", ".join(dict.fromkeys(SPLITS.values()))
