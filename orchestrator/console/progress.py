@@ -286,10 +286,12 @@ def print_plan(console: Console, event: Event) -> None:
     _tell(console, f"{'plan':<9} {text}", "bold")
 
 
-def print_curve(console: Console, rows: Sequence[Row], ks: Sequence[int]) -> None:
+def print_curve(
+    console: Console, rows: Sequence[Row], ks: Sequence[int], interval: Row | None = None
+) -> None:
     """The table of recall, MAP@R and NMI against L, in percent; a long one is thinned, and says so."""
     shown = thinned(rows)
-    head, cells = curve_table(shown, ks)
+    head, cells = curve_table(shown, ks, interval)
     table = Table(box=SIMPLE_HEAD, padding=(0, 0 if console.width < 60 else 1))
     for name in head:
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "recall@1" else "")

@@ -53,9 +53,9 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     """The curve over L, then where everything is."""
     answer, message = shown(answer), printable(message)
     from muster.orchestrator.console.progress import print_curve
-    from muster.orchestrator.records.scores import percent, recall_ks, spread_text
+    from muster.orchestrator.records.scores import gain_text, percent, recall_ks, spread_text
 
-    print_curve(out, answer["curve"], recall_ks(answer["curve"]))
+    print_curve(out, answer["curve"], recall_ks(answer["curve"]), answer.get("interval"))
     out.print()
     if answer.get("learners"):
         shown_too = ("learner", "dimension", *(metric.name for metric in SHOWN))
@@ -75,7 +75,7 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
         )
         out.print(Text(f"Correlation: {alike}.\n"), soft_wrap=True)
     out.print(Text(message), soft_wrap=True)
-    for text in (answer.get("protocol"), spread_text(answer["curve"][-1])):
+    for text in (answer.get("protocol"), spread_text(answer["curve"][-1]), gain_text(answer.get("gain"))):
         if text:
             out.print(Text(text[0].upper() + text[1:].rstrip(".") + "."), soft_wrap=True)
     _show_warnings(answer)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from muster.orchestrator.ensemble.compared import references
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.fleet.device_time import images_per_s
-from muster.orchestrator.records.scores import spread_text
+from muster.orchestrator.records.scores import gain_text, spread_text
 from muster.orchestrator.report import plots
 from muster.orchestrator.report.heatmap import heat_map, heat_title
 from muster.orchestrator.report.page import DataSet, Reference, ReportData, render_report
@@ -141,6 +141,8 @@ def _report(
             title=_title(request),
             notes=[*(one.text for one in beside), *_notes(request, metrics)],
             references=beside,
+            interval=test.get("interval") or {},
+            gain=test.get("gain") or {},
             near_ties=test["near_ties"],
             gathered=shards.shards,
             examples=reading_examples(folder, run.place(queries_name("test")), len(result.members)),
@@ -179,7 +181,12 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
     test = metrics["splits"]["test"]
     found = [
         f"{test['queries']} queries: {protocol_text(request.data)}; shares in per cent.",
-        *filter(None, [spread_text(test["curve"][-1])]),
+        *filter(None, [spread_text(test["curve"][-1]), gain_text(test.get("gain"))]),
+        *(
+            ["95 %: over 1,000 draws of as many test classes, with repetition."]
+            if test.get("interval")
+            else []
+        ),
         "A wrong image exactly as similar as the right one counts as nearer.",
         "MAP@R and R-precision as in Musgrave et al. 2020.",
     ]

@@ -42,15 +42,37 @@ def recall_ks(rows: Sequence[Row]) -> list[int]:
     return sorted(int(found[1]) for name in names if (found := re.fullmatch(r"recall_at_(\d+)", name)))
 
 
-def curve_table(rows: Sequence[Row], ks: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    """The header and the cells of the curve's table, for the terminal and the report alike."""
+def curve_table(
+    rows: Sequence[Row], ks: Sequence[int], interval: Row | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """The header and the cells of the curve's table, for the terminal and the report alike; with the `interval` of the
+    first recall of each size, where it is known."""
     head = [
         "L",
         *(f"recall@{k}" if i == 0 else f"@{k}" for i, k in enumerate(ks)),
         *(metric.title for metric in SHOWN),
     ]
     fields = [*(f"{RECALL}{k}" for k in ks), *(metric.name for metric in SHOWN)]
-    return head, [[str(row["L"]), *(percent(row.get(name)) for name in fields)] for row in rows]
+    cells = [[str(row["L"]), *(percent(row.get(name)) for name in fields)] for row in rows]
+    if interval and interval["of"] in fields:
+        at = fields.index(interval["of"]) + 1
+        edges = {one["L"]: f"{percent(one['low'])} to {percent(one['high'])}" for one in interval["rows"]}
+        head.insert(at + 1, f"{100 * interval['share']:.0f} %")
+        for cell, row in zip(cells, rows, strict=True):
+            cell.insert(at + 1, edges.get(row["L"], "-"))
+    return head, cells
+
+
+def gain_text(gain: Row | None) -> str:
+    """What an ensemble finds more than one of its members; empty where that is not known."""
+    if not gain:
+        return ""
+    sides = " to ".join(percent(gain[name], sign=True) for name in ("low", "high"))
+    return (
+        f"Gain by the ensemble over a member alone: {percent(gain['mean'], sign=True)} points of "
+        f"{gain['of'].replace(RECALL, 'recall@')} ({100 * gain['share']:.0f} %: {sides}, over {len(gain['alone'])} "
+        "members)."
+    )
 
 
 def thinned(rows: Sequence[Row]) -> list[Row]:

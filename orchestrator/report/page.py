@@ -69,6 +69,10 @@ class ReportData:
     """Where the protocol departs from the paper's, or the paper leaves a choice."""
     references: Sequence[Reference] = ()
     """Runs whose curves stand beside this one's."""
+    interval: Mapping[str, Any] = field(default_factory=dict)
+    """How sure the first recall is: `of`, `share`, and `rows` with `L`, `low` and `high`."""
+    gain: Mapping[str, Any] = field(default_factory=dict)
+    """What the ensemble finds more than a member alone: `mean`, `low`, `high`."""
     near_ties: int | None = None
     """Queries whose answer at the smallest K, by all members, is decided by no more than rounding."""
     gathered: Sequence[Mapping[str, Any]] = ()
@@ -112,9 +116,11 @@ def render_report(data: ReportData) -> str:
     shown = thinned(data.curve)
     return env.get_template("report.html.j2").render(
         data=data,
-        figures=key_figures(data.curve, data.ks, "all learners" if data.learners else ""),
-        curve=curve_table(shown, data.ks),
-        whole_curve=curve_table(data.curve, data.ks) if len(shown) < len(data.curve) else None,
+        figures=key_figures(
+            data.curve, data.ks, "all learners" if data.learners else "", data.interval, data.gain
+        ),
+        curve=curve_table(shown, data.ks, data.interval),
+        whole_curve=curve_table(data.curve, data.ks, data.interval) if len(shown) < len(data.curve) else None,
         curve_text=_curve_in_words(data),
         curve_plot=_images(
             functools.partial(plots.curve_svg, others=[(one.name, one.curve) for one in data.references]),
@@ -138,20 +144,36 @@ _OPTIONAL = ("epochs", "final_loss", "seconds", "images_per_s", "device", "node"
 _EMPTY_MEMBER: dict[str, Any] = dict.fromkeys(_OPTIONAL)
 
 
-def key_figures(curve: Sequence[Row], ks: Sequence[int], whole: str = "") -> list[Figure]:
+def key_figures(
+    curve: Sequence[Row],
+    ks: Sequence[int],
+    whole: str = "",
+    interval: Row | None = None,
+    gain: Row | None = None,
+) -> list[Figure]:
     """The numbers at the top: recall at the last L and at L = 1, the gain, MAP@R and NMI.
 
-    `whole` is what stands in for "at L = ..." where there is no ensemble.
+    `whole` is what stands in for "at L = ..." where there is no ensemble; the rest as in `ReportData`.
     """
     if not curve or not ks:
         return []
     first, last, k = curve[0], curve[-1], ks[0]
     here, before = last.get(f"recall_at_{k}"), first.get(f"recall_at_{k}")
     at_last = whole or f"at L = {last['L']}"
-    found = [Figure(f"recall@{k}", percent(here), "%", at_last)]
+    sure = ""
+    if interval:
+        edges = interval["rows"][-1]
+        sure = f", {100 * interval['share']:.0f} %: {percent(edges['low'])} to {percent(edges['high'])}"
+    found = [Figure(f"recall@{k}", percent(here), "%", at_last + sure)]
     if len(curve) > 1 and here is not None and before is not None:
         found.append(Figure(f"recall@{k}", percent(before), "%", f"at L = {first['L']}"))
-        found.append(Figure("gain", percent(here - before, sign=True), "points", "by the ensemble"))
+        note, value = "by the ensemble", here - before
+        if gain:
+            value = gain["mean"]
+            note = f"over a member alone, {100 * gain['share']:.0f} %: " + " to ".join(
+                percent(gain[name], sign=True) for name in ("low", "high")
+            )
+        found.append(Figure("gain", percent(value, sign=True), "points", note))
     for metric in SHOWN:
         value = percent(last.get(metric.name))
         known = value != "-"

@@ -10,7 +10,7 @@ import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,18 @@ from muster.orchestrator.vectors.questions import protocols_of, roles_of
 from muster.orchestrator.vectors.vectors import images_of, member_vectors
 from muster.workers.packs.pack import PackIndex, Part
 from muster.workers.score.combine import Combination
+from muster.workers.score.metrics import RECALL
 from muster.workers.score.protocol import Protocol
 from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
 from muster.workers.task import MemberTask, Target
 
+if TYPE_CHECKING:
+    from muster.workers.score.ranking import PrefixScore
+
 MOST_THREADS = 8
+#: Members that are scored by themselves, of as many as there are; fewer say nothing of how they differ.
+MOST_ALONE, LEAST_ALONE = 8, 3
 NMI_SEED = 0
 NMI_ITERATIONS = 100
 NMI_RESTARTS = 5
@@ -132,21 +138,66 @@ def prefix_scores(
     records = [QueryRecord(one, nmi_schedule(len(keys))) for one in protocols] if queries else []
     with tempfile.TemporaryDirectory(prefix="muster-vectors-") as scratch:
         vectors = all_vectors(store, target, keys, memory, Path(scratch), combination)
+        hits = np.zeros((len(keys), len(protocols[0].query)), np.bool_)
         scored = [
-            prefix_curve(vectors, one, ks, map_at_r=True, memory=memory, record=record)
+            prefix_curve(vectors, one, ks, map_at_r=True, memory=memory, record=record, hits=hits)
             for one, record in itertools.zip_longest(protocols, records)
         ]
+        sure = {} if draws else _sureness(vectors, protocols[0], min(ks), scored[0], hits, memory)
     if queries:
         found_by = query_table(index.table.take(pa.array(part.rows)), protocols, records)
         store.files.put(queries, table_bytes(found_by, compression="zstd"))
     curve = mean_curve([[score.full_row for score in scores] for scores in scored])
     lone = {"queries": protocols[0].lone_queries, "classes": list(protocols[0].lone_classes)}
     asked = scored[0][-1].queries  # as many in each draw
-    found = {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": asked, "lone": lone}
+    found = {"curve": curve, "near_ties": curve[-1]["near_ties"], "queries": asked, "lone": lone, **sure}
     if combination is None:
         return found
     raw = member_vectors(store, keys[0], target.digest)
     return {**found, **learner_scores(raw, combination.sizes, protocols[0], ks, memory)}
+
+
+def _sureness(
+    vectors: Sequence[np.ndarray],
+    protocol: Protocol,
+    k: int,
+    scored: Sequence[PrefixScore],
+    hits: np.ndarray,
+    memory: int,
+) -> dict[str, Any]:
+    """How sure recall@k is: `interval`, of each size over the classes; and `gain`, over some members, of what the
+    ensemble finds more than one of them alone."""
+    from muster.workers.score.interval import SHARE, over_classes, over_members
+    from muster.workers.score.retrieval import prefix_curve
+
+    asked = protocol.references > 0
+    edges = over_classes(hits[:, asked], protocol.labels[protocol.query[asked]])
+    rows = [
+        {"L": one.members, "low": low, "high": high} for one, (low, high) in zip(scored, edges, strict=True)
+    ]
+    found: dict[str, Any] = {
+        "interval": {"of": f"{RECALL}{k}", "share": SHARE, "over": "classes", "rows": rows}
+    }
+    places = np.unique(np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_ALONE)).astype(int))
+    if len(places) >= LEAST_ALONE:
+        alone = [scored[0].recall[k]]
+        alone += [prefix_curve([vectors[i]], protocol, [k], memory=memory)[0].recall[k] for i in places[1:]]
+        whole = scored[-1].recall[k]
+        low, high = over_members(whole, np.array(alone))
+        gain = {
+            "of": f"{RECALL}{k}",
+            "share": SHARE,
+            "over": "members",
+            "members": [int(i) + 1 for i in places],
+        }
+        found["gain"] = {
+            **gain,
+            "alone": alone,
+            "mean": whole - float(np.mean(alone)),
+            "low": low,
+            "high": high,
+        }
+    return found
 
 
 def all_vectors(

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from muster.workers.score.metrics import MAP_AT_R, R_PRECISION, RECALL
 from muster.workers.score.protocol import Protocol
 from muster.workers.score.queries import QueryRecord
 
+#: Of each ensemble size, whether each query found a right image: bool [L, Q].
+Hits = npt.NDArray[np.bool_]
 TIE_TOLERANCE = 1e-6  # for each member: similarities closer than this differ by rounding
 
 
@@ -70,8 +73,9 @@ def bytes_per_query(protocol: Protocol, full: bool) -> tuple[int, int]:
 class Block:
     """The running similarities of the queries numbered `queries` with the whole gallery.
 
-    `ks`: ascending K for recall. `full`: the metrics of ranks too. `record`: what is told what each query finds. Every
-    query must have a right answer.
+    `ks`: ascending K for recall. `full`: the metrics of ranks too. `record`: what is told what each query finds; `hits`
+    [L, Q]: where it is noted which queries have a right image among their nearest ones, at the smallest K. Every query
+    must have a right answer.
     """
 
     def __init__(
@@ -82,8 +86,9 @@ class Block:
         full: bool,
         device: str,
         record: QueryRecord | None = None,
+        hits: Hits | None = None,
     ) -> None:
-        self.queries, self.record = queries, record
+        self.queries, self.record, self.hits = queries, record, hits
         self.rows, self.ks, self.full, self.members = torch.from_numpy(protocol.query[queries]), ks, full, 0
         start, stop = (edge[queries, None] for edge in protocol.class_ranges)
         columns = start + np.arange((stop - start).max())
@@ -115,9 +120,15 @@ class Block:
         """Hits for each K and near ties, from the wrong similarities [b, G] and the best right one [b]."""
         smallest, b = self.ks[0], len(best)
         if smallest > wrong.shape[1]:
+            if self.hits is not None:
+                self.hits[self.members - 1, self.queries] = True
             return dict.fromkeys(self.ks, b), 0
         kth = wrong.amax(1) if smallest == 1 else _largest(wrong, smallest)[:, 0]
         missed = (kth >= best).nonzero()[:, 0]
+        if self.hits is not None:
+            found = np.ones(b, np.bool_)
+            found[missed.cpu().numpy()] = False
+            self.hits[self.members - 1, self.queries] = found
         near_ties = int(((kth - best).abs() <= TIE_TOLERANCE * self.members).sum())
         hits = {smallest: b - len(missed)}
         if len(self.ks) > 1:  # a larger K can only add what the smallest one missed

@@ -26,7 +26,7 @@ import torch
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.score.protocol import Protocol, leave_one_out
 from muster.workers.score.queries import QueryRecord
-from muster.workers.score.ranking import TIE_TOLERANCE, Block, PrefixScore, bytes_per_query
+from muster.workers.score.ranking import TIE_TOLERANCE, Block, Hits, PrefixScore, bytes_per_query
 
 __all__ = ["TIE_TOLERANCE", "PrefixScore", "PrefixScorer", "Protocol", "leave_one_out", "prefix_curve"]
 
@@ -49,6 +49,7 @@ def prefix_curve(
     device: str = "cpu",
     memory: int = 2 << 30,
     record: QueryRecord | None = None,
+    hits: Hits | None = None,
 ) -> list[PrefixScore]:
     """Score the ensembles of the first 1, 2, ..., L members; element l - 1 of the list is that of l members.
 
@@ -56,7 +57,8 @@ def prefix_curve(
     row (not checked: rows that were weighted on purpose are summed as they are). `ks`: whole numbers from 1 up.
     `memory`: bytes for the matrices of all blocks at work. The members' vectors are not counted; the gallery's
     rows of them are copied unless they lie in one stretch. Computes with `torch.get_num_threads()` threads.
-    `record`, of the same protocol, is filled with what each query finds.
+    `record`, of the same protocol, is filled with what each query finds; `hits`, bool [L, Q], with whether it has a
+    right image among its nearest ones, at the smallest K.
 
     Queries without a right answer are left out: see `protocol.lone_queries` and `lone_classes`. Raises UsageError
     for arguments that don't fit together, MusterError for a member that holds NaN or infinity. The curve is that
@@ -69,7 +71,7 @@ def prefix_curve(
     checked = [_checked_member(vectors, i, protocol) for i, vectors in enumerate(members)]
 
     def score(queries: np.ndarray) -> list[PrefixScore]:
-        block = Block(protocol, queries, ks, map_at_r, device, record)
+        block = Block(protocol, queries, ks, map_at_r, device, record, hits)
         return [block.add(*member) for member in checked]
 
     curves = _side_by_side(score, blocks, device)

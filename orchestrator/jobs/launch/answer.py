@@ -105,6 +105,7 @@ def launch_answer(
     request, spec = ensemble.request.launch, ensemble.tasks[0].spec
     test = metrics["splits"]["test"]
     curve = test["curve"]
+    account = ensemble.prepared.account if ensemble.prepared else None
     return {
         "run": request.run,
         "state": metrics["state"],
@@ -113,7 +114,8 @@ def launch_answer(
         "curve": curve,
         "protocol": protocol_text(request.data),
         **({"warnings": metrics["warnings"]} if metrics["warnings"] else {}),
-        **{name: test[name] for name in ("learners", "correlation") if name in test},
+        **({"account": account} if account else {}),
+        **{name: test[name] for name in ("learners", "correlation", "interval", "gain") if name in test},
         "precision": spec.precision,
         "weights": spec.weights,
         "paths": paths,

@@ -147,7 +147,7 @@ class _Walk:
                 raise
             self.found.unread.append(f"{folder}: {error.strerror}")
             return [], []
-        self.seen += len(files) + len(others)
+        self.seen += len(files)
         self.tell(self.seen)
         return files, others
 

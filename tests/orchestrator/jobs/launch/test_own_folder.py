@@ -146,7 +146,8 @@ def test_the_dry_run_the_answer_and_the_report_say_what_the_pictures_are(
     pages[0].save(image_folder / CLASSES[6] / "scan.tif", save_all=True, append_images=pages[1:])
     (image_folder / CLASSES[3] / "notes.txt").write_text("x")
     dry = bare_muster(*words, "--dry-run").document
-    for document in (dry, bare_muster(*words).document, bare_muster(*words, "--dry-run").document):
+    answer, again = (bare_muster(*words).document for _ in range(2))
+    for document in (dry, answer, again, bare_muster(*words, "--dry-run").document):
         said = warnings_of(document)
         assert "52 files and links: 51 taken; left out 1 no pictures (.txt 1)" in said
         assert "1 picture(s) have a rotation in EXIF that is not followed: class 02/phone.jpg" in said
@@ -160,6 +161,8 @@ def test_the_dry_run_the_answer_and_the_report_say_what_the_pictures_are(
     assert "left out 1 no pictures" in report
     assert "class 04, class 05, class 06, class 07" in report
     assert json.loads((tmp_path / "store/runs/one/plan.json").read_text())["account"]["entries"] == 52
+    note = {"reason": "no pictures", "count": 1, "first": ["class 03/notes.txt"], "kinds": {".txt": 1}}
+    assert answer["account"]["left_out"] == again["account"]["left_out"] == [note]
 
 
 @pytest.mark.parametrize("flag", [["--background", "black"], ["--exif-transpose"]])
@@ -271,7 +274,7 @@ def test_bad_settings_have_one_message(
 
 def test_settings_of_a_folder_are_a_folders(bare_muster: BareMuster, tmp_path: Path) -> None:
     ran = bare_muster("launch", "dreml", "--layout", "classes", "--storage", tmp_path / "store", code=2)
-    assert "layout: only the data set folder has that" in ran.err
+    assert "layout: only folder and table have that" in ran.err
 
 
 def test_bad_pictures_are_told_by_the_dry_run(
