@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,11 @@ from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
 from muster.orchestrator.vectors.queries import queries_name
 from muster.orchestrator.vectors.vectors import content_of
+from muster.workers.errors import CorruptFileError
 from muster.workers.score.metrics import BY_RANK
 from muster.workers.store.layout import Store
 from muster.workers.store.runs import RunFolder
-from muster.workers.task import Target
+from muster.workers.task import MemberTask, Target, read_history
 
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.client import FleetClient
@@ -105,10 +107,24 @@ def scored(
             *(result.prepared.warnings if result.prepared else ()),
             *([f"{done} of {asked} members: without {', '.join(missing)}."] if missing else []),
             *filter(None, (near_tie_text(one["curve"], one["queries"]) for one in found.values())),
+            *result.request.launch.settings.doubts(
+                result.request.launch.ensemble, histories(store, result.members)
+            ),
         ],
         "device_seconds": taken(store, result.members, result.request.launch.resources),
     }
     return replace(result, metrics=metrics)
+
+
+def histories(store: Store, tasks: Sequence[MemberTask]) -> list[list[dict[str, Any]]]:
+    """The rows of history of finished models; a damaged one is left out, and told of in the report."""
+    found = []
+    for task in tasks:
+        folder = store.model(task.key)
+        with contextlib.suppress(CorruptFileError):
+            if (done := folder.done()) is not None:
+                found.append(read_history(folder, done))
+    return found
 
 
 def keep(metrics: Mapping[str, Any]) -> Kept:

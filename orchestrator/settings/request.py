@@ -33,6 +33,8 @@ MOST_MEMBERS = 1000
 #: Each is a ranking of the whole gallery.
 MOST_REPEATS = 1000
 STRICT: dict[str, str] = {"extra": "forbid"}
+#: A finished model's rows of history, one for each epoch.
+History = Sequence[Mapping[str, Any]]
 #: A launch's settings by dotted name: "ensemble.D".
 Flags = dict[str, Any]
 
@@ -244,6 +246,10 @@ class MethodRequest(ABC):
 
     def notes(self) -> list[str]:
         """What a report says below its curve."""
+        return []
+
+    def doubts(self, ensemble: EnsembleSettings, histories: Sequence[History]) -> list[str]:
+        """What in the histories of its finished models says that training has not got far, and what to try."""
         return []
 
     @abstractmethod

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from muster.orchestrator.methods import presets
@@ -11,6 +13,7 @@ from muster.orchestrator.methods.base import Frontend, Given, Parts
 from muster.orchestrator.settings.request import (
     EnsembleSettings,
     Flags,
+    History,
     InputRun,
     LaunchRequest,
     MethodRequest,
@@ -21,6 +24,9 @@ from muster.workers.spec import ModelSpec
 
 #: What a rehearsal leaves of an ensemble, as far as it has it.
 LEAST_MEMBERS, LEAST_EPOCHS = 2, 1
+#: Shares of the training images whose meta-classes are told at the end: below FAR training has hardly begun; up to
+#: LEARNT it goes on, where the last epoch added more than RISING.
+FAR, LEARNT, RISING = 0.5, 0.95, 0.05
 
 
 @keyed("recipe")
@@ -70,6 +76,32 @@ class DremlRequest(MethodRequest):
     def caption(self, request: LaunchRequest) -> str:
         ensemble = request.ensemble
         return f"D = {ensemble.D}, seed {ensemble.seed}"
+
+    def doubts(self, ensemble: EnsembleSettings, histories: Sequence[History]) -> list[str]:
+        """Members that hardly tell their meta-classes apart, or still learn to."""
+        ends = [rows[-1] for rows in histories if rows]
+        if not ends:
+            return []
+        right, loss = (fmean(row[name] for row in ends) for name in ("accuracy", "loss"))
+        rise = (
+            fmean(rows[-1]["accuracy"] - rows[-2]["accuracy"] for rows in histories)
+            if len(histories[0]) > 1
+            else 0.0
+        )
+        state = (
+            f"at the end members tell {100 * right:.0f} % of the training images' meta-classes (guessing: "
+            f"{100 / ensemble.D:.0f} %), at a loss of {loss:.2f} where guessing has ln D = {math.log(ensemble.D):.2f}"
+        )
+        cure = f"Train longer (--epochs {2 * self.recipe.epochs})"
+        if right < FAR:
+            return [
+                f"Training has not got far: {state}. {cure}, at a higher rate (--lr), or from pretrained --weights."
+            ]
+        if rise > RISING and right < LEARNT:
+            return [
+                f"Members were still learning: {100 * rise:.0f} points more in the last epoch; {state}. {cure}."
+            ]
+        return []
 
     def in_words(self, request: LaunchRequest) -> list[str]:
         recipe, ensemble = self.recipe, request.ensemble
