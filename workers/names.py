@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 #: Names that are shown of a long list.
 SHOWN = 5
+#: Of a name that is shown; no file system has longer ones.
+MOST_LETTERS = 255
 
 
 def is_text(name: str) -> bool:
@@ -55,5 +57,6 @@ def first_and_last(names: Sequence[str], each: int = 3) -> str:
 
 
 def on_a_line(name: str) -> str:
-    """A name within a sentence: one of a file may have line breaks."""
+    """A name within a sentence: one of a file may have line breaks, and a label may have no end."""
+    name = name if len(name) <= MOST_LETTERS else f"{name[:MOST_LETTERS]}..."
     return name.replace("\n", "\\n").replace("\r", "\\r")

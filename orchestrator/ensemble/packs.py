@@ -122,6 +122,8 @@ def examine(request: DataRequest) -> Facts:
     else:
         found["splits"] = [_split_row(split) for split in splits.values()]
         found["warnings"], problems = listed(data, splits)
+        if len(splits["train"].class_names) < 2:
+            problems.append(f"{data.traits.title} has one training class: at least 2 are needed to train on.")
     if data.account is not None:
         found["account"] = data.account.document()
     differences = list(data.differences)

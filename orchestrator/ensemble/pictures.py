@@ -60,7 +60,7 @@ class Packs(NamedTuple):
             pairs = [f"{one} and {other}" for one, other in twins]
             yield (
                 f"{len(twins):,} picture(s) are in two splits or twice in test, pixel by pixel: "
-                f"{shortened(pairs)}. --drop-duplicates leaves such out of a folder."
+                f"{shortened(pairs)}. For your own pictures, --drop-duplicates leaves such out."
             )
 
     def unread_texts(self, store: Store) -> list[str]:

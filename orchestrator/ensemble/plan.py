@@ -222,7 +222,11 @@ def check_listing(request: LaunchRequest) -> tuple[DataSet, dict[str, Split]]:
             f"--val-classes {request.data.val_classes} leaves {left} of {cut} classes to train on."
         )
     elif left < 2:
-        here = f"--train-classes {cut}" if request.data.train_classes else f"{data.traits.title} has {cut}"
+        here = (
+            f"--train-classes {cut}"
+            if request.data.train_classes
+            else f"{data.traits.title} has {cut} training class"
+        )
         problems.append(f"{here}: at least 2 classes are needed to train on.")
     else:
         problems += request.settings.class_problems(request, left)

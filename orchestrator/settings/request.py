@@ -127,6 +127,12 @@ class DataRequest:
             f"{' and '.join(first)}: reading 1 does not know that": self.reading != 1 or not first,
             "reading = 1: a table was never read by it": self.reading != 1 or self.dataset != "table",
             f"columns = {','.join(odd)}: should be like path=file,label=item_id, of {', '.join(COLUMNS)}": not odd,
+            f"columns = {','.join(self.columns)}: names one of {', '.join(COLUMNS)}, or one of yours, twice": all(
+                len({one.split("=", 1)[part] for one in self.columns if "=" in one})
+                == len([one for one in self.columns if "=" in one])
+                for part in (0, -1)
+            ),
+            f"table = {self.table}: tables are read from disks": "://" not in (self.table or ""),
             "split_by = file and split_file need each other": (self.split_by == "file")
             == (self.split_file is not None),
             f"split_seed = {self.split_seed}: has no effect without split_by = random": self.split_seed == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
@@ -30,6 +31,8 @@ KEPT_PARTS = 3
 #: Bytes of a file that are read ahead.
 BUFFER = 1 << 20
 ARROW = ".arrow"
+#: How Arrow's streams and files end.
+STREAM_END, FILE_END = b"\xff\xff\xff\xff\0\0\0\0", b"ARROW1"
 
 
 def image_file(home: Path, image_id: str, column: str = "") -> io.BytesIO:
@@ -39,7 +42,10 @@ def image_file(home: Path, image_id: str, column: str = "") -> io.BytesIO:
     value = _files.value(home / name, int(row), column)
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
-        raise BadPictureError("the row holds no image bytes")
+        path = value.get("path") if isinstance(value, dict) else None
+        raise BadPictureError(
+            "the row holds no image bytes" + (f", and names the file {path}" if path else "")
+        )
     return io.BytesIO(data)
 
 
@@ -58,6 +64,10 @@ def rows_digest(home: Path, names: Sequence[str], split: Split, extra: str) -> s
 def schema_of(path: Path) -> pa.Schema:
     """A file's columns. Raises ValueError, pa.ArrowException and OSError if it is no such file."""
     if path.suffix == ARROW:
+        with path.open("rb") as end:
+            end.seek(-min(len(STREAM_END), path.stat().st_size), os.SEEK_END)
+            if not end.read().endswith((STREAM_END, FILE_END)):  # Arrow takes what there is for all
+                raise ValueError("its end is missing")
         with pa.memory_map(str(path)) as file, _arrow(file) as reader:
             return reader.schema
     check_size(pq.read_metadata(path), path.stat().st_size)
@@ -80,10 +90,15 @@ def image_columns(schema: pa.Schema) -> list[str]:
     return [
         field.name
         for field in schema
-        if pa.types.is_binary(field.type)
-        or pa.types.is_large_binary(field.type)
+        if _is_bytes(field.type)
+        or (pa.types.is_dictionary(field.type) and _is_bytes(field.type.value_type))
         or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
     ]
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    kinds = pa.types
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind))
 
 
 def image_column(schema: pa.Schema) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster.workers.errors import UsageError
-from muster.workers.names import is_inner
+from muster.workers.names import is_inner, on_a_line
 
 #: Of each kind of mistake so many are named; all are counted.
 SHOWN = 10
@@ -197,8 +197,8 @@ def absent(home: Path, names: Iterable[str]) -> Iterator[str]:
 def counted(kind: str, lines: Sequence[str]) -> str:
     """ "3 <kind>:" with the first ten, a line each; a single one stays on the line."""
     if len(lines) == 1:
-        return f"1 {kind}: {lines[0]}"
-    shown = [f"{len(lines):,} {kind}:", *(f"  {line}" for line in lines[:SHOWN])]
+        return f"1 {kind}: {on_a_line(lines[0])}"
+    shown = [f"{len(lines):,} {kind}:", *(f"  {on_a_line(line)}" for line in lines[:SHOWN])]
     if len(lines) > SHOWN:
         shown.append(f"  and {len(lines) - SHOWN:,} more")
     return "\n".join(shown)

@@ -54,8 +54,10 @@ class ImageFolder(OwnPictures):
         self.account = found.account
         if problems := list(_refused(found, self.reading)):
             raise UsageError(problems)
-        splits = _given(found) if _is_split(found, self.reading.layout) else _by_class(found, self)
-        return self.kept_apart(splits)
+        if not _is_split(found, self.reading.layout):
+            return self.kept_apart(_by_class(found, self))
+        self.as_given()
+        return self.kept_apart(_given(found))
 
     def opened(self, item: Item) -> Path:
         return self.root / item.image_id

@@ -34,6 +34,8 @@ class OwnPictures(ABC):
     name: str
     together = "put all classes beside each other without splits"
     "How classes that several splits share are put together."
+    ungiven = "Leave it out, or put all classes beside each other without splits."
+    "What to do where the splits that are given are not wanted."
     differences: Sequence[str] = ()
 
     def __init__(self, root: Path, reading: Reading = Reading()) -> None:
@@ -86,6 +88,14 @@ class OwnPictures(ABC):
         account = self.account.texts() if self.account is not None else []
         self.warnings = (*self.warnings, *account, *alike_texts(splits))
         return splits
+
+    def as_given(self) -> None:
+        """Raises UsageError where splits are given, and it is said which classes train all the same."""
+        if self.reading.split_by != "half":
+            raise UsageError(
+                f"{self.root}: splits are given, and --split-by {self.reading.split_by} would make others. "
+                f"{self.ungiven}"
+            )
 
     def divided(self, classes: Sequence[str]) -> dict[str, list[str]]:
         """Which of these classes are in which split, where no splits are given. Raises UsageError."""

@@ -9,6 +9,7 @@ Every message names the file and the line or row where the trouble begins.
 from __future__ import annotations
 
 import csv
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -24,6 +25,18 @@ from muster.workers.store.records import parse_json
 COMMAS, TABS, LINES = (".csv",), (".tsv", ".tab"), (".jsonl", ".ndjson")
 COLUMNS = (".parquet", cells.ARROW)
 SUFFIXES = (*COMMAS, *TABS, *LINES, *COLUMNS)
+PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z")
+#: What can stand between the cells of a text.
+BETWEEN = ",;\t|"
+#: How files begin that are no text in UTF-8.
+OTHER_KINDS = (
+    (b"\xff\xfe", "UTF-16 text: save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text: save it as UTF-8"),
+    (b"\x1f\x8b", "compressed: unpack it"),
+    (b"PK\x03\x04", "an archive, or a file of Excel: save it as CSV"),
+    (b"PAR1", "Parquet: name it .parquet"),
+    (b"ARROW1", "Arrow: name it .arrow"),
+)
 #: No row of text is longer: what is, is no table.
 LONGEST_LINE = 1 << 20
 
@@ -41,6 +54,8 @@ class Table(ABC):
 
     def __init__(self, path: Path, shown: str = "") -> None:
         self.path, self.shown = path, shown or path.name
+        self.joined: list[str] = []
+        "Rows of a text that go over several lines, once they were read."
 
     @property
     @abstractmethod
@@ -64,6 +79,8 @@ class Table(ABC):
 def open_table(path: Path, shown: str = "") -> Table:
     """The table in a file, by its suffix; in messages it is called `shown`. Raises UsageError if it is no such file."""
     suffix = path.suffix.lower()
+    if suffix in PACKED:
+        raise UsageError(f"{path} is compressed: unpack it.")
     if suffix not in SUFFIXES:
         raise UsageError(f"{path} is no table that is read: its name should end in {', '.join(SUFFIXES)}.")
     if not path.is_file():  # a pipe would never end
@@ -87,6 +104,7 @@ class _Text(Table):
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         places = [self.columns.index(name) for name in columns]
         wanted = len(self.columns)
+        self.joined.clear()
         lines = self._read()
         next(lines)
         for number, row in enumerate(lines):
@@ -109,11 +127,13 @@ class _Text(Table):
 
     @cached_property
     def _between(self) -> str:
-        if self.path.suffix.lower() in TABS:
-            return "\t"
-        with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        """What stands between cells: of what can, that which the first line has most of."""
+        with self.path.open("rb") as file:
             first = file.readline(LONGEST_LINE)
-        return ";" if ";" in first and "," not in first else ","
+        for begin, kind in OTHER_KINDS:
+            if first.startswith(begin):
+                raise UsageError(f"{self.path} is {kind}.")
+        return max(BETWEEN, key=lambda one: first.count(one.encode()))
 
     def _read(self) -> Iterator[Row]:
         """All rows that are not blank, the names' first; each with the line where it begins."""
@@ -121,16 +141,19 @@ class _Text(Table):
             with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 reader = csv.reader(file, delimiter=self._between, strict=True)
                 while True:
-                    where = f"{self.shown}:{reader.line_num + 1}"
+                    before = reader.line_num
+                    where = f"{self.shown}:{before + 1}"
                     try:
                         cells = next(reader, None)
                     except csv.Error as error:
                         raise UsageError(
                             f"{self.path.parent / where}: a quote is opened and not closed, or the file is no text "
-                            f"({error})."
+                            f"(the reader says: {error})."
                         ) from error
                     if cells is None:
                         return
+                    if reader.line_num > before + 1:
+                        self.joined.append(where)
                     if any(cells):
                         yield Row(0, where, tuple(cells))
         except OSError as error:
@@ -142,10 +165,12 @@ class _Lines(Table):
 
     @cached_property
     def columns(self) -> Sequence[str]:
-        found = next(self._read(), None)
-        if found is None:
+        found: dict[str, None] = {}
+        for row in self._read():  # any row may have what the first one lacks
+            found.update(dict.fromkeys(row.cells[0]))
+        if not found:
             raise UsageError(f"{self.path} is empty.")
-        return list(found.cells[0])
+        return list(found)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         for row in self._read():
@@ -168,7 +193,7 @@ class _Lines(Table):
         try:
             found = parse_json(line)
         except ValueError as error:
-            raise UsageError(f"{self.path.parent / where}: no JSON ({error}).") from error
+            raise UsageError(f"{self.path.parent / where}: no JSON (the reader says: {error}).") from error
         if not isinstance(found, dict):
             raise UsageError(f"{self.path.parent / where}: each line should be an object with columns.")
         return found
@@ -182,7 +207,7 @@ class _Columns(Table):
         try:
             return cells.schema_of(self.path)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UsageError(f"{self.path} can't be read as a table: {_first_line(error)}.") from error
+            raise UsageError(f"{self.path} {_why(error)}.") from error
 
     @property
     def columns(self) -> Sequence[str]:
@@ -204,10 +229,12 @@ class _Columns(Table):
                     yield Row(number, f"{self.shown}, row {number + 1}", values)
                     number += 1
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UsageError(
-                f"{self.path} can't be read after row {number}: {_first_line(error)}."
-            ) from error
+            raise UsageError(f"{self.path}, after row {number}: it {_why(error)}.") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+def _why(error: Exception) -> str:
+    """Why a file is no whole table, with the reader's own words behind ours."""
+    if isinstance(error, OSError) and error.strerror and error.errno:
+        return f"can't be read: {os.strerror(error.errno)}"
+    said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    return f"can't be read as a table: it is cut, or another kind of file (the reader says: {said})"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from muster.workers.datasets.base import Reading
 from muster.workers.datasets.own.rows import Table, open_table
@@ -16,7 +18,9 @@ from muster.workers.store.records import parse_json
 #: What is read of a row beside the picture and its label, where a table has it.
 FURTHER = ("split", "role", "is_query", "is_gallery")
 NAMES = ("path", "image", "label", *FURTHER)
-PARQUET = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
+#: Parquet files lie at most so many folders below a root, as `default/train/0000.parquet`.
+DEPTH = 2
+UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".tmp", ".download")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ def sources(root: Path, listed: Path | None, reading: Reading) -> list[Source]:
         raise UsageError(
             f"--layout splits: {listed or root} says no splits; it would be in a column `split`."
         )
+    names = [source.table.names(source.columns["label"]) for source in found]
+    if any(one != names[0] for one in names):
+        raise UsageError(
+            f"{root}: the files name their classes differently, or some do not name them: "
+            f"{shortened([source.table.shown for source in found])}. Take all from one version of the data set."
+        )
     if len({"path" in source.columns for source in found}) > 1:
         raise UsageError(
             f"{root}: some files have paths of pictures, and some the pictures. Name one: --list."
@@ -71,10 +81,16 @@ def _columns(table: Table, mapping: dict[str, str]) -> dict[str, str]:
     there = table.columns
     named = {ours: mapping.get(ours, ours) for ours in NAMES}
     lacking = [theirs for theirs in mapping.values() if theirs not in there]
+    both = [name for name in ("path", "image") if named[name] in there]
+    if len(both) == 2 and named["image"] in table.image_columns and len({*both} & {*mapping}) != 1:
+        raise UsageError(
+            f"{table.path} has a column of paths and one of pictures. Say which is meant: --columns "
+            f"path={named['path']}, or --columns image={named['image']}."
+        )
     found = {ours: named[ours] for ours in ("label", *FURTHER) if named[ours] in there}
     if "label" not in found:
         lacking.append(named["label"])
-    if named["path"] in there:
+    if named["path"] in there and not (len(both) == 2 and "image" in mapping):
         found["path"] = named["path"]
     elif named["image"] in table.image_columns:
         found["image"] = named["image"]
@@ -87,6 +103,9 @@ def _columns(table: Table, mapping: dict[str, str]) -> dict[str, str]:
             f"{table.path} has no column {' and '.join(dict.fromkeys(lacking))}; it has {', '.join(there)}. Say how "
             "yours are called: --columns path=NAME,label=NAME. For path a Parquet file may have the bytes of pictures."
         )
+    if len(set(found.values())) < len(found):
+        said = ", ".join(f"{ours}={theirs}" for ours, theirs in found.items())
+        raise UsageError(f"{table.path}: one column is meant in two ways ({said}). Mend --columns.")
     if twice := sorted({name for name in found.values() if list(there).count(name) > 1}):
         raise UsageError(f"{table.path} has several columns of the name {' and '.join(twice)}.")
     return found
@@ -104,26 +123,54 @@ def _hugging_face(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _saved(folder: Path) -> list[Path]:
-    state = folder / "state.json"
-    return [folder / name for name in _strings(state, "_data_files", "filename")]
+    names = _strings(folder / "state.json", "_data_files", "filename")
+    _all_there(folder, names)
+    return [folder / name for name in names]
+
+
+def _all_there(folder: Path, names: Iterable[str]) -> None:
+    """Raises UsageError where files say that they are some of several (`-00000-of-00002`), and others are lacking."""
+    numbered: dict[tuple[str, str, str], set[int]] = {}
+    for name in names:
+        if found := re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})(.*)", name):
+            numbered.setdefault((found[1], found[3], found[4]), set()).add(int(found[2]))
+    lacking = [
+        f"{begin}-{number:05d}-of-{count}{end}"
+        for (begin, count, end), numbers in numbered.items()
+        for number in range(int(count))
+        if number not in numbers
+    ]
+    if lacking:
+        raise UsageError(
+            f"{folder} lacks {len(lacking)} file(s) of its data set: {shortened(lacking)}. Fetch them."
+        )
 
 
 def _strings(path: Path, key: str, inner: str = "") -> list[str]:
     """The texts in a list of a JSON file. Raises UsageError if they are not there."""
     try:
-        values = parse_json(path.read_bytes())[key]
-        found = [value[inner] for value in values] if inner else list(values)
-        if not all(isinstance(name, str) and Path(name).name == name for name in found):
-            raise ValueError("names of files are expected")
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UsageError(f"{path} is not as Hugging Face's `datasets` writes it: {error}.") from error
+        document = parse_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+    except ValueError:
+        document = None
+    values = document.get(key) if isinstance(document, dict) else None
+    found: list[Any] = [
+        value.get(inner) if inner and isinstance(value, dict) else value
+        for value in (values if isinstance(values, list) else ())
+    ]
+    if not found or not all(isinstance(name, str) and name and Path(name).name == name for name in found):
+        what = f"{key}: a list of names" if not inner else f"{key}: a list of objects with {inner}"
+        raise UsageError(f"{path} is not as Hugging Face's `datasets` writes it, with {what}.")
+    if len(set(found)) < len(found):
+        raise UsageError(f"{path} names a file twice.")
     return found
 
 
 def _hub(root: Path) -> Iterator[tuple[Path, str]]:
     """Parquet files, `train-00000-of-00002.parquet` or in a folder `train/`. Raises UsageError where there are several
     configurations."""
-    paths = sorted(path for pattern in PARQUET for path in root.glob(pattern) if not _hidden(root, path))
+    paths = sorted(_parquet(root))
     by_folder = [path for path in paths if path.parent != root and path.parent.name.casefold() in SPLITS]
     homes = {path.parent.parent if path in by_folder else path.parent for path in paths}
     if len(homes) > 1:
@@ -131,13 +178,27 @@ def _hub(root: Path) -> Iterator[tuple[Path, str]]:
         raise UsageError(
             f"{root} has Parquet files in several places: {shortened(names)}. Give one as --data-root."
         )
+    for folder in {path.parent for path in paths}:
+        _all_there(folder, (path.name for path in paths if path.parent == folder))
     for path in paths:
         name = path.parent.name if path in by_folder else path.name.partition("-")[0].partition(".")[0]
         yield path, SPLITS.get(name.casefold(), "")
 
 
-def _hidden(root: Path, path: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _parquet(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """Parquet files in a folder, and in those below it. Raises UsageError for one that can't be listed, and for files
+    that were not fetched whole."""
+    try:
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise UsageError(f"{folder} can't be listed: {error.strerror}.") from error
+    for path in inside:
+        if path.is_dir():
+            yield from _parquet(path, depth - 1) if depth else ()
+        elif path.suffix.lower() == ".parquet":
+            yield path
+        elif ".parquet." in path.name and path.name.endswith(UNFINISHED):
+            raise UsageError(f"{path} was not fetched whole. Fetch it again, or remove it.")
 
 
 def _kind(root: Path, name: str) -> str:

@@ -7,9 +7,13 @@ files, or one that was saved to disk.
 
 from __future__ import annotations
 
+import datetime
+import math
 import os
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -23,11 +27,15 @@ from muster.workers.datasets.own.rows import Row
 from muster.workers.datasets.own.sources import Source, sources
 from muster.workers.datasets.own.splits import LEAST_CLASSES, SIDES, SPLITS
 from muster.workers.errors import UsageError
+from muster.workers.names import shortened
 from muster.workers.watch import watched
 
 AGAIN = "that name a picture again"
 NO_SIDE = "of test that neither ask nor answer"
 GONE = "whose pictures are not there"
+#: The role of a row on neither side, until it is known whether its class is tested.
+NEITHER = "neither"
+LABELS = (str, int, float, datetime.date, datetime.time, Decimal, type(None))
 TRUE = frozenset({"true", "t", "yes", "1", "1.0"})
 FALSE = frozenset({"false", "f", "no", "0", "0.0"})
 
@@ -49,6 +57,7 @@ class ImageTable(OwnPictures):
 
     name = "table"
     together = "put them together and split by class (--layout classes)"
+    ungiven = "Leave it out, or read no splits: --layout classes."
 
     def __init__(self, root: Path | None, reading: Reading = Reading()) -> None:
         """Without a root, paths are below the folder of the list."""
@@ -78,6 +87,8 @@ class ImageTable(OwnPictures):
 
     def splits(self) -> Mapping[str, Split]:
         """The splits. Raises UsageError with all that is wrong with the table, by row."""
+        if self.sources[0].says_splits:
+            self.as_given()
         taken = _Taken(Lists(self.root))
         with watched("rows read") as tell:
             for number, (source, row) in enumerate(self._rows(), 1):
@@ -87,8 +98,10 @@ class ImageTable(OwnPictures):
         if taken.lists.mistakes:
             raise UsageError(taken.lists.problems())
         taken.account.taken = sum(map(len, taken.items.values()))
-        self.account, self.warnings = taken.account, ()
-        parts = self._tested(taken.items) if self.sources[0].says_splits else self._by_class(taken.items)
+        if not taken.account.taken:
+            raise UsageError([f"{self.traits.title} has no row with a picture.", *taken.account.texts()])
+        self.account, self.warnings = taken.account, tuple(self._joined())
+        parts = self._tested(taken.items) if self.sources[0].says_splits else self._by_class(taken)
         return self.kept_apart({name: _split(name, items) for name, items in parts.items()})
 
     def opened(self, item: Item) -> Path | IO[bytes]:
@@ -134,12 +147,10 @@ class ImageTable(OwnPictures):
     def _take(self, taken: _Taken, source: Source, row: Row) -> None:
         """Adds a row's picture, leaves it out, or notes what is wrong with it."""
         given = dict(zip(source.columns, row.cells, strict=True))
-        label = _text(given["label"], source.table.names(source.columns["label"]))
+        label = self._label(taken.lists, source, row, given["label"])
         image = self._image(taken.lists, source, row, given)
         split, role = self._side(taken, source, row, given)
-        if not label:
-            taken.lists.wrong("row(s) without a label", row.where)
-        if not label or image is None or split is None:
+        if label is None or image is None or split is None:
             return
         if "path" in given:
             before = taken.seen.setdefault(image, (label, split, row.where))
@@ -152,18 +163,54 @@ class ImageTable(OwnPictures):
                 return
         taken.items.setdefault(split, []).append(Item(image, label, role))
 
+    def _label(self, lists: Lists, source: Source, row: Row, value: Any) -> str | None:
+        """A row's class as it is shown; None where it has none."""
+        names = source.table.names(source.columns["label"])
+        if names is not None and isinstance(value, int):
+            if 0 <= value < len(names):
+                return names[value]
+            lists.wrong(
+                f"label(s) beyond the {len(names)} classes that the file names", f"{row.where}: {value}"
+            )
+            return None
+        if not isinstance(value, LABELS) or (isinstance(value, float) and math.isinf(value)):
+            lists.wrong("label(s) that are no word, number or date", f"{row.where}: {value!r:.80}")
+            return None
+        if not (text := _text(value)):
+            lists.wrong("row(s) without a label", row.where)
+        return text or None
+
+    def _joined(self) -> Iterator[str]:
+        """Rows that go over several lines: quoted text may, and so do rows between a stray quote and the next one."""
+        rows = [where for source in self.sources for where in source.table.joined]
+        if rows:
+            yield (
+                f"{len(rows):,} row(s) of the table go over several lines: {shortened(rows)}. Is that meant, or is a "
+                "quote not closed?"
+            )
+
     def _image(self, lists: Lists, source: Source, row: Row, given: Mapping[str, Any]) -> str | None:
         """The name of a row's picture: its path below the root, or its file and row."""
         if "path" not in given:
             return f"{source.table.shown}#{row.number}"
         path = given["path"]
-        if not isinstance(path, str) or not path.strip():
+        if path is not None and not isinstance(path, str):
+            lists.wrong("path(s) that are no text", f"{row.where}: {path!r:.80}")
+            return None
+        if path is None or not path.strip():
             lists.wrong("row(s) without a path", row.where)
             return None
         path = path.strip()
+        if "://" in path:
+            lists.wrong(
+                "path(s) that are addresses: pictures should lie below the data root", f"{row.where}: {path}"
+            )
+            return None
+        if "\\" in path and "/" not in path:  # of a table that Windows wrote
+            path = path.replace("\\", "/")
         if os.path.isabs(path) and Path(path).is_relative_to(self.root.absolute()):
             path = str(Path(path).relative_to(self.root.absolute()))
-        path = path.removeprefix("./")
+        path = posixpath.normpath(path)
         return path if lists.inside(row.where, path) else None
 
     def _side(
@@ -173,6 +220,13 @@ class ImageTable(OwnPictures):
         split = source.split
         if "split" in given:
             kind = _kind(given["split"])
+            if not _text(given["split"]):
+                taken.lists.wrong("row(s) without a split", row.where)
+                return None, ""
+            if kind is not None and source.split not in {"", kind}:
+                said = f"{row.where}: {given['split']}"
+                taken.lists.wrong("row(s) of another split than their file's name says", said)
+                return None, ""
             if kind is None:
                 said = f"{row.where}: {given['split']!r}"
                 taken.lists.wrong(
@@ -182,22 +236,22 @@ class ImageTable(OwnPictures):
             split = kind
         if split in SIDES:
             return "test", split
-        if split in {"train", ""}:
-            return split, ""
         role = self._role(taken.lists, row, given)
-        if role is None:
+        if split == "train":
+            return split, ""
+        if role is None and split:
             taken.account.leave(NO_SIDE, row.where)
-        return (None, "") if role is None else (split, role)
+        return (None, "") if role is None and split else (split, NEITHER if role is None else role)
 
     def _role(self, lists: Lists, row: Row, given: Mapping[str, Any]) -> str | None:
         """Which side of a search a row is on; None for neither."""
-        if role := _text(given.get("role"), None):
+        if role := _text(given.get("role")):
             if role.casefold() in SIDES:
                 return role.casefold()
             lists.wrong("role(s) that are neither query nor gallery", f"{row.where}: {role!r}")
         sides = []
         for side in sorted(SIDES):
-            text = (_text(given.get(f"is_{side}"), None) or "").casefold()
+            text = _text(given.get(f"is_{side}")).casefold()
             if text and text not in TRUE | FALSE:
                 lists.wrong(f"is_{side} that are neither true nor false", f"{row.where}: {text!r}")
             sides += [side] * (f"is_{side}" not in given or text in TRUE)
@@ -229,7 +283,10 @@ class ImageTable(OwnPictures):
         found = {name: parts[name] for name in ("train", "val", "test") if parts.get(name)}
         if "test" not in found and "val" in found:
             found["test"] = found.pop("val")
-            self.warnings = ("There is no test split: the validation split is what is tested.",)
+            self.warnings = (
+                *self.warnings,
+                "There is no test split: the validation split is what is tested.",
+            )
         if lacking := [name for name in ("train", "test") if name not in found]:
             raise UsageError(
                 f"{self.traits.title} has no pictures for {' and '.join(lacking)}. Put all classes beside each other: "
@@ -237,9 +294,9 @@ class ImageTable(OwnPictures):
             )
         return found
 
-    def _by_class(self, parts: Mapping[str, list[Item]]) -> dict[str, list[Item]]:
+    def _by_class(self, taken: _Taken) -> dict[str, list[Item]]:
         """Splits by class."""
-        items = parts.get("", [])
+        items = taken.items.get("", [])
         classes = sorted({item.class_name for item in items})
         if len(classes) < LEAST_CLASSES:
             raise UsageError(
@@ -249,8 +306,12 @@ class ImageTable(OwnPictures):
         side = {name: split for split, names in self.divided(classes).items() for name in names}
         found: dict[str, list[Item]] = {}
         for item in items:
-            if item.class_name in side:
-                found.setdefault(side[item.class_name], []).append(item)
+            split = side.get(item.class_name)
+            if split and split != "train" and item.role == NEITHER:
+                taken.account.leave(NO_SIDE, item.image_id)
+                taken.account.taken -= 1
+            elif split:
+                found.setdefault(split, []).append(item._replace(role="" if split == "train" else item.role))
         return found
 
 
@@ -262,13 +323,11 @@ def _kind(value: object) -> str | None:
     return SPLITS.get(str(value).strip().casefold())
 
 
-def _text(value: Any, names: Sequence[str] | None) -> str:
-    """A cell as it is shown; empty where there is nothing. Numbers of class labels are shown by their names, and whole
-    numbers without a point, as tables with gaps keep them as fractions."""
+def _text(value: Any) -> str:
+    """A cell as it is shown; empty where there is nothing. Whole numbers are shown without a point, as tables with gaps
+    keep them as fractions."""
     if value is None or value != value:  # noqa: PLR0124  (no number)
         return ""
-    if names is not None and isinstance(value, int):
-        return names[value] if 0 <= value < len(names) else ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
