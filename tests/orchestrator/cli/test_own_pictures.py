@@ -278,14 +278,16 @@ def test_a_class_that_is_called_train_is_a_class(check: Any, image_folder: Path)
 
 def test_the_layout_can_be_said(check: Any, image_folder: Path) -> None:
     (image_folder / "train" / "views").mkdir(parents=True)
+    (image_folder / "train" / "sides").mkdir()
     for number in range(6):
-        shutil.move(image_folder / CLASSES[7] / f"{number}.jpg", image_folder / "train" / "views")
+        view = "views" if number % 2 else "sides"
+        shutil.move(image_folder / CLASSES[7] / f"{number}.jpg", image_folder / "train" / view)
     assert "--layout classes" in check(code=2).document["problems"][0]
     document = check("--layout", "classes").document
     assert sides(document) == {"train": (24, 4), "test": (24, 4)}
     split_up(image_folder, test=CLASSES[5:7])
     document = check("--layout", "splits").document
-    assert sides(document) == {"train": (6, 1), "test": (12, 2)}
+    assert sides(document) == {"train": (6, 2), "test": (12, 2)}
     assert left(document) == {"pictures beside the splits": 30}
     adds_up(document, image_folder)
 

@@ -39,7 +39,13 @@ FIELDS = [(section, name) for section, changes in CHANGES.items() for name in ch
 #: Of one's own folder: what changes its pictures or its splits, and what only says how they are read.
 OWN = {
     "layout": "classes", "allow_shared_classes": True, "drop_duplicates": True, "background": "black",
-    "exif_transpose": True,
+    "exif_transpose": True, "split_by": "random", "split_seed": 4, "split_file": "/others.csv", "table": "/items.csv",
+    "columns": ("label=class",),
+}  # fmt: skip
+#: What else must be so where one of these is asked for.
+BESIDE: dict[str, dict[str, Any]] = {
+    "split_seed": {"split_by": "random"}, "split_file": {"split_by": "file", "split_file": "/classes.csv"},
+    "table": {"dataset": "table"}, "columns": {"dataset": "table"},
 }  # fmt: skip
 APART = {"max_pixels": 5, "reading": 1}
 
@@ -67,7 +73,8 @@ def test_what_changes_a_result_makes_another_run(section: str, name: str) -> Non
 @pytest.mark.parametrize("name", [*OWN, *APART])
 def test_how_a_folder_is_read_makes_another_run_where_other_pictures_are_meant(name: str) -> None:
     """The rule's number is none of that: a run goes on by the one that it began with, and keeps its name."""
-    data = dataclasses.replace(REQUEST.data, dataset="folder", root="/images")
+    beside = {"dataset": "folder", "root": "/images", **BESIDE.get(name, {})}
+    data = dataclasses.replace(REQUEST.data, **beside)
     other = dataclasses.replace(data, **{name: {**OWN, **APART}[name]})
     one, two = (dataclasses.replace(REQUEST, data=which) for which in (data, other))
     assert (one.run == two.run) == (name in APART)
