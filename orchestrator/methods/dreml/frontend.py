@@ -83,24 +83,18 @@ class DremlRequest(MethodRequest):
         if not ends:
             return []
         right, loss = (fmean(row[name] for row in ends) for name in ("accuracy", "loss"))
-        rise = (
-            fmean(rows[-1]["accuracy"] - rows[-2]["accuracy"] for rows in histories)
-            if len(histories[0]) > 1
-            else 0.0
-        )
         state = (
             f"at the end members tell {100 * right:.0f} % of the training images' meta-classes (guessing: "
             f"{100 / ensemble.D:.0f} %), at a loss of {loss:.2f} where guessing has ln D = {math.log(ensemble.D):.2f}"
         )
-        cure = f"Train longer (--epochs {2 * self.recipe.epochs})"
+        longer = f"Train longer (--epochs {2 * self.recipe.epochs})"
         if right < FAR:
-            return [
-                f"Training has not got far: {state}. {cure}, at a higher rate (--lr), or from pretrained --weights."
-            ]
-        if rise > RISING and right < LEARNT:
-            return [
-                f"Members were still learning: {100 * rise:.0f} points more in the last epoch; {state}. {cure}."
-            ]
+            higher = f"at a higher rate (--set lr={3 * self.recipe.lr:g})"
+            return [f"Training has not got far: {state}. {longer}, {higher}, or from pretrained --weights."]
+        rises = [rows[-1]["accuracy"] - rows[-2]["accuracy"] for rows in histories if len(rows) > 1]
+        if right < LEARNT and rises and (rise := fmean(rises)) > RISING:
+            more = f"{100 * rise:.0f} points more in the last epoch"
+            return [f"Members were still learning: {more}; {state}. {longer}."]
         return []
 
     def in_words(self, request: LaunchRequest) -> list[str]:
