@@ -257,6 +257,11 @@ def reap(pid: int) -> None:
         process.wait()
 
 
+def code_folder() -> str:
+    """The folder of this very code: two checkouts can share an interpreter."""
+    return str(Path(__file__).resolve().parents[1])
+
+
 def _head_environment(home: Path, token_path: Path, python: str) -> dict[str, str]:
     ours = head_settings(token_path)
     return {

@@ -49,6 +49,7 @@ class LocalHead:
     kept: bool = True  # up until `stop`; else it ends with its last job
     num_cpus: int | None = None  # as asked for; None: Ray counted
     num_gpus: int | None = None
+    code: str = ""  # the folder of the package that its interpreter finds as ours
 
     @property
     def alive(self) -> bool:
@@ -216,6 +217,7 @@ def _start_once(resources: launch.Resources, deadline: float, kept: bool) -> Loc
         kept=kept,
         num_cpus=resources.num_cpus,
         num_gpus=resources.num_gpus,
+        code=launch.code_folder(),
     )
     try:
         # Recorded before it is ready: if we are killed now, its keeper or the next command cleans it away.

@@ -44,10 +44,14 @@ class Cluster:
     python: str
     "The interpreter of its nodes."
     local: bool
+    code: str = ""
+    "Where its interpreter finds muster, if that is known."
 
     def modules(self) -> list[Path] | None:
         """Our own code, to travel with the job; None where the nodes run on this very installation."""
-        here = self.python == sys.executable
+        from muster.cluster.launch import code_folder
+
+        here = self.python == sys.executable and self.code == code_folder()
         return None if here else [Path(muster.__file__).parent]
 
 
@@ -76,7 +80,7 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
                 f"The local Ray head was started with {head.python}, which is gone: it can start no process any more. "
                 "End it with `muster cluster down`, then try again."
             )
-        yield Cluster(connect("auto"), head.python, local=True)
+        yield Cluster(connect("auto"), head.python, local=True, code=head.code)
 
 
 def submit(cluster: Cluster, request: Request, *splits: str) -> str:

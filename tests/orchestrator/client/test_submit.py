@@ -11,6 +11,7 @@ import pytest
 
 import muster
 from muster.cluster import jobs as cluster_jobs
+from muster.cluster.launch import code_folder
 from muster.orchestrator.client import submit
 from muster.orchestrator.methods.loading import load
 
@@ -41,9 +42,9 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def sent_to(python: str, *, local: bool) -> tuple[Any, ...]:
+def sent_to(python: str, *, local: bool, code: str = "") -> tuple[Any, ...]:
     jobs = Recording()
-    cluster = submit.Cluster(jobs, python, local)  # type: ignore[arg-type]
+    cluster = submit.Cluster(jobs, python, local, code or code_folder())  # type: ignore[arg-type]
     submission = submit.submit(cluster, load(None, {"name": "mine"}, []), "train")
     ((command, attempt, *rest),) = jobs.sent
     assert submission == attempt
@@ -84,3 +85,8 @@ def test_a_job_is_the_request_under_a_name_of_its_own_with_our_code_where_it_is_
     assert modules == [Path(muster.__file__).parent]
     assert metadata == {"run": "mine"}
     assert sent_to(sys.executable, local=True)[3] is None
+
+
+def test_a_head_that_finds_another_checkout_gets_our_code(tmp_path: Path) -> None:
+    """Two checkouts can share an interpreter, by PYTHONPATH."""
+    assert sent_to(sys.executable, local=True, code=str(tmp_path))[3] == [Path(muster.__file__).parent]
