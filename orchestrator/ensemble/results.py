@@ -194,7 +194,7 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
         found.append(
             "NMI: faiss k-means with as many clusters as test classes, 5 starts of 100 iterations, arithmetic."
         )
-    found += request.settings.notes()
+    found += [*request.settings.notes(), *filter(None, [request.settings.fitted(request.preset)])]
     if len(request.ensemble.weights) and request.ensemble.weights == "none":
         found.append("Networks start from random weights, not from ImageNet as in the paper.")
     return found

@@ -91,9 +91,14 @@ def settings(name: str, traits: Traits, side: int, epochs: int | None) -> tuple[
     """
     recipe, view = PRESETS[name](traits, side)
     if epochs is not None and recipe["schedule"] == "step":
-        recipe["step_epochs"] = max(1, round(epochs * recipe["step_epochs"] / recipe["epochs"]))
+        recipe["step_epochs"] = fitted_steps(recipe, epochs)
     common = {"mean": traits.mean, "std": traits.std}
     return {**recipe, "flip": traits.flip, **common}, {**view, **common}
+
+
+def fitted_steps(recipe: Settings, epochs: int) -> int:
+    """Epochs between two steps of a recipe's schedule, in a training of so many epochs."""
+    return max(1, round(epochs * int(recipe["step_epochs"]) / int(recipe["epochs"])))
 
 
 def input_settings(name: str, traits: Traits, side: int) -> tuple[Settings, Settings]:

@@ -254,6 +254,10 @@ class MethodRequest(ABC):
         """What a report says below its curve."""
         return []
 
+    def fitted(self, preset: str) -> str:
+        """How the preset's schedule was brought to the epochs that were asked for; empty if it was not."""
+        return ""
+
     def doubts(self, ensemble: EnsembleSettings, histories: Sequence[History]) -> list[str]:
         """What in the histories of its finished models says that training has not got far, and what to try."""
         return []

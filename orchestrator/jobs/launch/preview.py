@@ -43,6 +43,7 @@ def preview(
     (ensemble,) = ensembles
     asked = request.ensemble.L
     members = counted_members(asked, one=request.one_model)
+    rows += warning_rows(filter(None, [request.settings.fitted(request.preset)]))
     found = {"run": request.run, "sentence": "", "rows": rows, "asked": asked, "to_train": asked}
     if ensemble.prepared is None:
         size = sum(

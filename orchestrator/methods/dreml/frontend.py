@@ -18,9 +18,10 @@ from muster.orchestrator.settings.request import (
     LaunchRequest,
     MethodRequest,
 )
+from muster.workers.datasets import Glyphs
 from muster.workers.forms import keyed
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
-from muster.workers.spec import ModelSpec
+from muster.workers.spec import LEAST_SIDE, ModelSpec
 
 #: What a rehearsal leaves of an ensemble, as far as it has it.
 LEAST_MEMBERS, LEAST_EPOCHS = 2, 1
@@ -76,6 +77,22 @@ class DremlRequest(MethodRequest):
     def caption(self, request: LaunchRequest) -> str:
         ensemble = request.ensemble
         return f"D = {ensemble.D}, seed {ensemble.seed}"
+
+    def fitted(self, preset: str) -> str:
+        usual = presets.PRESETS[preset](Glyphs.traits, LEAST_SIDE)[0] if preset in presets.PRESETS else {}
+        mine = self.recipe
+        if (
+            mine.schedule != "step"
+            or usual.get("schedule") != "step"
+            or mine.step_epochs == usual["step_epochs"]
+        ):
+            return ""
+        if mine.step_epochs != presets.fitted_steps(usual, mine.epochs):
+            return ""  # it was asked for
+        return (
+            f"The preset {preset} divides the rate every {usual['step_epochs']} of {usual['epochs']} epochs; "
+            f"brought to {mine.epochs}, that is every {mine.step_epochs}."
+        )
 
     def doubts(self, ensemble: EnsembleSettings, histories: Sequence[History]) -> list[str]:
         """Members that hardly tell their meta-classes apart, or still learn to."""

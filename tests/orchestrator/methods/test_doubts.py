@@ -82,3 +82,31 @@ def test_a_launch_says_it_in_its_answer_its_report_and_its_scores(
         warnings = bare_muster(*words).document["warnings"]
         assert any(text.startswith("Training has not got far: ") for text in warnings)
     assert "Training has not got far: " in (tmp_path / "store/runs/one/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"recipe.epochs": 4}, "divides the rate every 4 of 12 epochs; brought to 4, that is every 1."),
+        ({"recipe.epochs": 24}, "brought to 24, that is every 8."),
+        ({"recipe.epochs": 12}, ""),
+        ({"recipe.epochs": 24, "recipe.step_epochs": 5}, ""),
+        ({"recipe.epochs": 4, "preset": "code"}, ""),
+        ({"recipe.epochs": 4, "preset": "glyphs"}, ""),
+    ],
+)
+def test_a_schedule_that_was_brought_to_the_epochs_is_told(given: dict[str, Any], told: str) -> None:
+    flags = {"data.dataset": "glyphs", "ensemble.backbone": "conv4", "preset": "paper", **given}
+    request = load(None, flags, [])
+    assert request.settings.fitted(request.preset).endswith(told)
+    assert bool(request.settings.fitted(request.preset)) == bool(told)
+
+
+def test_the_plan_and_the_report_say_so(bare_muster: BareMuster, image_folder: Path, tmp_path: Path) -> None:
+    where = ["--data-root", str(image_folder), "--storage", str(tmp_path / "store"), "--name", "one"]
+    small = ["--D", "2", "--L", "1", "--epochs", "2", "--backbone", "conv4", "--image-size", "16"]
+    words = ["launch", "dreml", "--dataset", "folder", "--preset", "paper", *where, *small, "--json"]
+    told = "The preset paper divides the rate every 4 of 12 epochs; brought to 2, that is every 1."
+    assert {"what": "warning", "value": told} in bare_muster(*words, "--dry-run").document["rows"]
+    bare_muster(*words)
+    assert told in (tmp_path / "store/runs/one/report.html").read_text()
