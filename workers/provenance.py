@@ -16,7 +16,7 @@ import muster
 #: Set for a job by who submits it: the copy of the code that travels with a job has no history.
 COMMIT = "MUSTER_COMMIT"
 _DRIVER = Path("/proc/driver/nvidia")
-_PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow")
+_PACKAGES = ("ray", "torch", "torchvision", "timm", "numpy", "pyarrow")
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:

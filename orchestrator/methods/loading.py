@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 from muster.orchestrator.methods.base import COMMON, Frontend, Given
 from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings import compat
-from muster.orchestrator.settings.checks import backbone_problems, resize_problems
+from muster.orchestrator.settings.checks import backbone_problems, for_backbone, resize_problems
 from muster.orchestrator.settings.parse import Settings, assign, merge_file, parse, parse_saved, put
 from muster.orchestrator.settings.request import DataRequest, EnsembleSettings, LaunchRequest, open_data
 from muster.orchestrator.settings.resources import Resources
@@ -90,7 +90,7 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
         problems.append(f"data.test_list: only vehicleid has test lists, and the data set is {dataset}.")
     if dataset != "vehicleid" and settings["data"].get("vehicleid_protocol", "self") != "self":
         problems.append(f"data.vehicleid_protocol: it is vehicleid's, and the data set is {dataset}.")
-    traits = _traits(data, settings["data"], problems)
+    traits = for_backbone(_traits(data, settings["data"], problems), settings["ensemble"].get("backbone"))
     frontend = FRONTENDS[method]
     problems += _foreign_problems(settings, frontend)
     found = frontend.parse(Given(settings, dataset, traits, problems))

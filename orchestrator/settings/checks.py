@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.machine import credentials
 from muster.workers.errors import UsageError
+from muster.workers.networks.facts import TIMM
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.store.addresses import parse_address
+
+if TYPE_CHECKING:
+    from muster.workers.datasets import Traits
+    from muster.workers.networks.timm_models import Input
 
 #: The smallest picture of the networks that are asked for most, in pixels.
 COMMON_BACKBONES = {"conv4": 16, "resnet18": 32, "resnet50": 32, "googlenet": 32, "bvlc_googlenet": 32}
@@ -28,6 +34,24 @@ def resize_problems(parsed: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def for_backbone(traits: Traits, backbone: Any) -> Traits:
+    """What a recipe must know of a data set, where the network has pictures of its own size and statistics."""
+    if not isinstance(backbone, str) or not backbone.startswith(TIMM):
+        return traits
+    try:
+        found = input_of(backbone)
+    except UsageError:  # is said where the backbone is checked
+        return traits
+    return dataclasses.replace(traits, mean=found.mean, std=found.std, picture_side=found.side)
+
+
+def input_of(backbone: str) -> Input:
+    """See `timm_models.input_of`; torch is loaded for it."""
+    from muster.workers.networks import timm_models
+
+    return timm_models.input_of(backbone)
+
+
 def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
     """Whether the network exists and takes pictures of these sides, in pixels."""
     if backbone in COMMON_BACKBONES:  # the list of all of them is torchvision's, and slow to import
@@ -39,7 +63,12 @@ def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
         ]
     from muster.workers.networks import backbones
 
-    if backbone not in backbones.names():
+    if isinstance(backbone, str) and backbone.startswith(TIMM):
+        try:
+            input_of(backbone)
+        except UsageError as error:
+            return error.problems
+    elif backbone not in backbones.names():
         near = difflib.get_close_matches(str(backbone), backbones.names(), 3)
         hint = f"Did you mean {' or '.join(near)}?" if near else "Try conv4, resnet18 or googlenet."
         return [f"There is no backbone {backbone!r}. {hint}"]

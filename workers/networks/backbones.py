@@ -1,8 +1,8 @@
 """The networks: an image batch in, D numbers for each image out.
 
-`conv4` is ours, `bvlc_googlenet` the network of BIER's authors; every classifier of torchvision is available by
-its name, with its last linear layer replaced. Initial weights come from the member's seed, or from a state dict
-whose content is in the key.
+`conv4` is ours, `bvlc_googlenet` the network of BIER's authors; every classifier of torchvision is available by its
+name, and one of timm as `timm/NAME`, with its last linear layer replaced. Initial weights come from the member's seed,
+or from a state dict whose content is in the key.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from muster.workers.errors import UsageError
+from muster.workers.networks import timm_models
 from muster.workers.networks.bvlc_googlenet import BvlcGoogLeNet
-from muster.workers.networks.facts import WITHOUT_IMAGENET
+from muster.workers.networks.facts import TIMM, WITHOUT_IMAGENET
 
 State = Mapping[str, torch.Tensor]
 #: Of each kind of mismatch.
@@ -96,6 +97,8 @@ def build(
             network: nn.Module = Conv4(outputs)
         elif backbone == "bvlc_googlenet":
             network = BvlcGoogLeNet(outputs)
+        elif backbone.startswith(TIMM):
+            network = timm_models.build(backbone, outputs)
         else:
             network = _torchvision(backbone, outputs, pretrained or initial is not None)
     if initial is not None:
@@ -122,6 +125,8 @@ def _torchvision(backbone: str, outputs: int, pretrained: bool) -> nn.Module:
 
 def head(network: nn.Module, backbone: str) -> tuple[str, nn.Linear]:
     """The name and the module of the last linear layer. Raises UsageError if there is none."""
+    if backbone.startswith(TIMM):
+        return timm_models.head(network, backbone)
     linear = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UsageError(
@@ -228,6 +233,8 @@ def imagenet_state(backbone: str) -> dict[str, torch.Tensor]:
 
     if backbone in WITHOUT_IMAGENET:
         raise UsageError(WITHOUT_IMAGENET[backbone])
+    if backbone.startswith(TIMM):
+        return timm_models.imagenet_state(backbone)
     try:
         found = torchvision.models.get_model_weights(backbone)["DEFAULT"].get_state_dict(progress=False)
     except Exception as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+#: How the networks of the package timm are called: `timm/resnet18`.
+TIMM = "timm/"
 #: Those without ImageNet weights, and what to say of it.
 WITHOUT_IMAGENET = {
     "conv4": "conv4 has no ImageNet weights; use --weights none, or another backbone.",
