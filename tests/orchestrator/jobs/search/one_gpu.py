@@ -17,7 +17,7 @@ import ray
 from muster.orchestrator.ensemble.plan import prepare_ensembles
 from muster.orchestrator.fleet.actor import NAMESPACE, RayProcesses
 from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
-from muster.orchestrator.jobs.search.plan import SearchPlan, ensembles_of, prepared_by_rule, schedule_of
+from muster.orchestrator.jobs.search.plan import SearchPlan, ensembles_of, prepared_by_pictures, schedule_of
 from muster.orchestrator.jobs.search.record import Record
 from muster.orchestrator.jobs.search.request import load_search
 from muster.orchestrator.jobs.search.run import run_trials
@@ -68,7 +68,7 @@ def main(images: str, storage: str, result: str) -> None:
     lrs = ",".join(str(n / 1000) for n in range(1, TRIALS // 2 + 1))
     request = load_search(None, flags, [], "2,3", [f"lr={lrs}"], steering)
     store = Store(storage)
-    prepared = prepared_by_rule(prepare_ensembles(ensembles_of(request), store, lambda *_: None))
+    prepared = prepared_by_pictures(prepare_ensembles(ensembles_of(request), store, lambda *_: None))
     assert prepared is not None
     ray.init("local", num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20, log_to_driver=False)
     actor: Any = OneGpuFleet
