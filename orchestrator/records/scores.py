@@ -42,6 +42,19 @@ def recall_ks(rows: Sequence[Row]) -> list[int]:
     return sorted(int(found[1]) for name in names if (found := re.fullmatch(r"recall_at_(\d+)", name)))
 
 
+def sure_text(found: Row, edges: Row, *, sign: bool = False) -> str:
+    """ "95 %: 69.0 to 75.5": between which `edges` an interval or a gain lies."""
+    return f"{_share(found)}: {_between(edges, sign)}"
+
+
+def _share(found: Row) -> str:
+    return f"{100 * found['share']:.0f} %"
+
+
+def _between(edges: Row, sign: bool = False) -> str:
+    return f"{percent(edges['low'], sign)} to {percent(edges['high'], sign)}"
+
+
 def curve_table(
     rows: Sequence[Row], ks: Sequence[int], interval: Row | None = None
 ) -> tuple[list[str], list[list[str]]]:
@@ -56,8 +69,8 @@ def curve_table(
     cells = [[str(row["L"]), *(percent(row.get(name)) for name in fields)] for row in rows]
     if interval and interval["of"] in fields:
         at = fields.index(interval["of"]) + 1
-        edges = {one["L"]: f"{percent(one['low'])} to {percent(one['high'])}" for one in interval["rows"]}
-        head.insert(at + 1, f"{100 * interval['share']:.0f} %")
+        edges = {one["L"]: _between(one) for one in interval["rows"]}
+        head.insert(at + 1, _share(interval))
         for cell, row in zip(cells, rows, strict=True):
             cell.insert(at + 1, edges.get(row["L"], "-"))
     return head, cells
@@ -67,10 +80,9 @@ def gain_text(gain: Row | None) -> str:
     """What an ensemble finds more than one of its members; empty where that is not known."""
     if not gain:
         return ""
-    sides = " to ".join(percent(gain[name], sign=True) for name in ("low", "high"))
     return (
         f"Gain by the ensemble over a member alone: {percent(gain['mean'], sign=True)} points of "
-        f"{gain['of'].replace(RECALL, 'recall@')} ({100 * gain['share']:.0f} %: {sides}, over {len(gain['alone'])} "
+        f"{gain['of'].replace(RECALL, 'recall@')} ({sure_text(gain, gain, sign=True)}, over {len(gain['alone'])} "
         "members)."
     )
 

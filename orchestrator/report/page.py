@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from muster.orchestrator.records.scores import Row, curve_table, duration, percent, thinned
+from muster.orchestrator.records.scores import Row, curve_table, duration, percent, sure_text, thinned
 from muster.orchestrator.report import plots
 from muster.workers.quantities import bytes_text
 from muster.workers.score.metrics import BY_RANK, SHOWN
@@ -160,19 +160,13 @@ def key_figures(
     first, last, k = curve[0], curve[-1], ks[0]
     here, before = last.get(f"recall_at_{k}"), first.get(f"recall_at_{k}")
     at_last = whole or f"at L = {last['L']}"
-    sure = ""
-    if interval:
-        edges = interval["rows"][-1]
-        sure = f", {100 * interval['share']:.0f} %: {percent(edges['low'])} to {percent(edges['high'])}"
+    sure = f", {sure_text(interval, interval['rows'][-1])}" if interval else ""
     found = [Figure(f"recall@{k}", percent(here), "%", at_last + sure)]
     if len(curve) > 1 and here is not None and before is not None:
         found.append(Figure(f"recall@{k}", percent(before), "%", f"at L = {first['L']}"))
         note, value = "by the ensemble", here - before
         if gain:
-            value = gain["mean"]
-            note = f"over a member alone, {100 * gain['share']:.0f} %: " + " to ".join(
-                percent(gain[name], sign=True) for name in ("low", "high")
-            )
+            note, value = f"over a member alone, {sure_text(gain, gain, sign=True)}", gain["mean"]
         found.append(Figure("gain", percent(value, sign=True), "points", note))
     for metric in SHOWN:
         value = percent(last.get(metric.name))

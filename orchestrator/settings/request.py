@@ -340,8 +340,8 @@ def open_data(request: DataRequest) -> datasets.DataSet:
 
 def gives_validation(request: DataRequest) -> bool:
     """Whether one's own pictures seem to come with a validation split; none is listed for it."""
-    data = open_data(request)
     try:
+        data = open_data(request)
         return isinstance(data, datasets.OwnPictures) and data.gives_validation()
     except UsageError:
         return False  # is said where the pictures are listed

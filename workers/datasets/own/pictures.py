@@ -10,7 +10,7 @@ from typing import IO
 from muster.workers.datasets.base import Item, Reading, Split, Traits
 from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.own.rows import open_table
-from muster.workers.datasets.own.splits import SPLITS, alike_texts, from_list, halves, shared_problem
+from muster.workers.datasets.own.splits import alike_texts, from_list, halves, kind_of, shared_problem
 from muster.workers.datasets.pictures import (
     HEIC_SUFFIXES,
     Picture,
@@ -121,7 +121,7 @@ class OwnPictures(ABC):
         found: dict[str, str] = {}
         for row in table.rows(["label", "split"]):
             label, split = (str(cell).strip() for cell in row.cells)
-            kind = SPLITS.get(split.casefold())
+            kind = kind_of(split)
             if kind not in {"train", "val", "test"}:
                 raise UsageError(f"{table.path.parent / row.where}: {split!r} is none of train, val, test.")
             if found.setdefault(label, kind) != kind:

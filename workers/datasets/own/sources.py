@@ -10,7 +10,7 @@ from typing import Any
 
 from muster.workers.datasets.base import Reading
 from muster.workers.datasets.own.rows import Table, open_table
-from muster.workers.datasets.own.splits import SPLITS
+from muster.workers.datasets.own.splits import KINDS, kind_of
 from muster.workers.errors import UsageError
 from muster.workers.names import shortened
 from muster.workers.store.records import parse_json
@@ -171,7 +171,7 @@ def _hub(root: Path) -> Iterator[tuple[Path, str]]:
     """Parquet files, `train-00000-of-00002.parquet` or in a folder `train/`. Raises UsageError where there are several
     configurations."""
     paths = sorted(_parquet(root))
-    by_folder = [path for path in paths if path.parent != root and path.parent.name.casefold() in SPLITS]
+    by_folder = [path for path in paths if path.parent != root and kind_of(path.parent.name)]
     homes = {path.parent.parent if path in by_folder else path.parent for path in paths}
     if len(homes) > 1:
         names = sorted(str(home) for home in homes)
@@ -182,7 +182,7 @@ def _hub(root: Path) -> Iterator[tuple[Path, str]]:
         _all_there(folder, (path.name for path in paths if path.parent == folder))
     for path in paths:
         name = path.parent.name if path in by_folder else path.name.partition("-")[0].partition(".")[0]
-        yield path, SPLITS.get(name.casefold(), "")
+        yield path, kind_of(name) or ""
 
 
 def _parquet(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
@@ -202,13 +202,9 @@ def _parquet(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
 
 
 def _kind(root: Path, name: str) -> str:
-    if name.casefold() not in SPLITS:
+    if (kind := kind_of(name)) is None:
         raise UsageError(
-            f"{root} has a split {name!r}, which is none of {_known()}. Rename it, or put all classes beside each "
-            "other: --layout classes."
+            f"{root} has a split {name!r}, which is none of {KINDS}. Rename it, or put all classes beside each other: "
+            "--layout classes."
         )
-    return SPLITS[name.casefold()]
-
-
-def _known() -> str:
-    return ", ".join(dict.fromkeys(SPLITS.values()))
+    return kind

@@ -16,10 +16,17 @@ SPLITS = {
     "train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
     "validation": "val", "query": "query", "gallery": "gallery",
 }  # fmt: skip
+#: Those that there are, for messages.
+KINDS = ", ".join(dict.fromkeys(SPLITS.values()))
 #: Of a test split whose queries are looked for in a gallery.
 SIDES = frozenset({"query", "gallery"})
 #: Fewer classes can't be kept apart, two to train and two to test.
 LEAST_CLASSES = 4
+
+
+def kind_of(text: object) -> str | None:
+    """Which split is meant by a name or a cell; None if it is none."""
+    return SPLITS.get(str(text).strip().casefold())
 
 
 def halves(classes: Sequence[str], how: str, seed: int) -> dict[str, list[str]]:

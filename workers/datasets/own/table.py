@@ -25,7 +25,7 @@ from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.own.pictures import MEAN, STD, OwnPictures
 from muster.workers.datasets.own.rows import Row
 from muster.workers.datasets.own.sources import Source, sources
-from muster.workers.datasets.own.splits import LEAST_CLASSES, SIDES, SPLITS
+from muster.workers.datasets.own.splits import KINDS, LEAST_CLASSES, SIDES, kind_of
 from muster.workers.errors import UsageError
 from muster.workers.names import shortened
 from muster.workers.watch import watched
@@ -129,7 +129,7 @@ class ImageTable(OwnPictures):
         for source in self.sources:
             column = source.columns.get("split")
             given = (row.cells[0] for row in source.table.rows([column])) if column else (source.split,)
-            if any(_kind(one) == "val" for one in given):
+            if any(kind_of(one) == "val" for one in given):
                 return True
         return False
 
@@ -219,7 +219,7 @@ class ImageTable(OwnPictures):
         """A row's split, "" where none is given and None where it is left out, and its role."""
         split = source.split
         if "split" in given:
-            kind = _kind(given["split"])
+            kind = kind_of(given["split"])
             if not _text(given["split"]):
                 taken.lists.wrong("row(s) without a split", row.where)
                 return None, ""
@@ -229,9 +229,7 @@ class ImageTable(OwnPictures):
                 return None, ""
             if kind is None:
                 said = f"{row.where}: {given['split']!r}"
-                taken.lists.wrong(
-                    f"split(s) that are none of {', '.join(dict.fromkeys(SPLITS.values()))}", said
-                )
+                taken.lists.wrong(f"split(s) that are none of {KINDS}", said)
                 return None, ""
             split = kind
         if split in SIDES:
@@ -261,22 +259,17 @@ class ImageTable(OwnPictures):
 
     def _look(self, taken: _Taken) -> None:
         """Looks whether the pictures that have paths are there."""
-        gone = set(absent(self.root, taken.seen))
-        if not gone:
-            return
-        if not self.reading.skip_bad:
-            for name in sorted(gone, key=list(taken.seen).index if len(gone) < 100 else None):
-                taken.lists.wrong(
-                    "picture(s) that are not there, without which --skip-bad-images goes on",
-                    f"{taken.seen[name][2]}: {name}",
-                )
-            return
-        for name in sorted(gone):
-            taken.account.leave(GONE, f"{taken.seen[name][2]}: {name}")
-        taken.items = {
-            split: [item for item in items if item.image_id not in gone]
-            for split, items in taken.items.items()
-        }
+        gone = set()
+        for name in absent(self.root, taken.seen):
+            gone.add(name)
+            said = f"{taken.seen[name][2]}: {name}"
+            if self.reading.skip_bad:
+                taken.account.leave(GONE, said)
+            else:
+                kind = "picture(s) that are not there, without which --skip-bad-images goes on"
+                taken.lists.wrong(kind, said)
+        for split, items in taken.items.items() if gone else ():
+            taken.items[split] = [item for item in items if item.image_id not in gone]
 
     def _tested(self, parts: Mapping[str, list[Item]]) -> dict[str, list[Item]]:
         """The splits as they are given; what validates is tested where nothing else is."""
@@ -317,10 +310,6 @@ class ImageTable(OwnPictures):
 
 def _split(name: str, items: Sequence[Item]) -> Split:
     return Split(name, items, sorted({item.class_name for item in items}))
-
-
-def _kind(value: object) -> str | None:
-    return SPLITS.get(str(value).strip().casefold())
 
 
 def _text(value: Any) -> str:

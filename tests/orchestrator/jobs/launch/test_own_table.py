@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.orchestrator.bare import BareMuster, bare_muster
-from tests.orchestrator.cli.test_tables import csv_file, hub_rows, rows, with_features
+from tests.orchestrator.cli.tables import csv_file, hub_rows, rows, with_features
 
 __all__ = ["bare_muster", "rows"]
 
