@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import ray
@@ -11,11 +12,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from muster.orchestrator.fleet.member_actor import MemberActor
 from muster.orchestrator.fleet.nodes import Resources
+from muster.orchestrator.fleet.processes import Former
 from muster.orchestrator.fleet.ranks_actor import RanksActor
 from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
 from muster.workers.task import MemberTask
 
 NAMESPACE = "muster"
+#: What the names of members' actors begin with; the key follows.
+MEMBER = "member-"
 
 
 class RayProcesses:
@@ -37,8 +41,19 @@ class RayProcesses:
         found: dict[str, int] = worker.gcs_client.get_draining_nodes()
         return found
 
+    def former(self) -> list[Former]:
+        """Ray has no public call that tells this without a dashboard: what became of actors is its controller's
+        knowledge alone."""
+        here = ray.get_runtime_context()
+        if not here.was_current_actor_reconstructed:
+            return []
+        actors = ray._private.state.actors(
+            job_id=ray.JobID.from_hex(here.get_job_id()), actor_state_name="DEAD"
+        ).values()
+        return former_of(actors)
+
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
-        options: dict[str, Any] = {"name": f"member-{task.key}", "namespace": NAMESPACE}
+        options: dict[str, Any] = {"name": MEMBER + task.key, "namespace": NAMESPACE}
         nodes = {"ray.io/node-id": f"!in({','.join(avoided)})"} if avoided else None
         kind: Any = RanksActor if ranked else self.member
         if not ranked:  # the ranks' own places are Ray Train's to reserve
@@ -55,6 +70,32 @@ class RayProcesses:
 
     def kill(self, process: Any) -> None:
         ray.kill(process)
+
+
+def former_of(actors: Iterable[dict[str, Any]]) -> list[Former]:
+    """Of a job's dead actors those of members that died because their owner did, the oldest first."""
+    orphans = [one for one in actors if one["Name"].startswith(MEMBER) and _owner(one)]
+    together = Counter(_owner(one) for one in orphans)
+    return [
+        Former(
+            key=one["Name"].removeprefix(MEMBER),
+            node=one["Address"]["NodeID"],
+            others=together[_owner(one)] - 1,
+            memory="NODE_OUT_OF_MEMORY" in _died_of(one).error_message
+            and one["Address"]["NodeID"] == one["OwnerAddress"]["NodeID"],
+        )
+        for one in sorted(orphans, key=lambda one: one["StartTime"])
+    ]
+
+
+def _died_of(actor: dict[str, Any]) -> Any:
+    return actor["DeathCause"].actor_died_error_context
+
+
+def _owner(actor: dict[str, Any]) -> bytes:
+    """The process whose end was that of an actor, or nothing."""
+    cause = _died_of(actor)
+    return cause.owner_id if "its owner has died" in cause.error_message else b""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)

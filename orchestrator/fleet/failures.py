@@ -57,15 +57,20 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
     if node_lost or getattr(error, "preempted", False):
         return Failure("its node was lost", counts=False, final=False, cure=_again())
     if isinstance(error, OutOfMemoryError):
-        cure = "Give it a node with more memory, or run fewer members at once: --parallel."
-        cause = "killed: its node ran out of memory"
-        return Failure(cause, counts=not siblings, final=False, cure=cure, crowded=siblings)
+        return out_of_memory(siblings=siblings)
     if isinstance(error, ActorDiedError | ActorUnavailableError):
         return Failure(f"its process died ({_line(error)})", counts=True, final=False, cure=_again())
     if type(cause).__name__ == "OutOfMemoryError":
         cure = "Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64."
         return Failure("the GPU ran out of memory", counts=True, final=False, cure=cure)
     return Failure(f"{type(cause).__name__}: {_line(cause)}", counts=True, final=False, cure=_again())
+
+
+def out_of_memory(*, siblings: bool) -> Failure:
+    """The verdict on a member that was ended because its node's memory was full."""
+    cure = "Give it a node with more memory, or run fewer members at once: --parallel."
+    cause = "killed: its node ran out of memory"
+    return Failure(cause, counts=not siblings, final=False, cure=cure, crowded=siblings)
 
 
 def node_of(error: BaseException, nodes: Iterable[str]) -> str:

@@ -2,9 +2,9 @@
 
 Ask it for members and wait; a member that two askers want is trained once. Each runs in a process of its own,
 named by its key, so that two jobs on one cluster can't train the same key at the same time: the second one
-waits. The scheduler keeps no state that the store lacks. If it dies, it is started again, the askers' calls are
-repeated, and members go on from their checkpoints. It reads commit records and never a model, and it knows the
-cluster only as `Processes`: `actor.py` has those of Ray.
+waits. The scheduler keeps no state that the store and the cluster lack. If it dies, its members die with it; it is
+started again, asks what became of them, the askers' calls are repeated, and members go on from their checkpoints. It
+reads commit records and never a model, and it knows the cluster only as `Processes`: `actor.py` has those of Ray.
 """
 
 from __future__ import annotations
@@ -15,11 +15,20 @@ import heapq
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
-from muster.orchestrator.fleet.failures import HANG_SECONDS, Failure, HungError, judge, may_be_lost, node_of
+from muster.orchestrator.fleet.failures import (
+    HANG_SECONDS,
+    Failure,
+    HungError,
+    judge,
+    may_be_lost,
+    node_of,
+    out_of_memory,
+)
 from muster.orchestrator.fleet.nodes import Nodes, Resources, room_of
+from muster.orchestrator.fleet.processes import Former, Processes
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
 from muster.workers.store.layout import Store, new_attempt_id
@@ -56,25 +65,6 @@ class FleetSettings:
     "A member that trains is never taken for hung before it has been silent for so long."
 
 
-class Processes(Protocol):
-    """All that the scheduler asks of a cluster. Its methods may block, but for `run`."""
-
-    def nodes(self) -> Resources:
-        """The nodes that are alive."""
-
-    def leaving(self) -> Collection[str]:
-        """Those of them that are soon taken away: what runs there had better save, and go elsewhere."""
-
-    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
-        """A process for one attempt, on none of the nodes `avoided`; None if another job has one for this key."""
-
-    async def run(self, process: Any, task: MemberTask, attempt: str) -> None:
-        """The whole attempt. Raises what the member raises, or what became of its process."""
-
-    def kill(self, process: Any) -> None:
-        """Ends a process, if it has not ended, and frees its name and its share of the device."""
-
-
 class Scheduler:
     """See the module. All methods are asynchronous; none blocks the others."""
 
@@ -98,6 +88,7 @@ class Scheduler:
         self.spending = Spending(settings.budget)
         self.wake, self.said = asyncio.Event(), asyncio.Event()
         self.loop: asyncio.Task[None] | None = None
+        self.former: asyncio.Task[Sequence[Former]]
 
     async def ensure(self, tasks: list[MemberTask], asker: str = "", rank: int = 0) -> list[Outcome]:
         """Brings members into the store, the lowest index first; an outcome for each, in the order asked.
@@ -106,6 +97,7 @@ class Scheduler:
         """
         if self.loop is None:
             self.loop = asyncio.create_task(self._schedule())
+            self.former = asyncio.create_task(self._remember())
         return list(await asyncio.gather(*(self._ask(task, asker, rank) for task in tasks)))
 
     async def withdraw(self, asker: str) -> None:
@@ -163,6 +155,7 @@ class Scheduler:
         self.works[task.key] = work
         self.sought.add(work)
         try:
+            work.recall(await self.former)
             train, targets = await self._missing(task)
         except Exception as error:  # the store can't be read: every asker is told, and may ask again
             self._finish(work, "failed", message=f"member {task.spec.index}: {error}")
@@ -174,11 +167,28 @@ class Scheduler:
             self._finish(work, "reused", epoch=task.spec.epochs)
         elif self.stopping:
             self._finish(work, "dropped", message="dropped: the run is stopping")
+        elif work.futile >= FUTILE_ATTEMPTS:
+            self._finish(work, "failed", message=work.given_up(out_of_memory(siblings=False)))
         else:
             self._member(work, "queued")
             work.trains = train
             await self._enqueue(work)
         return await work.finished
+
+    async def _remember(self) -> Sequence[Former]:
+        """What ran when a former process of this scheduler died. Where memory runs out Ray ends this one before a
+        member, as it can be started again; it is seen here, or the same members would go round for ever."""
+        try:
+            former = await asyncio.to_thread(self.processes.former)
+        except Exception as error:
+            text = f"the cluster does not say what became of the members that ran: {error}"
+            self._say(event("message", level="warning", text=text))
+            return ()
+        if crowds := [one.others + 1 for one in former if one.memory]:
+            text = f"memory ran out where the fleet runs, with {crowds[-1]} at work"
+            text += ": they go on with fewer at once" if crowds[-1] > 1 else ""
+            self._say(event("message", level="warning", text=text))
+        return former
 
     async def _enqueue(self, work: Work) -> None:
         """Puts a member into the queue, once the vectors are there that it is trained from."""
@@ -304,7 +314,8 @@ class Scheduler:
         if failure is not None:
             after = await asyncio.to_thread(folder.reached)
             self._judge(work, failure, progressed=after > before)
-            report = await asyncio.to_thread(self._failure_report, work, failure)
+            log = self.store.run(self.settings.run).log(work.task.key, work.attempt)
+            report = work.given_up(failure, await asyncio.to_thread(self.store.files.find, log))
         cost = await asyncio.to_thread(seconds_of, folder, work.attempt)
         # The slot comes free only now, with the verdict: a member that is tried again keeps its turn. What it
         # cost is booked in the same breath, or the next one could start on a budget that is spent.
@@ -353,25 +364,13 @@ class Scheduler:
         """Notes what a failure says about its member and its node."""
         work.avoid = work.node
         if failure.crowded:
-            work.beside = (len(self.running) - 1) // 2
+            work.crowded(len(self.running) - 1)
         if progressed:
             work.futile = 0
         elif failure.counts:
             work.futile += 1
             if not failure.final and (text := self.nodes.strike(work.node)):
                 self._say(event("message", level="warning", text=text))
-
-    def _failure_report(self, work: Work, failure: Failure) -> str:
-        """The member, its node, its step, the cause and the log's tail, and what to do."""
-        where = f", {work.place}" if work.place else ""
-        lines = [
-            f"member {work.task.spec.index} (key {work.task.key}): {failure.cause}",
-            f"    given up after {work.attempts} attempt(s), the last on {work.host}{where}; "
-            "the end of its log:",
-        ]
-        log = self.store.files.find(self.store.run(self.settings.run).log(work.task.key, work.attempt))
-        lines += [f"    {line}" for line in (log or b"").decode(errors="replace").splitlines()[-8:]]
-        return "\n".join([*lines, f"    {failure.cure}"])
 
     def _requeue(self, work: Work) -> None:
         asyncio.create_task(self._enqueue(work))  # noqa: RUF006  (held by whoever waits for the member)

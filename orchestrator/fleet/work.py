@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from muster.orchestrator.fleet.failures import StepWatch
+from muster.orchestrator.fleet.failures import Failure, StepWatch
+from muster.orchestrator.fleet.processes import Former
 from muster.workers.methods.registry import method_of
 from muster.workers.task import MemberTask
 
@@ -73,6 +75,31 @@ class Work:
     def begin(self, attempt: str) -> None:
         """A new attempt, of which nothing is known yet."""
         self.attempt, self.where, self.node, self.steps, self.siblings = attempt, {}, "", StepWatch(), False
+
+    def recall(self, former: Iterable[Former]) -> None:
+        """Takes account of its attempts that a former process of the scheduler began, the oldest first."""
+        for one in former:
+            if one.key == self.task.key:
+                self.attempts += 1
+                if one.memory:
+                    self.avoid = one.node
+                    self.crowded(one.others)
+                    self.futile += not one.others
+
+    def crowded(self, others: int) -> None:
+        """It was killed for memory, with so many others at work."""
+        self.beside = others // 2
+
+    def given_up(self, failure: Failure, log: bytes | None = None) -> str:
+        """The member, its node, its step, the cause and the log's tail, and what to do."""
+        where = f", {self.place}" if self.place else ""
+        lines = [
+            f"member {self.task.spec.index} (key {self.task.key}): {failure.cause}",
+            f"    given up after {self.attempts} attempt(s), the last on {self.host}{where}"
+            + ("; the end of its log:" if log else ""),
+        ]
+        lines += [f"    {line}" for line in (log or b"").decode(errors="replace").splitlines()[-8:]]
+        return "\n".join([*lines, f"    {failure.cure}"])
 
     @property
     def host(self) -> str:

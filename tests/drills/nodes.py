@@ -62,10 +62,12 @@ def own_processes(title: str) -> list[psutil.Process]:
 
 
 class Machines:
-    """A cluster with a head that trains nothing, and nodes that come and go."""
+    """A cluster with a head that trains nothing, unless it has CPUs, and nodes that come and go."""
 
-    def __init__(self) -> None:
-        head = {"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False}
+    def __init__(self, cpus: int, variables: dict[str, str]) -> None:
+        head = {
+            "num_cpus": cpus, "object_store_memory": MEMORY, "include_dashboard": False, "env_vars": variables,
+        }  # fmt: skip
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes: dict[str, Any] = {}
         "By their ids."
@@ -118,8 +120,9 @@ class Machines:
 
 
 @contextlib.contextmanager
-def machines() -> Iterator[Machines]:
-    found = Machines()
+def machines(cpus: int = 0, **variables: str) -> Iterator[Machines]:
+    """Such a cluster, for a block; `variables` are the environment of its head."""
+    found = Machines(cpus, variables)
     try:
         yield found
     finally:

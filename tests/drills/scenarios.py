@@ -126,6 +126,44 @@ def a_node_without_memory(images: str, home: Path) -> dict[str, Any]:
         return {"calm": calm, "struck": struck, "bad": bad}
 
 
+#: A package's installation that takes 1.5 GB of whoever loads it, which members do, and then is the package.
+HEAVY = """import importlib, pathlib, sys
+sys.ballast = bytearray(b"x") * (3 * 2**29)
+sys.path.remove(str(pathlib.Path(__file__).parent.parent))
+del sys.modules["safetensors"]
+importlib.import_module("safetensors")
+"""
+
+
+def a_head_without_memory(images: str, home: Path) -> dict[str, Any]:
+    """On the one node there is, which the fleet shares with its members, two of them need more memory than it has."""
+    flags = {**LONG, "ensemble.L": 2}
+    with machines(cpus=2):
+        calm = calm_run(images, home, flags, SETTINGS)
+    with machines(cpus=2, **_heavy(home, 4.0)):
+        return {"calm": calm, "struck": WatchedRun(images, home / "struck", flags, SETTINGS).run()}
+
+
+def a_head_with_too_little_memory(images: str, home: Path) -> dict[str, Any]:
+    """There one of them alone needs more."""
+    with machines(cpus=2, **_heavy(home, 2.0)):
+        run = WatchedRun(images, home / "struck", {**LONG, "ensemble.L": 1}, SETTINGS)
+        return {"struck": run.run()}
+
+
+def _heavy(home: Path, gigabytes: float) -> dict[str, str]:
+    """The environment of a node that has so much memory left, where a member takes some 2 GB and Ray 1 GB."""
+    (home / "heavy/safetensors").mkdir(parents=True)
+    (home / "heavy/safetensors/__init__.py").write_text(HEAVY)
+    memory = psutil.virtual_memory()
+    most = (memory.total - memory.available + gigabytes * 2**30) / memory.total
+    return {
+        "PYTHONPATH": str(home / "heavy"),
+        "RAY_memory_usage_threshold": f"{most:.4f}",
+        "RAY_memory_monitor_refresh_ms": "250",
+    }
+
+
 class HungRun(WatchedRun):
     """One process of it is stopped in the middle of its steps: it is there, answers nothing and raises nothing."""
 

@@ -131,6 +131,30 @@ def test_a_member_that_is_killed_for_memory_goes_on_alone_where_there_is_some(
     assert found["bad"] not in {node for _, node, _ in ran["nodes"][-1:]}
 
 
+@pytest.mark.drill("f: members out of memory beside the fleet")
+def test_members_that_need_more_memory_than_the_fleets_node_has_go_on_one_by_one(
+    shapes: Path, tmp_path: Path, struck: Struck
+) -> None:
+    ran = seen(struck, tmp_path, played("a_head_without_memory", shapes, tmp_path))
+    told = [text for text in ran["warnings"] if text.startswith("memory ran out where the fleet runs")]
+    struck.faults = len(told)
+    assert told == ["memory ran out where the fleet runs, with 2 at work: they go on with fewer at once"]
+    assert [one["attempts"] for one in ran["outcomes"]] == [2, 2]
+
+
+@pytest.mark.drill("f: a member alone out of memory beside the fleet", long=False)
+def test_a_member_that_needs_more_memory_than_the_fleets_node_has_is_given_up(
+    shapes: Path, tmp_path: Path, struck: Struck
+) -> None:
+    ran = played("a_head_with_too_little_memory", shapes, tmp_path)["struck"]
+    (outcome,) = ran["outcomes"]
+    struck.faults = outcome["attempts"]
+    assert (outcome["state"], outcome["attempts"]) == ("failed", 3)
+    first, *_, last = outcome["message"].splitlines()
+    assert first.endswith(": killed: its node ran out of memory")
+    assert last.strip() == "Give it a node with more memory, or run fewer members at once: --parallel."
+
+
 @pytest.mark.drill("f: a member that hangs")
 @pytest.mark.parametrize("what", ["a_member_that_hangs", "a_rank_that_hangs"])
 def test_what_hangs_is_ended_and_goes_on_elsewhere_to_the_same_weights(

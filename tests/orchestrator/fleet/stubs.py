@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ray.exceptions import ActorDiedError
 
+from muster.orchestrator.fleet.processes import Former
 from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event
@@ -192,6 +193,8 @@ class PlayedFleet:
         "Keys that another job on the cluster trains."
         self.taken_away: list[str] = []
         "Nodes that are about to go."
+        self.fell: list[Former] = []
+        "What ran when the scheduler's process died, before it was started again."
         self.silent_until = 0.0
         "The cluster does not say until then which nodes it has."
         settings = FleetSettings(self.store.root, "run", parallel, gpus, **more)
@@ -212,6 +215,9 @@ class PlayedFleet:
 
     def leaving(self) -> list[str]:
         return self.taken_away
+
+    def former(self) -> list[Former]:
+        return self.fell
 
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Attempt | None:
         if task.key in self.taken or any(one.task.key == task.key for one in self.at_work()):

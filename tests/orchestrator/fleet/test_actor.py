@@ -9,7 +9,8 @@ import pytest
 from ray.exceptions import ActorAlreadyExistsError
 
 from muster.orchestrator.fleet import actor as module
-from muster.orchestrator.fleet.actor import RayProcesses
+from muster.orchestrator.fleet.actor import RayProcesses, former_of
+from muster.orchestrator.fleet.processes import Former
 from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import bier, member
@@ -88,3 +89,38 @@ def test_nodes_are_those_that_live(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr(module, "ray", SimpleNamespace(nodes=lambda: nodes))
     assert processes().nodes() == {"a": {"CPU": 2.0}, "c": {}}
+
+
+def dead(name: str, owner: bytes, *, began: int, node: str = "a", cause: str = "") -> dict[str, Any]:
+    """An actor as Ray's controller knows it after its end, or after that of its owner on node a."""
+    text = (
+        cause or "The actor is dead because its owner has died. Owner worker exit type: NODE_OUT_OF_MEMORY."
+    )
+    died = SimpleNamespace(error_message=text, owner_id=owner)
+    return {
+        "Name": name,
+        "StartTime": began,
+        "Address": {"NodeID": node},
+        "OwnerAddress": {"NodeID": "a"},
+        "DeathCause": SimpleNamespace(actor_died_error_context=died),
+    }
+
+
+def test_of_dead_actors_those_tell_that_died_with_their_fleet() -> None:
+    killed = "The actor is dead because its owner has died. Owner worker exit type: SYSTEM_ERROR."
+    found = former_of(
+        [
+            dead("member-x", b"third", began=5, cause=killed),
+            dead("member-x", b"second", began=4),
+            dead("member-x", b"first", began=1),
+            dead("member-y", b"first", began=2, node="b"),
+            dead("member-z", b"", began=3, cause="ray.kill"),
+            dead("a trial", b"first", began=3),
+        ]
+    )
+    assert found == [
+        Former("x", "a", others=1, memory=True),
+        Former("y", "b", others=1, memory=False),  # there was memory where it ran
+        Former("x", "a", others=0, memory=True),
+        Former("x", "a", others=0, memory=False),
+    ]

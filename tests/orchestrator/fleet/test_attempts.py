@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
+from muster.orchestrator.fleet.processes import Former
 from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
 from muster.workers.errors import CorruptFileError, DivergedError, ToldToEndError, UsageError
+from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, bier, fails, member, played, well
 
 MEMORY = OutOfMemoryError("the node had no memory left")
@@ -114,7 +116,7 @@ def test_what_never_came_to_a_node_says_so(tmp_path: Path) -> None:
     (outcome,) = played(fleet.ensure(member(1)))
     assert outcome.message.splitlines() == [
         f"member 1 (key {member(1).key}): RuntimeError: no such class",
-        "    given up after 3 attempt(s), the last on no node; the end of its log:",
+        "    given up after 3 attempt(s), the last on no node",
         "    Its finished epochs are kept: `muster resume` tries it again.",
     ]
 
@@ -344,3 +346,77 @@ def test_what_a_task_raised_counts_as_what_it_was(tmp_path: Path) -> None:
     (outcome,) = played(fleet.ensure(member(1)))
     assert (outcome.state, outcome.attempts) == ("failed", 1)
     assert "the loss became nan" in outcome.message
+
+
+def fell(task: MemberTask, others: int, *, memory: bool = True) -> Former:
+    return Former(task.key, "a", others, memory)
+
+
+def most_at_once(fleet: PlayedFleet) -> int:
+    """The most members that began before the first of those under way ended, all of which train for the same time."""
+    began = [one.began for one in fleet.attempts]
+    return max(sum(start <= other < start + TRAINING for other in began) for start in began)
+
+
+@pytest.mark.parametrize(
+    ("others", "memory", "at_once"), [(3, True, 2), (1, True, 1), (0, True, 3), (3, False, 4)]
+)
+def test_members_that_fell_with_the_fleet_for_memory_go_on_beside_fewer(
+    tmp_path: Path, others: int, memory: bool, at_once: int
+) -> None:
+    fleet = PlayedFleet(tmp_path)
+    members = [member(index) for index in range(1, 5)]
+    fleet.fell = [fell(one, others, memory=memory) for one in members]
+    if not others:
+        fleet.fell = [fell(members[0], 0, memory=memory)]
+    outcomes = played(fleet.ensure(*members))
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    assert [outcome.attempts for outcome in outcomes] == ([2] * 4 if others else [2, 1, 1, 1])
+    assert most_at_once(fleet) == at_once
+    assert len([text for text in fleet.said() if "memory ran out where the fleet runs" in text]) == memory
+
+
+def test_of_several_falls_the_last_one_counts(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    members = [member(index) for index in range(1, 5)]
+    fleet.fell = [fell(one, others) for others in (3, 1) for one in members[: others + 1]]
+    played(fleet.ensure(*members))
+    assert fleet.started == [1, 2, 3, 4]
+    first, second, third, _ = (one.began for one in fleet.attempts)
+    assert (second - first, third - second) == (TRAINING, TRAINING)  # these two alone
+
+
+def test_a_member_that_fell_alone_for_memory_is_given_up_the_third_time(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.fell = [fell(member(1), 0)] * 3 + [fell(member(2), 0)] * 2
+    fleet.scenes[2] = [fails()]
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("failed", 3), ("failed", 3)]
+    assert outcomes[0].message.splitlines() == [
+        f"member 1 (key {member(1).key}): killed: its node ran out of memory",
+        "    given up after 3 attempt(s), the last on no node",
+        "    Give it a node with more memory, or run fewer members at once: --parallel.",
+    ]
+    assert fleet.started == [2]
+
+
+def test_a_member_that_fell_for_memory_avoids_the_node_where_that_was(
+    tmp_path: Path,
+) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.fell = [fell(member(1), 1), fell(member(2), 1, memory=False)]
+    played(fleet.ensure(member(1), member(2)))
+    assert [one.avoided for one in fleet.attempts] == [["a"], []]
+
+
+def test_a_cluster_that_does_not_say_what_fell_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+
+    def silent() -> list[Former]:
+        raise ConnectionError("no answer")
+
+    fleet.former = silent  # type: ignore[method-assign]
+    assert fleet.train(member(1)) == ["done"]
+    assert fleet.said() == [
+        "warning: the cluster does not say what became of the members that ran: no answer"
+    ]

@@ -1,0 +1,44 @@
+"""All that the fleet's scheduler knows of a cluster: `actor.py` has Ray's, and the tests have one that plays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from muster.orchestrator.fleet.nodes import Resources
+from muster.workers.task import MemberTask
+
+
+@dataclass(frozen=True)
+class Former:
+    """An attempt that ended because its scheduler's own process did, which was then started again."""
+
+    key: str
+    node: str
+    others: int
+    "How many ended with it."
+    memory: bool
+    "Was it the memory of the node where both were?"
+
+
+class Processes(Protocol):
+    """All that the scheduler asks of a cluster. Its methods may block, but for `run`."""
+
+    def nodes(self) -> Resources:
+        """The nodes that are alive."""
+
+    def leaving(self) -> Collection[str]:
+        """Those of them that are soon taken away: what runs there had better save, and go elsewhere."""
+
+    def former(self) -> Sequence[Former]:
+        """What ran when a process of this scheduler died, before it was started again."""
+
+    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
+        """A process for one attempt, on none of the nodes `avoided`; None if another job has one for this key."""
+
+    async def run(self, process: Any, task: MemberTask, attempt: str) -> None:
+        """The whole attempt. Raises what the member raises, or what became of its process."""
+
+    def kill(self, process: Any) -> None:
+        """Ends a process, if it has not ended, and frees its name and its share of the device."""
