@@ -143,11 +143,19 @@ def _train(
     written = to_json({"key": spec.key, **form(spec)})
     if team.leads and folder.files.find(folder / "spec.json") != written:
         folder.files.put(folder / "spec.json", written)
+    initial = None if spec.weights == "none" else _initial_weights(store, spec)
+    method = method_of(spec)
+    if method.untrained:
+        weights = method.training.network(spec, initial).state_dict()
+        first = _commit(
+            folder, attempt, {"weights.safetensors": save(weights)}, {"seconds": 0.0, "epochs": 0}, device
+        )
+        log(f"kept {spec.described()}{LATE[first]}")
+        return
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
-    initial = None if spec.weights == "none" else _initial_weights(store, spec)
     materials = Materials(pack, part, device, team, initial, _inputs(store, spec, len(part.rows)))
-    trainer = method_of(spec).training.trainer(spec, materials)
+    trainer = method.training.trainer(spec, materials)
     where = f"{_device_name(device)} of {socket.gethostname()}"
     if team.size > 1:
         where += f", {team.size} ranks"
@@ -171,13 +179,9 @@ def _train(
         return
     rows, before = state.history, len(resume.history) if resume else 0
     files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": table_bytes(rows)}
-    for name, data in files.items():
-        folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
     done_before = resume.stretch.seconds if resume else 0.0
     overhead = time.monotonic() - began - (sum(row["seconds"] for row in rows[before:]) - done_before)
     facts = {
-        "key": spec.key,
-        "attempt": attempt,
         "resumed_after_epoch": resume.epoch if resume else 0,
         "seconds": round(sum(row["seconds"] for row in rows), 3),
         "overhead_seconds": round(overhead, 3),
@@ -185,12 +189,24 @@ def _train(
         "images": spec.shown(len(part.rows)) // spec.epochs,
         "epochs": spec.epochs,
         "ranks": team.size,
-        **environment(device),
     }
-    records = {f"attempts/{attempt}/{name}": FileRecord.of(data) for name, data in files.items()}
-    first = folder.commit(Done(records, facts))
-    log("finished" if first else "finished, after another attempt: its result stands")
+    log(f"finished{LATE[_commit(folder, attempt, files, facts, device)]}")
     folder.sweep()
+
+
+#: What follows in the log, by whether an attempt was the first to commit.
+LATE = {True: "", False: ", after another attempt: its result stands"}
+
+
+def _commit(
+    folder: ModelFolder, attempt: str, files: dict[str, bytes], facts: dict[str, Any], device: torch.device
+) -> bool:
+    """Puts a model's files and then its record; whether no other attempt was first."""
+    for name, data in files.items():
+        folder.files.put(f"{folder.attempt(attempt)}/{name}", data)
+    records = {f"attempts/{attempt}/{name}": FileRecord.of(data) for name, data in files.items()}
+    made = {"key": folder.key, "attempt": attempt, **facts, **environment(device)}
+    return folder.commit(Done(records, made))
 
 
 def _resume(folder: ModelFolder, team: Team) -> Checkpoint | None:

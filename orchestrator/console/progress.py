@@ -287,16 +287,22 @@ def print_plan(console: Console, event: Event) -> None:
 
 
 def print_curve(
-    console: Console, rows: Sequence[Row], ks: Sequence[int], interval: Row | None = None
+    console: Console,
+    rows: Sequence[Row],
+    ks: Sequence[int],
+    interval: Row | None = None,
+    floors: Sequence[Row] = (),
 ) -> None:
     """The table of recall, MAP@R and NMI against L, in percent; a long one is thinned, and says so."""
     shown = thinned(rows)
-    head, cells = curve_table(shown, ks, interval)
+    head, cells = curve_table(shown, ks, interval, floors)
     table = Table(box=SIMPLE_HEAD, padding=(0, 0 if console.width < 60 else 1))
     for name in head:
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "recall@1" else "")
-    for line in cells:
+    for line in cells[: len(shown)]:
         table.add_row(*line)
+    for line in cells[len(shown) :]:
+        table.add_row(*line, style="dim")
     console.print(table)
     some = f"; L = 1, 2, 4, ... and the last of {len(rows)} rows" if len(shown) < len(rows) else ""
     _tell(console, f"  in percent{some}")

@@ -55,7 +55,8 @@ def answer_table(answer: dict[str, Any], message: str) -> None:
     from muster.orchestrator.console.progress import print_curve
     from muster.orchestrator.records.scores import gain_text, percent, recall_ks, spread_text
 
-    print_curve(out, answer["curve"], recall_ks(answer["curve"]), answer.get("interval"))
+    floors = answer.get("floors", ())
+    print_curve(out, answer["curve"], recall_ks(answer["curve"]), answer.get("interval"), floors)
     out.print()
     if answer.get("learners"):
         shown_too = ("learner", "dimension", *(metric.name for metric in SHOWN))

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from muster.workers.task import MemberTask
 
 
+#: What the floors are, for the report.
+FLOORS = (
+    "pixels: cosine of the test pictures themselves, shrunk to 32 x 32, each less its mean.",
+    "untrained, pretrained: what comes into the last layer of the network as training begins.",
+)
+
+
 def write_results(
     store: Store,
     run: RunFolder,
@@ -143,6 +150,7 @@ def _report(
             references=beside,
             interval=test.get("interval") or {},
             gain=test.get("gain") or {},
+            floors=test.get("floors", ()),
             near_ties=test["near_ties"],
             gathered=shards.shards,
             examples=reading_examples(folder, run.place(queries_name("test")), len(result.members)),
@@ -187,6 +195,7 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
             if test.get("interval")
             else []
         ),
+        *(FLOORS if test.get("floors") else ()),
         "A wrong image exactly as similar as the right one counts as nearer.",
         "MAP@R and R-precision as in Musgrave et al. 2020.",
     ]

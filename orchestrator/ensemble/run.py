@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from muster.orchestrator.ensemble.plan import (
     Plan,
@@ -17,6 +17,7 @@ from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.stages import Emit, pack_ticker, stage
 from muster.workers.store.layout import Store
 from muster.workers.store.runs import RunFolder
+from muster.workers.task import MemberTask
 
 
 def pack(
@@ -36,17 +37,23 @@ def pack(
 
 
 def train(
-    plan: Plan, run: RunFolder, emit: Emit, fleet_name: str, *, parallel: int, gpus: float
+    plan: Plan,
+    run: RunFolder,
+    emit: Emit,
+    fleet_name: str,
+    *,
+    parallel: int,
+    gpus: float,
+    floors: Sequence[MemberTask] = (),
 ) -> FleetClient:
     """Has a fleet of this name bring all members of the plan into the store; how they ended, and the fleet's client.
 
-    `parallel` and `gpus` are as in `FleetSettings`.
+    `parallel` and `gpus` are as in `FleetSettings`; `floors` are made beside them, for no ensemble.
     """
     settings = FleetSettings(run.files.root, run.run, parallel, gpus)
     forecast = Forecast(plan.cost.members, plan.cost.seconds_each)
     client = FleetClient(settings, fleet_name, emit, forecast, plan.to_train)
     with stage(emit, "train"):
-        client.train(
-            (one.request.name, [plan.tasks[key] for key in one.keys]) for one in plan.ensembles if one.tasks
-        )
+        wanted = [(one.request.name, [plan.tasks[key] for key in one.keys]) for one in plan.ensembles]
+        client.train((name, tasks) for name, tasks in [*wanted, ("", list(floors))] if tasks)
     return client

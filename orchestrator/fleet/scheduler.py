@@ -31,6 +31,7 @@ from muster.orchestrator.fleet.nodes import Nodes, Resources, room_of
 from muster.orchestrator.fleet.processes import Former, Processes
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
+from muster.workers.methods.registry import method_of
 from muster.workers.store.layout import Store, new_attempt_id
 from muster.workers.task import MemberTask, missing
 
@@ -151,6 +152,7 @@ class Scheduler:
                 return await self._ask(task, asker, rank, quiet=quiet)  # the one before wanted other vectors
             return outcome
         order = (rank, len(self.works))
+        quiet |= method_of(task.spec).untrained  # no part of a run: what it is compared with
         work = Work(task, asyncio.get_running_loop().create_future(), order, {asker}, quiet=quiet)
         self.works[task.key] = work
         self.sought.add(work)

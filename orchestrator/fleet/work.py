@@ -58,7 +58,7 @@ class Work:
     trains: bool = True
     "Or are only vectors wanted? Those are one process's work."
     quiet: bool = False
-    "Is it wanted only as what another member is trained from? Then it is none of the run's own."
+    "Is it wanted only as what another member is trained from, or compared with? Then it is none of the run's own."
 
     def __lt__(self, other: Work) -> bool:
         return (self.task.spec.index, self.order) < (other.task.spec.index, other.order)

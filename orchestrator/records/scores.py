@@ -5,6 +5,7 @@ It computes no score.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -56,23 +57,24 @@ def _between(edges: Row, sign: bool = False) -> str:
 
 
 def curve_table(
-    rows: Sequence[Row], ks: Sequence[int], interval: Row | None = None
+    rows: Sequence[Row], ks: Sequence[int], interval: Row | None = None, floors: Sequence[Row] = ()
 ) -> tuple[list[str], list[list[str]]]:
     """The header and the cells of the curve's table, for the terminal and the report alike; with the `interval` of the
-    first recall of each size, where it is known."""
+    first recall of each size, where it is known, and a row for each of the `floors`."""
     head = [
         "L",
         *(f"recall@{k}" if i == 0 else f"@{k}" for i, k in enumerate(ks)),
         *(metric.title for metric in SHOWN),
     ]
     fields = [*(f"{RECALL}{k}" for k in ks), *(metric.name for metric in SHOWN)]
-    cells = [[str(row["L"]), *(percent(row.get(name)) for name in fields)] for row in rows]
+    named = [(str(row["L"]), row) for row in rows] + [(one["name"], one["curve"][-1]) for one in floors]
+    cells = [[name, *(percent(row.get(field)) for field in fields)] for name, row in named]
     if interval and interval["of"] in fields:
         at = fields.index(interval["of"]) + 1
         edges = {one["L"]: _between(one) for one in interval["rows"]}
         head.insert(at + 1, _share(interval))
-        for cell, row in zip(cells, rows, strict=True):
-            cell.insert(at + 1, edges.get(row["L"], "-"))
+        for cell, row in itertools.zip_longest(cells, rows):
+            cell.insert(at + 1, edges.get(row["L"], "-") if row else "-")
     return head, cells
 
 

@@ -71,6 +71,8 @@ class ReportData:
     """Runs whose curves stand beside this one's."""
     interval: Mapping[str, Any] = field(default_factory=dict)
     """How sure the first recall is: `of`, `share`, and `rows` with `L`, `low` and `high`."""
+    floors: Sequence[Row] = ()
+    """What is found without training: `name`, and a `curve` of one row."""
     gain: Mapping[str, Any] = field(default_factory=dict)
     """What the ensemble finds more than a member alone: `mean`, `low`, `high`."""
     near_ties: int | None = None
@@ -119,7 +121,7 @@ def render_report(data: ReportData) -> str:
         figures=key_figures(
             data.curve, data.ks, "all learners" if data.learners else "", data.interval, data.gain
         ),
-        curve=curve_table(shown, data.ks, data.interval),
+        curve=curve_table(shown, data.ks, data.interval, data.floors),
         whole_curve=curve_table(data.curve, data.ks, data.interval) if len(shown) < len(data.curve) else None,
         curve_text=_curve_in_words(data),
         curve_plot=_images(

@@ -28,6 +28,8 @@ class Resources:
     "Memory for evaluation's temporary matrices."
     nmi: bool = True
     "Compute NMI; with ten thousand classes it takes hours."
+    floors: bool = field(default=True, metadata=flag())
+    "Score what is found without training too: the images' pixels, and the network as it begins."
     embedding_type: Literal["float32", "float16"] = "float32"
     "Of the gathered shards."
 

@@ -20,8 +20,11 @@ class Training(Protocol):
     def trainer(self, spec: Any, materials: Materials) -> Trainer:
         """A model at its very beginning, ready to be trained or to go on from a checkpoint."""
 
-    def network(self, spec: Any) -> torch.nn.Module:
-        """The network that a model's weights fit, on the CPU: images [n, 3, side, side] to vectors [n, dimension]."""
+    def network(self, spec: Any, initial: Any = None) -> torch.nn.Module:
+        """The network that a model's weights fit, on the CPU: images [n, 3, side, side] to vectors [n, dimension].
+
+        `initial`, the pretrained weights of a method whose models are not trained.
+        """
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Method:
     "Whether several processes can train one model together."
     ensemble: bool = False
     "Whether it trains an ensemble of members, and not one model."
+    untrained: bool = False
+    "Whether its models keep the weights that they begin with: `training.network(spec, initial)` has them."
 
     @property
     def one_process(self) -> bool:

@@ -88,7 +88,12 @@ VECTORS = {**DONE, "rows?": COUNT, "D?": COUNT, "seconds?": NUMBER, "images_per_
 
 _CURVE = [{"L": COUNT, ANY_NAME: (NUMBER, None)}, ...]
 #: Of the scores of one split.
-SCORES = {"curve": _CURVE, "queries?": COUNT, "learners?": [{ANY_NAME: NUMBER}]}
+SCORES = {
+    "curve": _CURVE, "queries?": COUNT, "learners?": [{ANY_NAME: NUMBER}],
+    "floors?": [{"name": WORD, "curve": _CURVE}],
+}  # fmt: skip
+#: Scores that are kept beside the vectors of a floor.
+FLOOR = {"identity": {}, "scores": SCORES}
 #: A reproduction keeps scores by what they depend on, which is an object of JSON itself.
 _IDENTITY = Kind("what scores depend on", lambda name: isinstance(name, str) and name.startswith("{"))
 

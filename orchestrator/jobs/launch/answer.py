@@ -83,6 +83,8 @@ def _current(ensemble: PlannedEnsemble, store: Store, metrics: dict[str, Any]) -
     mine = {split: digest for split, digest in scored["embeddings"].items() if split in wanted["embeddings"]}
     if {**scored, "embeddings": mine} != wanted:
         return False
+    if request.resources.floors and metrics.get("floors") is False:  # older releases knew of none
+        return False
     run = store.run(request.run)
     for target in targets:
         content = content_of(store, target, ensemble.keys)
@@ -115,7 +117,11 @@ def launch_answer(
         "protocol": protocol_text(request.data),
         **({"warnings": metrics["warnings"]} if metrics["warnings"] else {}),
         **({"account": account} if account else {}),
-        **{name: test[name] for name in ("learners", "correlation", "interval", "gain") if name in test},
+        **{
+            name: test[name]
+            for name in ("learners", "correlation", "interval", "gain", "floors")
+            if name in test
+        },
         "precision": spec.precision,
         "weights": spec.weights,
         "paths": paths,

@@ -9,6 +9,7 @@ from typing import Any
 
 from muster import __version__
 from muster.orchestrator.ensemble.cost import plan_event
+from muster.orchestrator.ensemble.floors import floor_tasks, with_floors
 from muster.orchestrator.ensemble.plan import (
     check_listing,
     make_plan,
@@ -52,19 +53,24 @@ def launch(
         facts = {**ensemble.prepared.facts, "account": ensemble.prepared.account}
         run.write("plan.json", {"text": text, "members": ensemble.keys, **facts})
         emit(plan_event(plan.cost, text))
-    client = train(plan, run, emit, fleet_name, parallel=request.resources.parallel, gpus=terms.gpus)
+    floors = floor_tasks(request, ensemble.tasks)
+    parallel = request.resources.parallel
+    client = train(plan, run, emit, fleet_name, parallel=parallel, gpus=terms.gpus, floors=floors)
 
     def gathered_and_scored() -> tuple[EnsembleResult, dict[str, Gathered]]:
         result = result_of(ensemble, client.outcomes)
         if not result.members:
-            causes = "\n".join(sorted({outcome.message for outcome in client.outcomes.values()}))
+            causes = "\n".join(sorted({client.outcomes[key].message for key in ensemble.keys}))
             raise MusterError(f"No member was trained, so there is nothing to gather.\n{causes}")
         with stage(emit, "gather"):
             gathered = _gathered(result, run, store)
         with stage(emit, "evaluate"):
-            return _scored(result, run, store, emit), gathered
+            scores = _scored(result, run, store)
+            metrics = with_floors(scores, floors, client.outcomes, store)
+            emit(event("curve", rows=metrics["splits"]["test"]["curve"]))
+            return dataclasses.replace(scores, metrics=metrics), gathered
 
-    result, gathered = client.repaired(gathered_and_scored, ensemble.tasks)
+    result, gathered = client.repaired(gathered_and_scored, [*ensemble.tasks, *floors])
     with stage(emit, "report"):
         outcomes = [client.outcomes[key] for key in ensemble.keys]
         paths = write_results(store, run, result, outcomes, client.trained, gathered)
@@ -105,7 +111,7 @@ def _image_root(launch: LaunchRequest) -> str | None:
     return None
 
 
-def _scored(result: EnsembleResult, run: RunFolder, store: Store, emit: Emit) -> EnsembleResult:
+def _scored(result: EnsembleResult, run: RunFolder, store: Store) -> EnsembleResult:
     """With the scores of every split, from the run folder if they are those of these members."""
     try:
         before = run.read("metrics.json", "identity", "splits")
@@ -113,7 +119,4 @@ def _scored(result: EnsembleResult, run: RunFolder, store: Store, emit: Emit) ->
         before = None
     splits = [target.split for target in result.tasks[0].targets]
     whole = before is not None and all(store.files.exists(run / queries_name(split)) for split in splits)
-    found = scored(result, splits, store, keep(before) if whole else {}, run)
-    assert found.metrics is not None  # there are members
-    emit(event("curve", rows=found.metrics["splits"]["test"]["curve"]))
-    return found
+    return scored(result, splits, store, keep(before) if whole else {}, run)

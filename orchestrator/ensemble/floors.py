@@ -1,0 +1,139 @@
+"""Floors: what is found without any training. An ensemble whose scores are no better is worth nothing.
+
+They are models of the store like others, made once for each data set and view: the fleet makes them after a run's
+members, and their scores are kept beside their vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from muster.orchestrator.ensemble.requests import EnsembleResult
+from muster.orchestrator.records.scores import percent, recall_ks
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.resources import parse_bytes
+from muster.orchestrator.vectors.evaluate import evaluate_on_ray
+from muster.orchestrator.vectors.protocols import draws_of, recall_at
+from muster.orchestrator.vectors.vectors import content_of
+from muster.workers.methods.floor.settings import FloorSpec
+from muster.workers.store import documents
+from muster.workers.store.layout import Store
+from muster.workers.store.records import parse_json, unvouched, vouched
+from muster.workers.task import MemberTask, Target
+
+if TYPE_CHECKING:
+    from muster.orchestrator.fleet.work import Outcome
+
+#: Presets for pretrained weights and published data sets, and what to take instead from random weights.
+PUBLISHED, SCRATCH = ("paper", "code"), "scratch"
+#: Raised by hand when scores of floors change.
+SCORES_VERSION = 1
+#: The splits that have floors: on the images trained on nothing is asked that anybody wants to know.
+SPLITS = ("test", "val")
+
+
+def floor_tasks(request: LaunchRequest, tasks: Sequence[MemberTask]) -> tuple[MemberTask, ...]:
+    """The floors of a run with these members; none where the request wants none."""
+    if not request.resources.floors or not tasks:
+        return ()
+    member, of = tasks[0].spec, tasks[0]
+    how: dict[str, Any] = {"threads": member.threads, "deterministic": member.deterministic}
+    specs = (
+        FloorSpec(of="pixels", **how),
+        FloorSpec(of="network", backbone=member.backbone, weights=member.weights, **how),
+    )
+    targets = tuple(target for target in of.targets if target.split in SPLITS)
+    return tuple(MemberTask(spec=spec, train=of.train, targets=targets) for spec in specs)
+
+
+def floor_name(spec: FloorSpec) -> str:
+    """In one word, for tables."""
+    if spec.of == "pixels":
+        return "pixels"
+    return "untrained" if spec.weights == "none" else "pretrained"
+
+
+def with_floors(
+    result: EnsembleResult, floors: Sequence[MemberTask], outcomes: Mapping[str, Outcome], store: Store
+) -> dict[str, Any]:
+    """The metrics of a result with the scores of its floors: `floors` of each split, a list with `name` and `curve`.
+
+    A floor that could not be made, and one that the ensemble stays below, are told among the warnings. Raises
+    DamagedMember.
+    """
+    request, metrics = result.request.launch, result.metrics or {}
+    lost = [outcomes[task.key] for task in floors if not outcomes[task.key].in_store]
+    made = [task for task in floors if outcomes[task.key].in_store]
+    splits = {}
+    for name, found in metrics["splits"].items():
+        splits[name] = {key: value for key, value in found.items() if key != "floors"}
+        if rows := [_floor(task, name, request, store) for task in made if name in SPLITS]:
+            splits[name]["floors"] = rows
+    warnings = [*metrics["warnings"], *(f"A floor is missing: {outcome.message}" for outcome in lost)]
+    warnings += below_floors(splits["test"], request)
+    return {**metrics, "splits": splits, "warnings": warnings, "floors": request.resources.floors}
+
+
+def below_floors(test: Mapping[str, Any], request: LaunchRequest) -> list[str]:
+    """What must be said where training was worth nothing."""
+    last = test["curve"][-1]
+    recall = f"recall_at_{min(recall_ks([last]))}"
+    better = [floor for floor in test.get("floors", ()) if floor["curve"][-1][recall] >= last[recall]]
+    if not better:
+        return []
+    names = " and ".join(f"{SAID[floor['name']]} ({percent(floor['curve'][-1][recall])})" for floor in better)
+    what = recall.replace("recall_at_", "recall@")
+    return [
+        f"The result, {what} {percent(last[recall])}, is no better than {names}: training was worth nothing. "
+        f"{_cure(request)}"
+    ]
+
+
+def _cure(request: LaunchRequest) -> str:
+    if request.ensemble.weights != "none":
+        return "Train at a lower rate, so that less is lost of what the weights knew, or longer."
+    preset = f"with --preset {SCRATCH}, " if request.preset in PUBLISHED else ""
+    return f"Train longer, {preset}or from pretrained --weights."
+
+
+#: Floors by their names, in a sentence.
+SAID = {
+    "pixels": "the pixels of the images",
+    "untrained": "the untrained network",
+    "pretrained": "the pretrained network as it is",
+}
+
+
+def _floor(task: MemberTask, split: str, request: LaunchRequest, store: Store) -> dict[str, Any]:
+    assert isinstance(task.spec, FloorSpec)
+    (target,) = (one for one in task.targets if one.split == split)
+    return {"name": floor_name(task.spec), "curve": _scores(task, target, request, store)["curve"]}
+
+
+def _scores(task: MemberTask, target: Target, request: LaunchRequest, store: Store) -> dict[str, Any]:
+    """A floor's scores, as they are kept, or else computed and kept."""
+    folder = store.model(task.key).embedding(target.digest)
+    identity: dict[str, Any] = {
+        "ks": list(recall_at(request)), "draws": draws_of(request.data), "version": SCORES_VERSION,
+        "vectors": content_of(store, target, [task.key]),
+    }  # fmt: skip
+    kept = _kept(store.files.find(folder / "scores.json"))
+    if kept is not None and kept["identity"] == identity:
+        scores: dict[str, Any] = kept["scores"]
+        return scores
+    memory = parse_bytes(request.resources.eval_memory)
+    ks, draws = identity["ks"], identity["draws"]
+    found = evaluate_on_ray(store, target, [task], ks, memory=memory, nmi=False, draws=draws)
+    store.files.put(folder / "scores.json", vouched({"identity": identity, "scores": found}))
+    return found
+
+
+def _kept(data: bytes | None) -> dict[str, Any] | None:
+    """What a file of scores says; None where it is not there or can't be used: it is computed again."""
+    try:
+        found: dict[str, Any] = unvouched(parse_json(data or b""))
+        documents.check_form(found, documents.FLOOR)
+    except ValueError:
+        return None
+    return found

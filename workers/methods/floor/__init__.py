@@ -1,0 +1,1 @@
+"""What is found without any training: what the images themselves tell, and what a network tells as it begins."""
