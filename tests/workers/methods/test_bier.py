@@ -21,6 +21,8 @@ FORMS = {
     "shrinkage": {"variant": "shrinkage"},
     "shrinkage 0.3": {"variant": "shrinkage", "shrinkage": 0.3},
     "eta": {"variant": "eta"},
+    "balanced": {"variant": "balanced"},
+    "balanced 0.5": {"variant": "balanced", "shrinkage": 0.5},
     "off": {"boost": False},
 }
 LABELS = {
@@ -44,7 +46,7 @@ def reference(f, labels, sizes, boost=True, variant="shrinkage", shrinkage=0.06,
     B, M = len(labels), len(sizes)
     positives = sum(labels[i] == labels[j] for i in range(B) for j in range(B))  # with the diagonal
     negatives = B * B - positives
-    prediction = np.full((B, B), 0.5 if variant == "shrinkage" else 0.0)
+    prediction = np.full((B, B), 0.0 if variant == "eta" else 0.5)
     similarity_mix = np.zeros((B, B))
     weight = np.ones((B, B))
     losses, weights, gradient, start = [], [], np.zeros_like(f), 0
@@ -76,6 +78,21 @@ def reference(f, labels, sizes, boost=True, variant="shrinkage", shrinkage=0.06,
                 else:
                     prediction[i, j] += shrinkage * a
                     following[i, j] = sigmoid(-prediction[i, j]) * (1 if same else 2)
+        if boost and variant == "balanced":  # each kind of pair keeps its sum of slopes
+            for kind in (True, False):
+                pairs = [
+                    (i, j, sigmoid(-2 * (float(e[i] @ e[j]) - 0.5) * (1 if kind else -25)))
+                    for i in range(B)
+                    for j in range(B)
+                    if i != j and (labels[i] == labels[j]) == kind
+                ]
+                if pairs:
+                    plain = sum(slope for _, _, slope in pairs)
+                    factor = plain / sum(following[i, j] * slope for i, j, slope in pairs)
+                    for i in range(B):
+                        for j in range(B):
+                            if (labels[i] == labels[j]) == kind:
+                                following[i, j] *= factor
         losses.append(loss)
         norms = np.sqrt((part**2).sum(axis=1))[:, None]
         by_f = (by_e - e * (by_e * e).sum(axis=1, keepdims=True)) / norms

@@ -79,7 +79,7 @@ def test_all_mistakes_in_the_settings_are_told_at_once():
         ({"weight_decay": float("nan")}, "weight_decay = nan"),
         ({"labels": 2.5}, "labels = 2.5: must be a whole number"),
         ({"sizes": (8, 1.5)}, "sizes = (8, 1.5)"),
-        ({"variant": "fast"}, "variant = 'fast': there are shrinkage, eta"),
+        ({"variant": "fast"}, "variant = 'fast': there are shrinkage, eta, balanced"),
         ({"anneal_factor": 0.1}, "anneal_factor = 0.1 has no effect"),
     ],
 )

@@ -162,7 +162,8 @@ def _next_weights(
     """The ensemble's prediction after learner m (from 1), and the pair weights of learner m + 1: [B, B] each.
 
     The weight is the negative gradient of the loss at the prediction, sigmoid(-prediction). The variant eta
-    is the paper's; the authors' default adds constant steps and doubles the negative pairs' weights.
+    is the paper's; the authors' default adds constant steps and doubles the negative pairs' weights. `balanced` is ours:
+    it adds constant steps too, and keeps the balance of the pairs.
     """
     if settings.variant == "eta":
         step = 2 / (m + 1)
@@ -170,7 +171,25 @@ def _next_weights(
         return prediction, torch.sigmoid(-prediction)
     prediction = prediction + settings.shrinkage * margin
     weight = torch.sigmoid(-prediction)
+    if settings.variant == "balanced":
+        return prediction, _balanced(weight, margin, same)
     return prediction, torch.where(same, weight, NEGATIVE_WEIGHT * weight)
+
+
+def _balanced(weight: torch.Tensor, margin: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """The weights [B, B], those of the positive pairs times one factor and those of the negative ones times another, so
+    that the slopes of either's losses at learner m's margins have the sum that they have with all weights 1.
+
+    Boosting alone weighs all positive pairs less (docs/bier.md), which parts the classes before they come together.
+    """
+    slope = torch.sigmoid(-margin).fill_diagonal_(0)
+    positive, negative = slope * same, slope * ~same
+
+    def kept(slopes: torch.Tensor) -> torch.Tensor:
+        weighted = (weight * slopes).sum()
+        return torch.where(weighted > 0, slopes.sum() / weighted, 1.0)
+
+    return weight * torch.where(same, kept(positive), kept(negative))
 
 
 def _full_precision(tensor: torch.Tensor) -> torch.Tensor:

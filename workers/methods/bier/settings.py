@@ -17,7 +17,7 @@ from muster.workers.forms import keyed
 from muster.workers.methods.base import Method
 from muster.workers.spec import LabelBatchShape, ModelSpec, as_declared, check
 
-Variant = Literal["shrinkage", "eta"]
+Variant = Literal["shrinkage", "eta", "balanced"]
 AuxiliaryKind = Literal["none", "adversarial", "activation"]
 NormAxis = Literal["in", "out"]
 
@@ -44,9 +44,9 @@ class BierSettings(LabelBatchShape):
     boost: bool = field(default=True, metadata=flag())
     "Reweight pairs by earlier learners; off: every pair has weight 1 for every learner."
     variant: Variant = field(default="shrinkage", metadata=flag())
-    "shrinkage: the authors' default; eta: the paper's form, whose steps are 2 / (m + 1)."
+    "shrinkage: the authors' default; eta: the paper's form; balanced (ours): both kinds of pairs keep their shares."
     shrinkage: float = SHRINKAGE
-    "Step of the variant shrinkage."
+    "Step of the variants shrinkage and balanced."
     auxiliary: AuxiliaryKind = field(default="none", metadata=flag())
     "What pushes the learners apart: nothing (BIER), adversarial regressors (A-BIER), or the activation loss."
     lambda_div: float = field(default=LAMBDA_DIV, metadata=flag())
@@ -92,8 +92,8 @@ class BierSettings(LabelBatchShape):
             f"shrinkage = {self.shrinkage}: must be above 0, at most 1": 0 < self.shrinkage <= 1,
             f"variant = {self.variant} has no effect with boost = False": self.boost
             or self.variant == "shrinkage",
-            f"shrinkage = {self.shrinkage} has no effect without boost and variant = shrinkage": (
-                self.boost and self.variant == "shrinkage"
+            f"shrinkage = {self.shrinkage} has no effect without boost, or with variant = eta": (
+                self.boost and self.variant != "eta"
             )
             or self.shrinkage == SHRINKAGE,
         }

@@ -164,7 +164,7 @@ def test_a_loss_that_turns_nan_ends_the_run_and_keeps_the_last_good_checkpoint(
         (["--K", 1], ["images = 1", "no positive pairs"]),
         (["--P", 25, "--K", 5, "--ranks", 2], ["125", "2 ranks", "labels = 24", "labels = 26"]),
         (["--ranks", 0], ["ranks = 0"]),
-        (["--variant", "beta"], ["variant", "shrinkage", "eta"]),
+        (["--variant", "beta"], ["variant", "shrinkage", "eta", "balanced"]),
         (["--combine", "sum"], ["combine = 'sum'", "share, sqrt, concat"]),
         (["--preset", "paper"], ["preset = 'paper'", "authors"]),
         (["--batch-norm", "frozen"], ["batch_norm = frozen", "--weights"]),
