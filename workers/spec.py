@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from muster.workers.forms import form, keyed
+from muster.workers.networks.own_code import own_network
 
 #: Raised by hand whenever training code changes its results; tests/workers/train/test_golden.py guards it.
 TRAINING_VERSION = 1
@@ -188,7 +189,15 @@ class ModelSpec(ABC):
 
     def __post_init__(self) -> None:
         as_declared(self)
-        check({f"threads = {self.threads}: must be at least 1": self.threads >= 1, **self.own_checks()})
+        mine = own_network(self.backbone)
+        check(
+            {
+                f"threads = {self.threads}: must be at least 1": self.threads >= 1,
+                f"backbone = {self.backbone}: the digest of its code is missing": not mine
+                or mine.digest != "",
+                **self.own_checks(),
+            }
+        )
 
     def own_checks(self) -> dict[str, bool]:
         """What must hold of a method's own fields, for `check`."""

@@ -21,6 +21,9 @@ from muster.workers.watch import shown_by
 Storage = Annotated[
     str, typer.Option("--storage", envvar="MUSTER_STORAGE", help="Root folder or URI of the store.")
 ]
+Backbone = Annotated[
+    str | None, typer.Option(help="The run's network of your own, named again: its code is imported.")
+]
 Address = Annotated[
     str | None,
     typer.Option(

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from muster.cluster.text import printable
-from muster.orchestrator.cli.options import Address, AsJson, Detach, Run, Storage, guarded
+from muster.orchestrator.cli.options import Address, AsJson, Backbone, Detach, Run, Storage, guarded
 from muster.orchestrator.client import session
 from muster.orchestrator.client.session import saved_request
+from muster.orchestrator.client.submit import check_agreed
 from muster.orchestrator.console.say import say, tell
 from muster.orchestrator.console.tables import answer_table, show_document, show_paths, show_rows
 from muster.orchestrator.settings.checks import whole_path
@@ -95,6 +96,7 @@ def resume(
     run: Run,
     parallel: Annotated[int | None, typer.Option(help="Members at once.")] = None,
     gpus_per_member: Annotated[float | None, typer.Option(help="A member's share of a GPU.")] = None,
+    backbone: Backbone = None,
     storage: Storage = "store",
     address: Address = None,
     detach: Detach = False,
@@ -106,13 +108,16 @@ def resume(
     """
     changes: dict[str, Any] = {"parallel": parallel, "gpus_per_member": gpus_per_member}
     given = {name: value for name, value in changes.items() if value is not None}
-    session.run(session.saved_run(run, storage, **given), address, detach, as_json, mend=True)
+    request = session.saved_run(run, storage, **given)
+    check_agreed(request, backbone)
+    session.run(request, address, detach, as_json, mend=True)
 
 
 @guarded
 def gather(
     run: Run,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    backbone: Backbone = None,
     storage: Storage = "store",
     address: Address = None,
     as_json: AsJson = False,
@@ -125,6 +130,7 @@ def gather(
     from muster.orchestrator.vectors.shards import forget_damaged
 
     request = saved_request(run, storage)
+    check_agreed(request, backbone)
     has_val = request.data.val_classes or gives_validation(request.data)
     if split not in {"test", "train"} and not (split == "val" and has_val):
         raise UsageError(

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import muster
 from muster.cluster.text import without_colours
 from muster.orchestrator.jobs.entry import ATTEMPT, REQUEST
+from muster.orchestrator.jobs.registry import job_of
 from muster.orchestrator.records.events import Event, from_line
 from muster.orchestrator.records.identity import Request
 from muster.workers.errors import MusterError, UsageError
+from muster.workers.networks.own_code import OwnNetwork, copied, found, own_network
 from muster.workers.provenance import COMMIT, commit
 from muster.workers.store.layout import new_attempt_id
 from muster.workers.store.patience import PATIENCE
@@ -93,7 +96,28 @@ def submit(cluster: Cluster, request: Request, *splits: str) -> str:
         ATTEMPT: attempt,
     }
     command = _command(cluster, request.kind, *splits)
-    return cluster.jobs.submit(command, attempt, environment, cluster.modules(), {"run": request.run})
+    with tempfile.TemporaryDirectory(prefix="muster-code-") as folder:
+        own = [copied(one, Path(folder)) for one in own_networks(request)]
+        modules = [*(cluster.modules() or []), *own]
+        return cluster.jobs.submit(command, attempt, environment, modules, {"run": request.run})
+
+
+def own_networks(request: Request) -> list[OwnNetwork]:
+    """The networks of one's own that a job would build, whose code has to travel with it."""
+    names = map(own_network, job_of(request.kind).backbones(request))
+    return [one for one in names if one is not None]
+
+
+def check_agreed(request: Request, given: str | None) -> None:
+    """Raises UsageError unless the code that a stored request names was named again, as `given`, and is here: a store
+    may be from anybody, and what it names is not imported because it says so."""
+    for one in own_networks(request):
+        if given != one.asked:
+            raise UsageError(
+                f"{request.run} trains a network of your own, whose code would be imported. If you want that, name it "
+                f"again: --backbone {one.asked}"
+            )
+        found(one)
 
 
 def _command(cluster: Cluster, *words: str) -> str:

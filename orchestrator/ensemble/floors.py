@@ -25,8 +25,8 @@ from muster.workers.task import MemberTask, Target
 if TYPE_CHECKING:
     from muster.orchestrator.fleet.work import Outcome
 
-#: Presets for pretrained weights and published data sets, and what to take instead from random weights.
-PUBLISHED, SCRATCH = ("paper", "code"), "scratch"
+#: Presets that go on from ImageNet's weights.
+PUBLISHED = ("paper", "code")
 #: Raised by hand when scores of floors change.
 SCORES_VERSION = 1
 #: The splits that have floors: on the images trained on nothing is asked that anybody wants to know.
@@ -45,13 +45,6 @@ def floor_tasks(request: LaunchRequest, tasks: Sequence[MemberTask]) -> tuple[Me
     )
     targets = tuple(target for target in of.targets if target.split in SPLITS)
     return tuple(MemberTask(spec=spec, train=of.train, targets=targets) for spec in specs)
-
-
-def floor_name(spec: FloorSpec) -> str:
-    """In one word, for tables."""
-    if spec.of == "pixels":
-        return "pixels"
-    return "untrained" if spec.weights == "none" else "pretrained"
 
 
 def with_floors(
@@ -80,9 +73,11 @@ def below_floors(test: Mapping[str, Any], request: LaunchRequest) -> list[str]:
     last = test["curve"][-1]
     recall = f"recall_at_{min(recall_ks([last]))}"
     better = [floor for floor in test.get("floors", ()) if floor["curve"][-1][recall] >= last[recall]]
-    if not better:
+    if not better or last[recall] == 1:
         return []
-    names = " and ".join(f"{SAID[floor['name']]} ({percent(floor['curve'][-1][recall])})" for floor in better)
+    names = " and ".join(
+        f"{_said(floor['name'], request)} ({percent(floor['curve'][-1][recall])})" for floor in better
+    )
     what = recall.replace("recall_at_", "recall@")
     return [
         f"The result, {what} {percent(last[recall])}, is no better than {names}: training was worth nothing. "
@@ -93,22 +88,23 @@ def below_floors(test: Mapping[str, Any], request: LaunchRequest) -> list[str]:
 def _cure(request: LaunchRequest) -> str:
     if request.ensemble.weights != "none":
         return "Train at a lower rate, so that less is lost of what the weights knew, or longer."
-    preset = f"with --preset {SCRATCH}, " if request.preset in PUBLISHED else ""
+    preset = "with --preset scratch, " if request.preset in PUBLISHED else ""
     return f"Train longer, {preset}or from pretrained --weights."
 
 
-#: Floors by their names, in a sentence.
-SAID = {
-    "pixels": "the pixels of the images",
-    "untrained": "the untrained network",
-    "pretrained": "the pretrained network as it is",
-}
+def _said(floor: str, request: LaunchRequest) -> str:
+    """A floor in a sentence."""
+    if floor == "pixels":
+        return "the pixels of the images"
+    return (
+        "the untrained network" if request.ensemble.weights == "none" else "the network before its training"
+    )
 
 
 def _floor(task: MemberTask, split: str, request: LaunchRequest, store: Store) -> dict[str, Any]:
     assert isinstance(task.spec, FloorSpec)
     (target,) = (one for one in task.targets if one.split == split)
-    return {"name": floor_name(task.spec), "curve": _scores(task, target, request, store)["curve"]}
+    return {"name": task.spec.of, "curve": _scores(task, target, request, store)["curve"]}
 
 
 def _scores(task: MemberTask, target: Target, request: LaunchRequest, store: Store) -> dict[str, Any]:

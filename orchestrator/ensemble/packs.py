@@ -177,7 +177,7 @@ def pack(request: PackRequest, progress: Progress) -> Facts:
 
 def resize_rules(data: DataSet, preset: str | None, image_size: int | None) -> Mapping[str, str]:
     """The resize rule of each split, as a launch takes it. Raises UsageError."""
-    preset = preset or presets.preset_for(data.traits)
+    preset = preset or presets.preset_for(data.traits, "none")
     side = data.traits.picture_side if image_size is None else image_size
     problems = []
     if preset not in presets.PRESETS:

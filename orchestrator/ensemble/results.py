@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: What the floors are, for the report.
 FLOORS = (
     "pixels: cosine of the test pictures themselves, shrunk to 32 x 32, each less its mean.",
-    "untrained, pretrained: what comes into the last layer of the network as training begins.",
+    "network: cosine of what comes into the network's last layer before it is trained.",
 )
 
 

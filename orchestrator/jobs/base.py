@@ -46,6 +46,8 @@ class Job:
     check: Callable[[Any], Any]
     """(request): raises UsageError and StoreError for all that would be refused and can be told before a cluster is
     asked; only reads. What it found out is handed to `preview` and `from_store`."""
+    backbones: Callable[[Any], Collection[str]] = lambda request: ()
+    "(request): the networks that it would build, by their names."
     preview: Callable[[Any, Store, Any], dict[str, Any]]
     "(request, store, checked): a dry run's `sentence` for people, `rows`, and numbers. Starts and writes nothing."
     from_store: Callable[[Any, Store, Any], tuple[str, Answer] | None] = lambda *_: None

@@ -48,6 +48,11 @@ class Given:
         """A section as its dataclass, over `defaults`; None if it is wrong. `values` in place of what was given."""
         return parse(kind, self.settings[name] if values is None else values, name, self.problems, defaults)
 
+    @property
+    def weights(self) -> str:
+        """The initial weights, as given: "none" where nothing is."""
+        return str(self.settings["ensemble"].get("weights") or "none")
+
     def usual(self, key: str, value: Any) -> None:
         """What a key of [ensemble] is where it is not given, if the data set has something of its own."""
         if value:

@@ -22,7 +22,8 @@ from muster.workers import datasets
 from muster.workers.datasets import Traits
 from muster.workers.errors import UsageError
 from muster.workers.methods.registry import METHODS, NAMES
-from muster.workers.networks.facts import WITHOUT_IMAGENET
+from muster.workers.networks.facts import without_imagenet
+from muster.workers.networks.own_code import with_digest
 from muster.workers.spec import TestView
 from muster.workers.store.runs import check_run_name
 
@@ -83,6 +84,12 @@ def _build(settings: Settings, problems: list[str]) -> LaunchRequest:
     if method not in FRONTENDS:
         problems.append(_no_method(method))
         method = USUAL
+    if isinstance(backbone := settings["ensemble"].get("backbone"), str):
+        try:
+            settings["ensemble"]["backbone"] = with_digest(backbone)
+        except UsageError as error:
+            problems += error.problems
+            del settings["ensemble"]["backbone"]  # so that the rest is checked too
     dataset = datasets.canonical(str(settings["data"].get("dataset", DataRequest.dataset)))
     settings["data"]["dataset"] = dataset
     data = parse(DataRequest, settings["data"], "data", problems)
@@ -137,8 +144,8 @@ def _backbone_problems(settings: Settings, crops: set[int]) -> list[str]:
     if not isinstance(backbone, str):
         return []
     problems = backbone_problems(backbone, crops)
-    if settings["ensemble"].get("weights") == "imagenet" and backbone in WITHOUT_IMAGENET:
-        problems.append(WITHOUT_IMAGENET[backbone])
+    if settings["ensemble"].get("weights") == "imagenet" and (problem := without_imagenet(backbone)):
+        problems.append(problem)
     return problems
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from muster.orchestrator.machine import credentials
 from muster.workers.errors import UsageError
 from muster.workers.networks.facts import TIMM
+from muster.workers.networks.own_code import own_network
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.store.addresses import parse_address
 
@@ -66,6 +67,11 @@ def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
     if isinstance(backbone, str) and backbone.startswith(TIMM):
         try:
             input_of(backbone)
+        except UsageError as error:
+            return error.problems
+    elif own_network(backbone) is not None:
+        try:
+            backbones.build(backbone, 2, 0)
         except UsageError as error:
             return error.problems
     elif backbone not in backbones.names():

@@ -17,7 +17,7 @@ import torch
 
 from muster.orchestrator.cli import app
 from muster.orchestrator.client import session
-from muster.orchestrator.ensemble import scores
+from muster.orchestrator.ensemble import floors, scores
 from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.failures import judge
@@ -33,6 +33,7 @@ from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.vectors import gather as gathering
 from muster.orchestrator.vectors.evaluate import _with_nmi, nmi_schedule, prefix_nmi, prefix_scores
 from muster.workers.member import run_member
+from muster.workers.methods.registry import method_of
 from muster.workers.store.layout import Store, new_attempt_id
 from muster.workers.store.runs import RunFolder
 from muster.workers.task import MemberTask, missing
@@ -76,15 +77,20 @@ class BareClient(FleetClient):
 
     def _ended(self, task: MemberTask, state: str, message: str = "") -> Outcome:
         spec = task.spec
+        if method_of(spec).untrained:
+            return Outcome(spec.key, spec.index, state, 1, message)
         known = {"index": spec.index, "key": spec.key, "D": spec.dimension, "epochs": spec.epochs}
         self.emit(event("member", **known, state=state, epoch=spec.epochs, message=message))
         return Outcome(spec.key, spec.index, state, 1, message)
 
 
-def bare_train(plan: Any, run: RunFolder, emit: Any, *_: Any, **__: Any) -> BareClient:
+def bare_train(
+    plan: Any, run: RunFolder, emit: Any, *_: Any, floors: Sequence[MemberTask], **__: Any
+) -> BareClient:
     client = BareClient(Store(run.files.root), run, emit, plan.to_train)
     with launching.stage(emit, "train"):
-        client.train((one.request.name, [plan.tasks[key] for key in one.keys]) for one in plan.ensembles)
+        wanted = [(one.request.name, [plan.tasks[key] for key in one.keys]) for one in plan.ensembles]
+        client.train([*wanted, ("", floors)])
     return client
 
 
@@ -162,6 +168,7 @@ def bare_muster(monkeypatch: pytest.MonkeyPatch) -> BareMuster:
     monkeypatch.setattr(launching, "ClusterTerms", bare_terms)
     monkeypatch.setattr(launching, "train", bare_train)
     monkeypatch.setattr(gathering, "on_ray", here)
-    monkeypatch.setattr(scores, "evaluate_on_ray", scored_here)
+    for module in (scores, floors):
+        monkeypatch.setattr(module, "evaluate_on_ray", scored_here)
     monkeypatch.setattr(EventLog, "beat", lambda log: None)  # its thread would outlive the test
     return BareMuster()

@@ -87,6 +87,8 @@ class Traits:
     "Images of a class that a member trains on, at most; 0: all. 500 in the authors' code, for the papers' data sets."
     picture_side: int = 256
     "Pixels of a picture's side, where none is given."
+    published: bool = True
+    "Is there a published recipe for it?"
     preset: str = ""
     "The preset that is made for it;  where a method's usual one is taken."
     backbone: str = ""

@@ -1,8 +1,8 @@
 """The networks: an image batch in, D numbers for each image out.
 
 `conv4` is ours, `bvlc_googlenet` the network of BIER's authors; every classifier of torchvision is available by its
-name, and one of timm as `timm/NAME`, with its last linear layer replaced. Initial weights come from the member's seed,
-or from a state dict whose content is in the key.
+name, one of timm as `timm/NAME` and one's own as `module:factory`, with its last linear layer replaced. Initial weights
+come from the member's seed, or from a state dict whose content is in the key.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from muster.workers.errors import UsageError
-from muster.workers.networks import timm_models
+from muster.workers.networks import own, timm_models
 from muster.workers.networks.bvlc_googlenet import BvlcGoogLeNet
-from muster.workers.networks.facts import TIMM, WITHOUT_IMAGENET
+from muster.workers.networks.facts import TIMM, without_imagenet
+from muster.workers.networks.own_code import own_network
 
 State = Mapping[str, torch.Tensor]
 #: Of each kind of mismatch.
@@ -99,6 +100,8 @@ def build(
             network = BvlcGoogLeNet(outputs)
         elif backbone.startswith(TIMM):
             network = timm_models.build(backbone, outputs)
+        elif (mine := own_network(backbone)) is not None:
+            network = _with_outputs(own.build(mine), backbone, outputs)
         else:
             network = _torchvision(backbone, outputs, pretrained or initial is not None)
     if initial is not None:
@@ -117,6 +120,11 @@ def _torchvision(backbone: str, outputs: int, pretrained: bool) -> nn.Module:
         # weights take seconds to draw, and pretrained ones replace them.
         options = {"aux_logits": False, "init_weights": not pretrained, "transform_input": pretrained}
     network: nn.Module = torchvision.models.get_model(backbone, weights=None, **options)
+    return _with_outputs(network, backbone, outputs)
+
+
+def _with_outputs(network: nn.Module, backbone: str, outputs: int) -> nn.Module:
+    """The network with a new last linear layer. Raises UsageError if it has none."""
     name, last = head(network, backbone)
     parent = network.get_submodule(name.rpartition(".")[0])
     setattr(parent, name.rpartition(".")[2], nn.Linear(last.in_features, outputs))
@@ -129,8 +137,10 @@ def head(network: nn.Module, backbone: str) -> tuple[str, nn.Linear]:
         return timm_models.head(network, backbone)
     linear = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
+        mine = own_network(backbone)
+        cure = "end it in an nn.Linear, of any size" if mine else "take resnet18 or googlenet"
         raise UsageError(
-            f"The backbone {backbone} has no linear layer to replace; take resnet18 or googlenet."
+            f"The backbone {mine.asked if mine else backbone} has no linear layer to replace; {cure}."
         )
     return linear[-1]
 
@@ -231,8 +241,8 @@ def imagenet_state(backbone: str) -> dict[str, torch.Tensor]:
     """torchvision's ImageNet weights, downloaded or from its cache. Raises UsageError if that fails."""
     import torchvision.models
 
-    if backbone in WITHOUT_IMAGENET:
-        raise UsageError(WITHOUT_IMAGENET[backbone])
+    if problem := without_imagenet(backbone):
+        raise UsageError(problem)
     if backbone.startswith(TIMM):
         return timm_models.imagenet_state(backbone)
     try:

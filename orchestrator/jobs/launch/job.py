@@ -51,6 +51,7 @@ JOB = Job(
     changed=dataclasses.replace,
     with_paths=with_paths,
     check=check_ensemble,
+    backbones=lambda request: [request.ensemble.backbone],
     preview=preview,
     from_store=from_store,
     run=_run,

@@ -62,6 +62,7 @@ JOB = Job(
     changed=_changed,
     with_paths=_with_paths,
     check=_check,
+    backbones=lambda request: [request.base.ensemble.backbone],
     preview=preview,
     run=_run,
     message=_message,

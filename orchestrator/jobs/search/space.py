@@ -22,6 +22,7 @@ import numpy as np
 
 from muster.orchestrator.methods.registry import FRONTENDS
 from muster.workers.methods.registry import METHODS
+from muster.workers.networks.own_code import own_network
 from muster.workers.rng import uniforms
 
 POINTS = 4
@@ -130,6 +131,10 @@ def _parse(key: str, found: Searchable, spec: str) -> Axis:
     parts = [part.strip() for part in spec.split(",")]
     if not all(parts):
         raise ValueError("has an empty value; write values, as 12,25,50, or a range, as 12..100:log")
+    if key == "backbone" and any(map(own_network, parts)):
+        raise ValueError(
+            "a network of your own is not one of several; search with it: --backbone MODULE:FACTORY"
+        )
     return Axis(key, found.setting, kind, tuple(dict.fromkeys(_value(kind, part) for part in parts)))
 
 

@@ -94,7 +94,7 @@ def parse(given: Given) -> Parts:
     """Its input is that of DREML's preset of the same name."""
     settings = given.settings
     given.usual("backbone", given.traits.backbone)
-    preset = given.preset(inputs.PRESETS, inputs.preset_for(given.traits), "paper")
+    preset = given.preset(inputs.PRESETS, inputs.preset_for(given.traits, given.weights), "paper")
     found, recipe, view = presets.settings(preset, given.traits, given.picture_side(), settings["baseline"])
     losses = get_args(BaselineLoss)
     if found.get("loss") not in losses:

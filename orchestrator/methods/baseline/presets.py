@@ -12,7 +12,8 @@ from muster.orchestrator.methods import presets
 from muster.workers.datasets import Traits
 
 Settings = dict[str, Any]
-#: Images in a batch, in DREML's presets and for `glyphs`; npairs takes one pair of each label, the others 4 images.
+#: Images in a batch, in DREML's presets and from random weights; npairs takes one pair of each label, the others 4
+#: images.
 BATCH, GLYPHS_BATCH = 128, 64
 #: conv4 starts from random weights, so all of it learns at one rate.
 GLYPHS = {"epochs": 12, "lr": 1e-3, "embedding_lr": 1.0, "anneal_epochs": 9}
@@ -22,9 +23,12 @@ def settings(preset: str, traits: Traits, side: int, given: Settings) -> tuple[S
     """Baseline settings, input recipe and test view of a preset, for pictures of `side` px; `given` over them."""
     recipe, view = presets.input_settings(preset, traits, side)
     images = 2 if given.get("loss") == "npairs" else 4
-    batch = {"labels": (GLYPHS_BATCH if preset == "glyphs" else BATCH) // images, "images": images}
-    found = {**batch, **(GLYPHS if preset == "glyphs" else {}), **given}
-    if preset == "glyphs" and found.get("loss") == "proxynca":
+    batch = {
+        "labels": (GLYPHS_BATCH if preset in presets.FROM_SCRATCH else BATCH) // images,
+        "images": images,
+    }
+    found = {**batch, **(GLYPHS if preset in presets.FROM_SCRATCH else {}), **given}
+    if preset in presets.FROM_SCRATCH and found.get("loss") == "proxynca":
         found.setdefault("proxy_lr", 10.0)
     if found.get("anneal_epochs") == 0 and "anneal_factor" not in given:
         found.pop("anneal_factor", None)

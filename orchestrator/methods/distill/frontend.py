@@ -89,9 +89,9 @@ def parse(given: Given) -> Parts:
     """Its input is that of DREML's preset of the same name."""
     settings = given.settings
     given.usual("backbone", given.traits.backbone)
-    preset = given.preset(presets.PRESETS, presets.preset_for(given.traits), "paper")
+    preset = given.preset(presets.PRESETS, presets.preset_for(given.traits, given.weights), "paper")
     recipe, view = presets.input_settings(preset, given.traits, given.picture_side())
-    values = {**(GLYPHS if preset == "glyphs" else {}), **settings["distill"]}
+    values = {**(GLYPHS if preset in presets.FROM_SCRATCH else {}), **settings["distill"]}
     distill = given.section("distill", DistillSettings, values=values)
     causes = {"D": "its dimension is distill.dim", "L": "it is one model"}
     ensemble = given.one_model(distill and distill.dim, causes)

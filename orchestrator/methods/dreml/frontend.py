@@ -134,7 +134,7 @@ def parse(given: Given) -> Parts:
     """Members have their own recipe; the test view is the preset's."""
     given.usual("D", given.traits.meta_classes)
     given.usual("backbone", given.traits.backbone)
-    preset = given.preset(presets.PRESETS, presets.preset_for(given.traits), "paper")
+    preset = given.preset(presets.PRESETS, presets.preset_for(given.traits, given.weights), "paper")
     epochs = given.settings["recipe"].get("epochs")
     recipe, view = presets.settings(
         preset, given.traits, given.picture_side(), epochs if isinstance(epochs, int) else None

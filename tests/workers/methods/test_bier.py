@@ -78,21 +78,8 @@ def reference(f, labels, sizes, boost=True, variant="shrinkage", shrinkage=0.06,
                 else:
                     prediction[i, j] += shrinkage * a
                     following[i, j] = sigmoid(-prediction[i, j]) * (1 if same else 2)
-        if boost and variant == "balanced":  # each kind of pair keeps its sum of slopes
-            for kind in (True, False):
-                pairs = [
-                    (i, j, sigmoid(-2 * (float(e[i] @ e[j]) - 0.5) * (1 if kind else -25)))
-                    for i in range(B)
-                    for j in range(B)
-                    if i != j and (labels[i] == labels[j]) == kind
-                ]
-                if pairs:
-                    plain = sum(slope for _, _, slope in pairs)
-                    factor = plain / sum(following[i, j] * slope for i, j, slope in pairs)
-                    for i in range(B):
-                        for j in range(B):
-                            if (labels[i] == labels[j]) == kind:
-                                following[i, j] *= factor
+        if boost and variant == "balanced":
+            rebalance(following, e, labels)
         losses.append(loss)
         norms = np.sqrt((part**2).sum(axis=1))[:, None]
         by_f = (by_e - e * (by_e * e).sum(axis=1, keepdims=True)) / norms
@@ -100,6 +87,19 @@ def reference(f, labels, sizes, boost=True, variant="shrinkage", shrinkage=0.06,
         start += sizes[m - 1]
         weight = following
     return sum(losses) / M, losses, np.array(weights), gradient
+
+
+def rebalance(weight, e, labels):
+    """Scales the weights [B, B] in place: of each kind of pair, the slopes at the similarities of the unit vectors e
+    have the sum that they have without weights."""
+    for kind in (True, False):
+        pairs = [(i, j) for i in range(len(e)) for j in range(len(e)) if (labels[i] == labels[j]) == kind]
+        slopes = [
+            0.0 if i == j else sigmoid(-2 * (e[i] @ e[j] - 0.5) * (1 if kind else -25)) for i, j in pairs
+        ]
+        weighted = sum(weight[pair] * slope for pair, slope in zip(pairs, slopes, strict=True))
+        for pair in pairs:
+            weight[pair] *= sum(slopes) / weighted if weighted else 1
 
 
 def vectors(seed=0, scale=1.0):

@@ -33,7 +33,7 @@ class ImageFolder(OwnPictures):
 
     @cached_property
     def traits(self) -> Traits:
-        found = Traits(title=f"folder {self.root}", flip=True, mean=MEAN, std=STD)
+        found = Traits(title=f"folder {self.root}", flip=True, mean=MEAN, std=STD, published=False)
         if self.reading.version > 1 and self.reading.layout != "classes" and self._kinds() >= SIDES:
             return replace(found, protocol="query images are looked for in the gallery")
         return found

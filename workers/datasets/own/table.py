@@ -76,7 +76,9 @@ class ImageTable(OwnPictures):
 
     @cached_property
     def traits(self) -> Traits:
-        found = Traits(title=f"table {self.list or self.root}", flip=True, mean=MEAN, std=STD)
+        found = Traits(
+            title=f"table {self.list or self.root}", flip=True, mean=MEAN, std=STD, published=False
+        )
         try:
             columns = {name for source in self.sources for name in source.columns}
         except UsageError:  # is said when the splits are asked for

@@ -162,8 +162,8 @@ def _next_weights(
     """The ensemble's prediction after learner m (from 1), and the pair weights of learner m + 1: [B, B] each.
 
     The weight is the negative gradient of the loss at the prediction, sigmoid(-prediction). The variant eta
-    is the paper's; the authors' default adds constant steps and doubles the negative pairs' weights. `balanced` is ours:
-    it adds constant steps too, and keeps the balance of the pairs.
+    is the paper's; the authors' default adds constant steps and doubles the negative pairs' weights. `balanced`
+    is ours: constant steps too, and the balance of the pairs is kept.
     """
     if settings.variant == "eta":
         step = 2 / (m + 1)
