@@ -1,4 +1,4 @@
-"""Why boosting loses on `glyphs`: BIER, its baselines, and three runs that take the effect of its pair weights apart.
+"""Why boosting loses on `glyphs`: BIER, its baselines, and runs that take the effect of its pair weights apart.
 
 All train `conv4` from random weights with the preset's batches, on one CPU thread, without 40 validation classes
 (docs/bier.md, "On glyphs"). Prints a JSON line for each: recall@1 on the validation and the test classes, in per cent.
@@ -24,7 +24,7 @@ from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.methods.loading import load
 from muster.workers.member import open_images, run_member
 from muster.workers.methods.bier import network as bier
-from muster.workers.methods.bier.network import BierSettings, BierStep, RankLoss, boosted_loss
+from muster.workers.methods.bier.network import BierStep, RankLoss, boosted_loss
 from muster.workers.score.combine import combine
 from muster.workers.score.protocol import leave_one_out
 from muster.workers.score.retrieval import prefix_curve
@@ -60,24 +60,6 @@ def boost_learners_alone() -> Any:
     return mock.patch.object(BierStep, "forward", forward)
 
 
-def keep_the_balance() -> Any:
-    """Boosted, but positive and negative pairs keep the shares of the gradient that they have with all weights 1."""
-    plain = bier._next_weights
-
-    def weights(
-        settings: BierSettings, m: int, prediction: torch.Tensor, margin: torch.Tensor, same: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        prediction, weight = plain(settings, m, prediction, margin, same)
-        gradient, off = torch.sigmoid(-margin), ~torch.eye(len(same), dtype=torch.bool)
-
-        def scale(pairs: torch.Tensor) -> torch.Tensor:
-            return gradient[pairs].sum() / (weight * gradient)[pairs].sum()
-
-        return prediction, weight * torch.where(same, scale(same & off), scale(~same))
-
-    return mock.patch.object(bier, "_next_weights", weights)
-
-
 BOOST, PLAIN = {"bier.boost": True}, {"bier.boost": False}
 RUNS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
     "BIER": (BOOST, nullcontext),
@@ -86,7 +68,7 @@ RUNS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
     "one embedding of 512": ({**PLAIN, "bier.sizes": (512,)}, nullcontext),
     "all weights 1, positive pairs 0.4": (PLAIN, weigh_positives_less),
     "BIER, shared network with weights 1": (BOOST, boost_learners_alone),
-    "BIER, balance of pairs kept": (BOOST, keep_the_balance),
+    "BIER, balanced": ({**BOOST, "bier.variant": "balanced"}, nullcontext),
 }
 
 

@@ -50,9 +50,12 @@ NAMED: list[list[str]] = [
 
 
 def _as_then(words: list[str]) -> list[str]:
-    """A command on a folder by the rule that there was then. By a newer one its pictures are packed again, and nothing
-    is trained (`test_an_older_ensemble_can_be_made_longer`)."""
-    return [*words, "--reading", "1"] if "folder" in words else words
+    """A command on a folder by the rule and the preset that there were then. By a newer rule its pictures are packed
+    again, and nothing is trained (`test_an_older_ensemble_can_be_made_longer`)."""
+    if "folder" not in words:
+        return words
+    usual = [] if {"bier", "--preset"} & {*words} else ["--preset", "paper"]
+    return [*words, "--reading", "1", *usual]
 
 
 #: What is read of the finished store.
