@@ -6,6 +6,7 @@ members, and their scores are kept beside their vectors.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from muster.orchestrator.settings.resources import parse_bytes
 from muster.orchestrator.vectors.evaluate import evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
 from muster.orchestrator.vectors.vectors import content_of
+from muster.workers.errors import DamagedMember
 from muster.workers.methods.floor.settings import FloorSpec
 from muster.workers.store import documents
 from muster.workers.store.layout import Store
@@ -68,6 +70,21 @@ def with_floors(
     return {**metrics, "splits": splits, "warnings": warnings, "floors": request.resources.floors}
 
 
+def kept_floors(
+    request: LaunchRequest, tasks: Sequence[MemberTask], split: str, ks: Sequence[int], store: Store
+) -> list[dict[str, Any]]:
+    """The floors of a split as they were scored for a run with these members, where that was done for all of `ks`;
+    nothing is computed."""
+    found = []
+    for task in floor_tasks(request, tasks):
+        for target in task.targets:
+            with contextlib.suppress(DamagedMember):
+                kept = _kept(task, target, store) if target.split == split else None
+                if kept is not None and kept["identity"] == _identity(task, target, request, store):
+                    found.append(_row(task, kept))
+    return found if set(ks) <= set(recall_at(request)) else []
+
+
 def below_floors(test: Mapping[str, Any], request: LaunchRequest) -> list[str]:
     """What must be said where training was worth nothing."""
     last = test["curve"][-1]
@@ -102,33 +119,40 @@ def _said(floor: str, request: LaunchRequest) -> str:
 
 
 def _floor(task: MemberTask, split: str, request: LaunchRequest, store: Store) -> dict[str, Any]:
-    assert isinstance(task.spec, FloorSpec)
+    """A floor's row: its scores as they are kept, or else computed and kept."""
     (target,) = (one for one in task.targets if one.split == split)
-    return {"name": task.spec.of, "curve": _scores(task, target, request, store)["curve"]}
+    identity = _identity(task, target, request, store)
+    kept = _kept(task, target, store)
+    if kept is None or kept["identity"] != identity:
+        memory = parse_bytes(request.resources.eval_memory)
+        ks, draws = identity["ks"], identity["draws"]
+        scores = evaluate_on_ray(store, target, [task], ks, memory=memory, nmi=False, draws=draws)
+        kept = {"identity": identity, "scores": scores}
+        store.files.put(_place(task, target, store), vouched(kept))
+    return _row(task, kept)
 
 
-def _scores(task: MemberTask, target: Target, request: LaunchRequest, store: Store) -> dict[str, Any]:
-    """A floor's scores, as they are kept, or else computed and kept."""
-    folder = store.model(task.key).embedding(target.digest)
-    identity: dict[str, Any] = {
+def _row(task: MemberTask, kept: Mapping[str, Any]) -> dict[str, Any]:
+    assert isinstance(task.spec, FloorSpec)
+    return {"name": task.spec.of, "curve": kept["scores"]["curve"]}
+
+
+def _identity(task: MemberTask, target: Target, request: LaunchRequest, store: Store) -> dict[str, Any]:
+    """What a floor's scores depend on. Raises DamagedMember where its vectors are gone."""
+    return {
         "ks": list(recall_at(request)), "draws": draws_of(request.data), "version": SCORES_VERSION,
         "vectors": content_of(store, target, [task.key]),
     }  # fmt: skip
-    kept = _kept(store.files.find(folder / "scores.json"))
-    if kept is not None and kept["identity"] == identity:
-        scores: dict[str, Any] = kept["scores"]
-        return scores
-    memory = parse_bytes(request.resources.eval_memory)
-    ks, draws = identity["ks"], identity["draws"]
-    found = evaluate_on_ray(store, target, [task], ks, memory=memory, nmi=False, draws=draws)
-    store.files.put(folder / "scores.json", vouched({"identity": identity, "scores": found}))
-    return found
 
 
-def _kept(data: bytes | None) -> dict[str, Any] | None:
-    """What a file of scores says; None where it is not there or can't be used: it is computed again."""
+def _place(task: MemberTask, target: Target, store: Store) -> str:
+    return store.model(task.key).embedding(target.digest) / "scores.json"
+
+
+def _kept(task: MemberTask, target: Target, store: Store) -> dict[str, Any] | None:
+    """What a file of scores says; None where it is not there or can't be used: they are computed again."""
     try:
-        found: dict[str, Any] = unvouched(parse_json(data or b""))
+        found: dict[str, Any] = unvouched(parse_json(store.files.find(_place(task, target, store)) or b""))
         documents.check_form(found, documents.FLOOR)
     except ValueError:
         return None

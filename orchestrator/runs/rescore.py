@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from muster.orchestrator.ensemble.floors import kept_floors
 from muster.orchestrator.ensemble.plan import member_tasks, prepare
 from muster.orchestrator.ensemble.terms import known_terms
 from muster.orchestrator.records.scores import near_tie_text
@@ -67,6 +68,7 @@ def rescore(
     how: dict[str, Any] = {"combination": request.settings.combination, "draws": draws_of(request.data)}
     with forgetting(store, digest, request.run):
         found = evaluate_here(store, targets[split], keys, ks, memory=parse_bytes(memory), nmi=nmi, **how)
+    floors = kept_floors(request, tasks, split, ks, store)
     ties = near_tie_text(found["curve"], found["queries"])
     state = "done" if len(keys) == len(tasks) else f"partial {len(keys)} of {len(tasks)}"
     return {
@@ -79,6 +81,7 @@ def rescore(
         **({"warnings": [ties]} if ties else {}),
         "message": f"{split}: {found['queries']} queries, {len(keys)} of {len(tasks)} members.",
         **found,
+        **({"floors": floors} if floors else {}),
     }
 
 

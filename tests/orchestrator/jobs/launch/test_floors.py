@@ -124,6 +124,20 @@ def test_scores_that_are_spoilt_are_computed_again(
     assert kept.read_bytes() == saved
 
 
+def test_an_evaluation_shows_them_as_they_were_scored(
+    bare_muster: BareMuster, words: list[str], tmp_path: Path
+) -> None:
+    answer = bare_muster(*words, "--json").document
+    again = ["evaluate", "one", "--storage", tmp_path / "store"]
+    assert bare_muster(*again, "--json").document["floors"] == answer["floors"]
+    assert "pixels" in bare_muster(*again).out
+    assert "floors" not in bare_muster(*again, "--recall-at", "3", "--json").document
+    for floor in KEYS:
+        (kept,) = kept_scores(tmp_path, floor)
+        kept.unlink()
+    assert "floors" not in bare_muster(*again, "--json").document
+
+
 def test_they_can_be_left_out_and_asked_for_later(
     bare_muster: BareMuster, words: list[str], tmp_path: Path
 ) -> None:
