@@ -98,7 +98,7 @@ def submit(cluster: Cluster, request: Request, *splits: str) -> str:
     command = _command(cluster, request.kind, *splits)
     with tempfile.TemporaryDirectory(prefix="muster-code-") as folder:
         own = [copied(one, Path(folder)) for one in own_networks(request)]
-        modules = [*(cluster.modules() or []), *own]
+        modules = [*(cluster.modules() or []), *own] or None
         return cluster.jobs.submit(command, attempt, environment, modules, {"run": request.run})
 
 

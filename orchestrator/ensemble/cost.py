@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from muster.orchestrator.fleet.device_time import device_time
+from muster.orchestrator.fleet.budget import device_time
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.measured import Measurements, Place
 from muster.orchestrator.records.scores import duration

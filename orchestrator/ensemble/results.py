@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.ensemble.compared import references
 from muster.orchestrator.ensemble.requests import EnsembleResult
-from muster.orchestrator.fleet.device_time import images_per_s
+from muster.orchestrator.fleet.budget import images_per_s
 from muster.orchestrator.records.scores import gain_text, spread_text
 from muster.orchestrator.report import plots
 from muster.orchestrator.report.heatmap import heat_map, heat_title

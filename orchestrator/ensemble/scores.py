@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.ensemble.plan import PlannedEnsemble
 from muster.orchestrator.ensemble.requests import EnsembleResult
-from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.fleet.budget import taken
 from muster.orchestrator.records.scores import near_tie_text
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes

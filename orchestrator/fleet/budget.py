@@ -1,4 +1,7 @@
-"""What a run may spend on training, what it has spent, and whether another member still fits.
+"""Time on devices: what members take of them, how it is told, what a run may spend of it, and whether another fits.
+
+A member alone on a GPU for an hour takes a device-hour; with half a GPU it takes half of one; a model of four ranks
+takes four. Without GPUs the device is a training process's share of a node.
 
 What was spent is read from the store alone: a member is this run's own if the attempt that its commit
 record names has its log in the run's folder. So a resumed run knows what its earlier attempts cost.
@@ -6,10 +9,14 @@ record names has its log in the run's folder. So a resumed run knows what its ea
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from muster.orchestrator.settings.resources import Resources
 from muster.workers.errors import CorruptFileError
 from muster.workers.store.layout import ModelFolder, Store
+from muster.workers.task import MemberTask
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,43 @@ def trained_seconds(store: Store, run: str) -> dict[str, float]:
 
 
 def seconds_of(folder: ModelFolder, attempt: str) -> float | None:
-    """Seconds that a member's training took if it was this attempt that finished it, else None."""
+    """Seconds that a member's training took if it was this attempt that finished it, else None; also of what is not
+    trained at all."""
     try:
         done = folder.done()
     except CorruptFileError:  # it is trained anew, and counts then
         return None
-    return float(done.facts["seconds"]) if done is not None and done.facts["attempt"] == attempt else None
+    if done is None or done.facts["attempt"] != attempt or not done.facts.get("epochs", 1):
+        return None
+    return float(done.facts["seconds"])
+
+
+def taken(store: Store, tasks: Iterable[MemberTask], resources: Resources) -> float:
+    """Device-seconds of models, by their records: of training with starts and checkpoints, and of the vectors that the
+    tasks ask for. Records don't say which share of a device a member had: it is taken to be what `resources` gives one.
+
+    Raises CorruptFileError.
+    """
+    total = 0.0
+    for task in tasks:
+        folder = store.model(task.key)
+        done = folder.done()
+        if done is None:
+            continue
+        seconds = float(done.facts["seconds"]) + float(done.facts.get("overhead_seconds", 0.0))
+        records = (folder.embedding(target.digest).done() for target in task.targets)
+        embedding = sum(float(record.facts.get("seconds", 0.0)) for record in records if record)
+        total += seconds * int(done.facts.get("ranks", 1)) + embedding
+    return total * resources.share
+
+
+def images_per_s(facts: Mapping[str, Any]) -> float:
+    """The speed of training, by a model's commit record."""
+    return float(facts["images"] * facts["epochs"] / max(facts["seconds"], 1e-9))
+
+
+def device_time(seconds: float) -> str:
+    """Device-seconds, for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} device-seconds"
+    return f"{seconds / 60:.1f} device-minutes" if seconds < 360 else f"{seconds / 3600:.1f} device-hours"

@@ -271,10 +271,10 @@ class Scheduler:
         if self.stopping or not work.askers:  # it came to the queue later, or was on its way from it
             self._finish(work, "dropped", message=STOPPED if self.stopping else UNWANTED)
             return
-        if train and (refusal := await self._refusal()):
+        work.trains = train and not method_of(work.task.spec).untrained
+        if work.trains and (refusal := await self._refusal()):
             self._finish(work, "dropped", message=refusal)
             return
-        work.trains = train
         work.begin(new_attempt_id())
         room = room_of(nodes, self.settings.gpus, work.task.spec.threads)
         avoided = self.nodes.avoided(work.avoid, room, work.width(self.settings.gpus))

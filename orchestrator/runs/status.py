@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muster.orchestrator.fleet.device_time import images_per_s
+from muster.orchestrator.fleet.budget import images_per_s
 from muster.orchestrator.records.events import Event, check_event, from_line
 from muster.orchestrator.records.identity import no_run
 from muster.orchestrator.settings import compat

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from muster.orchestrator.ensemble import scores
+from muster.orchestrator.ensemble import floors, scores
 from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.jobs.base import run_job
@@ -41,7 +41,8 @@ def finish(request: LaunchRequest, extra: tuple[str, ...] = ()) -> None:
         patch.setattr(launching, "ClusterTerms", functools.partial(ClusterTerms, there={"CPU": 2.0}))
         patch.setattr(launching, "train", trained)
         patch.setattr(gather, "on_ray", lambda calls: [gather.write_shard(*call) for call in calls])
-        patch.setattr(scores, "evaluate_on_ray", _evaluated)
+        for module in (scores, floors):
+            patch.setattr(module, "evaluate_on_ray", _evaluated)
         log = EventLog(f"{request.run}-20260101T000000-abcdef")
         assert run_job(job_of("launch"), request, log, "fleet", extra) == 0
 
@@ -62,11 +63,12 @@ def trained(plan: Any, run: Any, emit: Any, fleet_name: str, **resources: Any) -
         return event("member", index=task.spec.index, key=task.key, node="here", **fields)
 
     outcomes = []
-    for key, task in plan.tasks.items():
+    for key, task in {**plan.tasks, **{task.key: task for task in resources["floors"]}}.items():
         store, lines = Store(run.files.root), []
         run_member(store, task, "20260101T000000-abcdef", torch.device("cpu"), log=lines.append)
         store.files.put(run.log(key, "20260101T000000-abcdef"), "\n".join(lines).encode())
-        emit(told(task, state="done", epoch=1, epochs=1, loss=1.0))
+        if key in plan.tasks:
+            emit(told(task, state="done", epoch=1, epochs=1, loss=1.0))
         outcomes.append(Outcome(key, task.spec.index, "done", 1))
     return Client(outcomes)
 

@@ -99,7 +99,8 @@ FILES = [
     "runs/one/settled.json", "runs/one/gathered/test.json", "runs/one/events/*.jsonl", "runs/one/logs/*.log",
     "models/*/DONE.json", "models/*/spec.json", "models/*/attempts/*/weights.safetensors",
     "models/*/attempts/*/history.parquet", "models/*/embeddings/*/DONE.json",
-    "models/*/embeddings/*/vectors.parquet", "packs/*/DONE.json", "packs/*/index.parquet", "packs/sources/*.json",
+    "models/*/embeddings/*/vectors.parquet", "models/*/embeddings/*/scores.json", "packs/*/DONE.json",
+    "packs/*/index.parquet", "packs/sources/*.json",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.orchestrator.ensemble.plan import make_plan, prepare_ensembles, settle_members
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
-from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.fleet.budget import taken
 from muster.orchestrator.jobs.base import counts_text, model_counts
 from muster.orchestrator.jobs.reproduce.figures.sheet import captions
 from muster.orchestrator.jobs.reproduce.plan import Draft

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.orchestrator.fleet.device_time import device_time, images_per_s, taken
+from muster.orchestrator.fleet.budget import device_time, images_per_s, taken
 from muster.orchestrator.settings.resources import Resources
 from muster.workers.store.layout import Store
 from muster.workers.store.records import Done

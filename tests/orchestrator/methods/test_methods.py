@@ -22,7 +22,7 @@ from muster.orchestrator.methods.loading import load, parse_request
 from muster.orchestrator.methods.registry import FRONTENDS
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
-from muster.workers.methods.registry import METHODS, NAMES
+from muster.workers.methods.registry import FLOOR, METHODS, NAMES
 from tests import ROOT
 
 TRIES = 40
@@ -137,7 +137,7 @@ def test_a_capability_is_one_in_which_methods_differ_and_there_are_few() -> None
     able = [field.name for field in dataclasses.fields(METHODS["dreml"]) if field.type == "bool"]
     assert 0 < len(able) <= 4
     for name in able:
-        assert {getattr(method, name) for method in METHODS.values()} == {True, False}, name
+        assert {getattr(method, name) for method in [*METHODS.values(), FLOOR]} == {True, False}, name
 
 
 # No code but a method's own names it.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.orchestrator.ensemble.requests import EnsembleResult
-from muster.orchestrator.fleet.device_time import taken
+from muster.orchestrator.fleet.budget import taken
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import published
 from muster.orchestrator.jobs.reproduce.tables.papers import Place, Row, Table, Want, places
