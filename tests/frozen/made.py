@@ -52,10 +52,13 @@ NAMED: list[list[str]] = [
 def _as_then(words: list[str]) -> list[str]:
     """A command on a folder by the rule and the preset that there were then. By a newer rule its pictures are packed
     again, and nothing is trained (`test_an_older_ensemble_can_be_made_longer`)."""
-    if "folder" not in words:
-        return words
-    usual = [] if {"bier", "--preset"} & {*words} else ["--preset", "paper"]
-    return [*words, "--reading", "1", *usual]
+    return [*words, "--reading", "1", *_preset_then(words)] if "folder" in words else words
+
+
+def _preset_then(words: list[str]) -> list[str]:
+    """What a folder took by itself; now it takes another preset where networks start from random weights."""
+    own = "folder" in words and not {"bier", "--preset"} & {*words}
+    return ["--preset", "paper"] if own else []
 
 
 #: What is read of the finished store.
@@ -138,7 +141,8 @@ def names(muster: Callable[..., Any]) -> dict[str, str]:
     found = {}
     for words in NAMED:
         key = " ".join(word for word in words if not word.startswith("/"))
-        found[key] = muster(*words, *WHERE, "--dry-run", "--json").document["run"]
+        asked = [*words, *_preset_then(words)]
+        found[key] = muster(*asked, *WHERE, "--dry-run", "--json").document["run"]
     return found
 
 
