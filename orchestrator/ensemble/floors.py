@@ -52,7 +52,8 @@ def floor_tasks(request: LaunchRequest, tasks: Sequence[MemberTask]) -> tuple[Me
 def with_floors(
     result: EnsembleResult, floors: Sequence[MemberTask], outcomes: Mapping[str, Outcome], store: Store
 ) -> dict[str, Any]:
-    """The metrics of a result with the scores of its floors: `floors` of each split, a list with `name` and `curve`.
+    """The metrics of a result with the scores of its floors: `floors` of each split, a list with `name` and `curve`;
+    and at the top, whether none is missing.
 
     A floor that could not be made, and one that the ensemble stays below, are told among the warnings. Raises
     DamagedMember.
@@ -67,7 +68,8 @@ def with_floors(
             splits[name]["floors"] = rows
     warnings = [*metrics["warnings"], *(f"A floor is missing: {outcome.message}" for outcome in lost)]
     warnings += below_floors(splits["test"], request)
-    return {**metrics, "splits": splits, "warnings": warnings, "floors": request.resources.floors}
+    whole = request.resources.floors and not lost
+    return {**metrics, "splits": splits, "warnings": warnings, "floors": whole}
 
 
 def kept_floors(
