@@ -158,7 +158,7 @@ class EnsembleSettings:
     seed: int = field(default=0, metadata=flag())
     "Random seed for partitions, initial weights, order and augmentation."
     backbone: str = field(default="resnet18", metadata=flag())
-    "conv4, any classifier of torchvision by name, or one of timm as timm/NAME."
+    "conv4, any classifier of torchvision by name, one of timm as timm/NAME, or your own as MODULE:FACTORY."
     weights: str = field(default="none", metadata=flag())
     "none, imagenet, or a file of a state dict."
     precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=flag())

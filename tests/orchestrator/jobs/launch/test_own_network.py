@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.workers.networks.own_code import own_network, with_digest
+from muster.workers.networks.own_code import copied, digest_of, own_network, with_digest
 from tests.cli import Muster
 from tests.orchestrator.bare import BareMuster, bare_muster
 
@@ -175,6 +175,18 @@ def test_only_module_and_factory_are_one() -> None:
     assert own_network("a.b:c").asked == "a.b:c"  # type: ignore[union-attr]
     for wrong in ("a:b@12", "a/b:c", "a:b.c", "1a:b", "a..b:c", None, 3):
         assert own_network(wrong) is None
+
+
+@pytest.mark.parametrize("backbone", ["nets_of_mine.made:small", "alone:small"])
+def test_what_travels_is_the_code_and_nothing_else(package: Path, tmp_path: Path, backbone: str) -> None:
+    (package / ".git").mkdir()
+    (package / ".git/config").write_text("secret")
+    (package / ".gitignore").write_text("parts.py\n")
+    network = own_network(with_digest(backbone))
+    assert network is not None
+    copy = copied(network, tmp_path / "away")
+    assert digest_of(copy) == network.digest
+    assert not list((tmp_path / "away").rglob(".*"))
 
 
 def test_the_code_travels_with_the_job(
