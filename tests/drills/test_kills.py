@@ -23,7 +23,7 @@ def slow(shapes: Path) -> list[object]:
     """Flags of a launch whose members take some seconds and a dozen epochs."""
     return [
         "launch", "dreml", "--dataset", "folder", "--data-root", shapes, "--image-size", 72, "--backbone", "conv4",
-        "--D", 4, "--epochs", EPOCHS, "--set", "batch_size=16", "--set", "lr=0.02", "--L", 2,
+        "--D", 4, "--epochs", EPOCHS, "--set", "batch_size=16", "--set", "lr=0.02", "--L", 2, "--no-floors",
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 from muster.workers.store.layout import Store
 from tests.cli import Muster
 
-BATCH = ("--P", 4, "--K", 2, "--dim", 8, "--epochs", 2, "--set", "baseline.lr=0.001")
+BATCH = ("--P", 4, "--K", 2, "--dim", 8, "--epochs", 2, "--set", "baseline.lr=0.001", "--no-floors")
 
 
 @pytest.fixture(scope="module")

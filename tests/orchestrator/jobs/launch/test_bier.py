@@ -32,7 +32,7 @@ def small_bier(shapes: Path) -> list[object]:
     """Flags of a launch that trains in some seconds."""
     return [
         "launch", "bier", "--dataset", "folder", "--data-root", shapes, "--image-size", 24, "--backbone", "conv4",
-        "--preset", "glyphs", "--learners", "4,8", "--P", 4, "--K", 4, "--steps", 30,
+        "--preset", "glyphs", "--learners", "4,8", "--P", 4, "--K", 4, "--steps", 30, "--no-floors",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from muster.workers.store.layout import Store
 from tests.cli import Muster
 
-SMALL = ("--P", 4, "--K", 2, "--dim", 6, "--epochs", 2)
+SMALL = ("--P", 4, "--K", 2, "--dim", 6, "--epochs", 2, "--no-floors")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,21 @@ def trained(
     """A store with an ensemble of two, its student, and the student's answer."""
     store = tmp_path_factory.mktemp("distill") / "store"
     where = ("--storage", store, "--json")
-    muster("launch", "dreml", *pictures, "--D", 3, "--L", 2, "--epochs", 1, "--name", "teacher", *where)
+    muster(
+        "launch",
+        "dreml",
+        *pictures,
+        "--D",
+        3,
+        "--L",
+        2,
+        "--epochs",
+        1,
+        "--no-floors",
+        "--name",
+        "teacher",
+        *where,
+    )
     return store, muster("launch", "distill", "--teacher", "teacher", *pictures, *SMALL, *where).document
 
 
