@@ -52,10 +52,10 @@ NAMED: list[list[str]] = [
 def _as_then(words: list[str]) -> list[str]:
     """A command on a folder by the rule and the preset that there were then. By a newer rule its pictures are packed
     again, and nothing is trained (`test_an_older_ensemble_can_be_made_longer`)."""
-    return [*words, "--reading", "1", *_preset_then(words)] if "folder" in words else words
+    return [*words, "--reading", "1", *preset_then(words)] if "folder" in words else words
 
 
-def _preset_then(words: list[str]) -> list[str]:
+def preset_then(words: list[str]) -> list[str]:
     """What a folder took by itself; now it takes another preset where networks start from random weights."""
     own = "folder" in words and not {"bier", "--preset"} & {*words}
     return ["--preset", "paper"] if own else []
@@ -141,7 +141,7 @@ def names(muster: Callable[..., Any]) -> dict[str, str]:
     found = {}
     for words in NAMED:
         key = " ".join(word for word in words if not word.startswith("/"))
-        asked = [*words, *_preset_then(words)]
+        asked = [*words, *preset_then(words)]
         found[key] = muster(*asked, *WHERE, "--dry-run", "--json").document["run"]
     return found
 

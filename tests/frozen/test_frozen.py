@@ -88,6 +88,6 @@ def test_requests_have_the_names_that_they_had(muster_without_cluster: Muster, s
 def test_an_older_ensemble_can_be_made_longer(muster: Muster, store: Path) -> None:
     words = made.RUNS["members"]
     longer = [*words[: words.index("--L")], "--L", "3", *words[words.index("--L") + 2 :]]
-    answer = muster(*longer, *made.WHERE, "--name", "longer", "--json").document
+    answer = muster(*longer, *made.preset_then(words), *made.WHERE, "--name", "longer", "--json").document
     assert answer["models"] == {"asked": 3, "reused": 2, "trained": 1, "failed": 0}
     assert answer["curve"][:2] == RECORDED["documents"]["again members"]["curve"]
