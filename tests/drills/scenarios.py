@@ -141,19 +141,19 @@ def a_head_without_memory(images: str, home: Path) -> dict[str, Any]:
     flags = {**LONG, "ensemble.L": 2}
     with machines(cpus=2):
         calm = calm_run(images, home, flags, SETTINGS)
-    with machines(cpus=2, **_heavy(home, 4.0)):
+    with machines(cpus=2, **_heavy(home, 3.1)):
         return {"calm": calm, "struck": WatchedRun(images, home / "struck", flags, SETTINGS).run()}
 
 
 def a_head_with_too_little_memory(images: str, home: Path) -> dict[str, Any]:
     """There one of them alone needs more."""
-    with machines(cpus=2, **_heavy(home, 2.0)):
+    with machines(cpus=2, **_heavy(home, 1.2)):
         run = WatchedRun(images, home / "struck", {**LONG, "ensemble.L": 1}, SETTINGS)
         return {"struck": run.run()}
 
 
 def _heavy(home: Path, gigabytes: float) -> dict[str, str]:
-    """The environment of a node that has so much memory left, where a member takes some 2 GB and Ray 1 GB."""
+    """The environment of a node that has so much memory left, where a member takes some 2 GB, and Ray little."""
     (home / "heavy/safetensors").mkdir(parents=True)
     (home / "heavy/safetensors/__init__.py").write_text(HEAVY)
     total, available = psutil.virtual_memory().total, 0
