@@ -19,6 +19,7 @@ from muster.orchestrator.vectors.protocols import draws_of, recall_at
 from muster.orchestrator.vectors.vectors import content_of
 from muster.workers.errors import DamagedMember
 from muster.workers.methods.floor.settings import FloorSpec
+from muster.workers.score.metrics import RECALL
 from muster.workers.store import documents
 from muster.workers.store.layout import Store
 from muster.workers.store.records import parse_json, unvouched, vouched
@@ -39,14 +40,14 @@ def floor_tasks(request: LaunchRequest, tasks: Sequence[MemberTask]) -> tuple[Me
     """The floors of a run with these members; none where the request wants none."""
     if not request.resources.floors or not tasks:
         return ()
-    member, of = tasks[0].spec, tasks[0]
+    example, member = tasks[0], tasks[0].spec
     how: dict[str, Any] = {"threads": member.threads, "deterministic": member.deterministic}
     specs = (
         FloorSpec(of="pixels", **how),
         FloorSpec(of="network", backbone=member.backbone, weights=member.weights, **how),
     )
-    targets = tuple(target for target in of.targets if target.split in SPLITS)
-    return tuple(MemberTask(spec=spec, train=of.train, targets=targets) for spec in specs)
+    targets = tuple(target for target in example.targets if target.split in SPLITS)
+    return tuple(MemberTask(spec=spec, train=example.train, targets=targets) for spec in specs)
 
 
 def with_floors(
@@ -90,16 +91,16 @@ def kept_floors(
 def below_floors(test: Mapping[str, Any], request: LaunchRequest) -> list[str]:
     """What must be said where training was worth nothing."""
     last = test["curve"][-1]
-    recall = f"recall_at_{min(recall_ks([last]))}"
+    k = min(recall_ks([last]))
+    recall = f"{RECALL}{k}"
     better = [floor for floor in test.get("floors", ()) if floor["curve"][-1][recall] >= last[recall]]
     if not better or last[recall] == 1:
         return []
     names = " and ".join(
         f"{_said(floor['name'], request)} ({percent(floor['curve'][-1][recall])})" for floor in better
     )
-    what = recall.replace("recall_at_", "recall@")
     return [
-        f"The result, {what} {percent(last[recall])}, is no better than {names}: training was worth nothing. "
+        f"The result, recall@{k} {percent(last[recall])}, is no better than {names}: training was worth nothing. "
         f"{_cure(request)}"
     ]
 

@@ -145,6 +145,14 @@ def head(network: nn.Module, backbone: str) -> tuple[str, nn.Linear]:
     return linear[-1]
 
 
+def without_head(network: nn.Module, backbone: str) -> int:
+    """Takes the last linear layer out; how many features come into it. Raises UsageError if there is none."""
+    name, last = head(network, backbone)
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, nn.Identity())
+    return last.in_features
+
+
 def _load(network: nn.Module, initial: State, backbone: str) -> None:
     last = head(network, backbone)[0]
     # The heads are new or left out; a count of batches that nothing reads is absent from older files.

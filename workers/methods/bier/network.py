@@ -23,7 +23,7 @@ from torch import nn
 
 from muster.workers.methods.bier.auxiliary import Auxiliary
 from muster.workers.methods.bier.settings import BierSettings
-from muster.workers.networks.backbones import State, build, head
+from muster.workers.networks.backbones import State, build, without_head
 from muster.workers.rng import torch_seed
 
 __all__ = [
@@ -96,15 +96,13 @@ def build_bier(
     `backbones.build`.
     """
     network = build(backbone, 1, seed, initial, pretrained=pretrained)
-    name, last = head(network, backbone)
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, nn.Identity())
+    features = without_head(network, backbone)
     for module in network.modules():
         if type(module).__name__ in DROPPING:
             module.p = 0.0  # type: ignore[assignment]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(("bier-learners", seed)))
-        return Bier(network, Learners(last.in_features, settings.sizes))
+        return Bier(network, Learners(features, settings.sizes))
 
 
 class Boosted(NamedTuple):

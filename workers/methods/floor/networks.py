@@ -26,7 +26,5 @@ def network(spec: FloorSpec, initial: backbones.State | None = None) -> nn.Modul
     if spec.of == "pixels":
         return Pixels()
     found = backbones.build(spec.backbone, 1, SEED, initial, pretrained=spec.weights != "none")
-    name, _ = backbones.head(found, spec.backbone)
-    parent, _, last = name.rpartition(".")
-    setattr(found.get_submodule(parent), last, nn.Identity())
+    backbones.without_head(found, spec.backbone)
     return found
