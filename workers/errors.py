@@ -54,6 +54,10 @@ class StoreError(MusterError):
     exit_code = 2
 
 
+class SourceError(StoreError):
+    """Data can't be read where they lie; a moment later they may be."""
+
+
 class DamagedRunError(StoreError):
     """A file of a run's folder is not what it should be. No model is lost by that."""
 

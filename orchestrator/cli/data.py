@@ -24,7 +24,7 @@ ImageSize = Annotated[int | None, typer.Option(help="Picture side in px. (defaul
 @guarded
 def data_list(as_json: AsJson = False) -> None:
     """The data sets that muster reads: what each is, its licence, where it is obtained, its layouts."""
-    from muster.orchestrator.ensemble.packs import described
+    from muster.orchestrator.images.packs import described
 
     found = described()
     if as_json:
@@ -44,7 +44,7 @@ def _check(
 ) -> None:
     """Compares a copy with what was published: files, lists, images and counts; accounts for every file of a folder. No
     image is decoded."""
-    from muster.orchestrator.ensemble.packs import data_request, examine
+    from muster.orchestrator.images.packs import data_request, examine
 
     found = examine(data_request(name, root, settings))
     if as_json:
@@ -79,7 +79,7 @@ def _pack(
 ) -> None:
     """Builds the packs that a launch with the same preset and size reads. What is packed already is left alone."""
     from muster.orchestrator.console.packbar import packing_bars
-    from muster.orchestrator.ensemble.packs import PackRequest, data_request, pack
+    from muster.orchestrator.images.packs import PackRequest, data_request, pack
 
     where = whole_path("store" if storage is None else storage)
     request = PackRequest(data_request(name, root, settings), where, preset, image_size)

@@ -13,7 +13,7 @@ from muster.orchestrator.methods.flags import JOB_FLAGS, flag_of, flagged, top_f
 from muster.orchestrator.settings.resources import Resources
 
 #: What all of its launches share of what a launch may use.
-SHARED = ("parallel", "gpus_per_member", "ranks", "eval_memory")
+SHARED = ("parallel", "gpus_per_member", "ranks", "eval_memory", "floors")
 
 
 def _run(

@@ -18,7 +18,7 @@ from muster.workers.methods.registry import METHODS, NAMES
 
 MOST_L = 8
 #: Flags of a launch that a search has none of: it varies D and L, and its other trials are as the recipe has them.
-LEFT_OUT = {"ensemble.D", "ensemble.L", "recipe.normalize_logits", "data.allow_counts", "resources.floors"}
+LEFT_OUT = {"ensemble.D", "ensemble.L", "recipe.normalize_logits", "data.allow_counts"}
 #: What a search by L has, and one of single models has no use for.
 BY_L = {f"search.{name}" for name in ("scheduler", "first_rung", "reduction", "plateau", "window")}
 

@@ -109,6 +109,11 @@ def search_table(answer: dict[str, Any], message: str) -> None:
     ]
     show_rows([_in_percent(row) for row in front], title="Not beaten in quality, networks and dimensions")
     out.print()
+    if floors := answer.get("floors"):
+        kept = {"floor", f"{split}_{metric}", f"test_{metric}"}
+        rows = [{key: value for key, value in row.items() if key in kept} for row in floors]
+        show_rows([_in_percent(row) for row in rows], title="Without any training")
+        out.print()
     for text in (message, answer["recommended"]["training"]["text"]):
         out.print(Text(text), soft_wrap=True)
     out.print(Text(f"  {answer['recommended']['command']}"), soft_wrap=True)

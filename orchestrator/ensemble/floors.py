@@ -26,6 +26,7 @@ from muster.workers.store.records import parse_json, unvouched, vouched
 from muster.workers.task import MemberTask, Target
 
 if TYPE_CHECKING:
+    from muster.orchestrator.fleet.client import FleetClient
     from muster.orchestrator.fleet.work import Outcome
 
 #: Presets that go on from ImageNet's weights.
@@ -67,10 +68,33 @@ def with_floors(
         splits[name] = {key: value for key, value in found.items() if key != "floors"}
         if rows := [_floor(task, name, request, store) for task in made if name in SPLITS]:
             splits[name]["floors"] = rows
-    warnings = [*metrics["warnings"], *(f"A floor is missing: {outcome.message}" for outcome in lost)]
+    warnings = [*metrics["warnings"], *map(_missing, lost)]
     warnings += below_floors(splits["test"], request)
     whole = request.resources.floors and not lost
     return {**metrics, "splits": splits, "warnings": warnings, "floors": whole}
+
+
+def made_floors(
+    request: LaunchRequest, tasks: Sequence[MemberTask], client: FleetClient
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """The floors of a run with these members, made by the fleet and scored: those of each split, as in `with_floors`;
+    and which are missing, in words.
+
+    Raises MusterError if vectors are damaged again and again.
+    """
+    floors = floor_tasks(request, tasks)
+    if not floors:
+        return {}, []
+    client.train([("", list(floors))])
+
+    def scored() -> dict[str, list[dict[str, Any]]]:
+        made = [task for task in floors if client.outcomes[task.key].in_store]
+        splits = [target.split for target in floors[0].targets]
+        return {split: [_floor(task, split, request, client.store) for task in made] for split in splits}
+
+    found = client.repaired(scored, floors)
+    outcomes = [client.outcomes[task.key] for task in floors]
+    return found, [_missing(outcome) for outcome in outcomes if not outcome.in_store]
 
 
 def kept_floors(
@@ -90,19 +114,30 @@ def kept_floors(
 
 def below_floors(test: Mapping[str, Any], request: LaunchRequest) -> list[str]:
     """What must be said where training was worth nothing."""
+    if not (names := better_floors(test, request)):
+        return []
     last = test["curve"][-1]
     k = min(recall_ks([last]))
-    recall = f"{RECALL}{k}"
+    return [
+        f"The result, recall@{k} {percent(last[f'{RECALL}{k}'])}, is no better than {names}: training was worth "
+        f"nothing. {_cure(request)}"
+    ]
+
+
+def better_floors(test: Mapping[str, Any], request: LaunchRequest) -> str:
+    """The floors that a result is no better than, with their first recall; empty if it is better than all."""
+    last = test["curve"][-1]
+    recall = f"{RECALL}{min(recall_ks([last]))}"
     better = [floor for floor in test.get("floors", ()) if floor["curve"][-1][recall] >= last[recall]]
-    if not better or last[recall] == 1:
-        return []
-    names = " and ".join(
+    if last[recall] == 1:
+        return ""
+    return " and ".join(
         f"{_said(floor['name'], request)} ({percent(floor['curve'][-1][recall])})" for floor in better
     )
-    return [
-        f"The result, recall@{k} {percent(last[recall])}, is no better than {names}: training was worth nothing. "
-        f"{_cure(request)}"
-    ]
+
+
+def _missing(outcome: Outcome) -> str:
+    return f"A floor is missing: {outcome.message}"
 
 
 def _cure(request: LaunchRequest) -> str:

@@ -12,14 +12,14 @@ from typing import Any
 
 from muster.orchestrator.ensemble.cost import Cost, Group, cost_of
 from muster.orchestrator.ensemble.inputs import finished_run, with_settled_inputs
-from muster.orchestrator.ensemble.pictures import (
+from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, PreparedInput, Settled
+from muster.orchestrator.images.pictures import (
     PackProgress,
     Packs,
     changed_reading,
     listed_warnings,
     packs_of,
 )
-from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, PreparedInput, Settled
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import DataRequest, InputRun, LaunchRequest, open_data
 from muster.orchestrator.vectors.protocols import draws_of

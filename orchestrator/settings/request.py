@@ -33,6 +33,8 @@ MOST_MEMBERS = 1000
 #: Each is a ranking of the whole gallery.
 MOST_REPEATS = 1000
 STRICT: dict[str, str] = {"extra": "forbid"}
+#: The settings of data that are paths or addresses, and their flags.
+DATA_PLACES = {"root": "--data-root", "table": "--list", "split_file": "--split-file"}
 #: A finished model's rows of history, one for each epoch.
 History = Sequence[Mapping[str, Any]]
 #: A launch's settings by dotted name: "ensemble.D".
@@ -132,7 +134,6 @@ class DataRequest:
                 == len([one for one in self.columns if "=" in one])
                 for part in (0, -1)
             ),
-            f"table = {self.table}: tables are read from disks": "://" not in (self.table or ""),
             "split_by = file and split_file need each other": (self.split_by == "file")
             == (self.split_file is not None),
             f"split_seed = {self.split_seed}: has no effect without split_by = random": self.split_seed == 0

@@ -19,6 +19,8 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self.target, self.faults, self.requests = port, 0, 0
+        self.got: list[str] = []
+        "The paths that were asked for with GET."
         self.mode = "fine"
         "fine; gone: nobody answers; slow: a fifth of a second more for each request; third: each third one fails."
         self.door = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -51,8 +53,11 @@ class Proxy:
             with client, socket.create_connection(("127.0.0.1", self.target)) as server:
                 threading.Thread(target=self._answers, args=(server, client), daemon=True).start()
                 while data := client.recv(1 << 16):
-                    if REQUEST.match(data) and self._fails(client):
-                        return
+                    if REQUEST.match(data):
+                        if self._fails(client):
+                            return
+                        verb, path, *_ = data.partition(b"\r\n")[0].decode().split(" ")
+                        self.got += [path] * (verb == "GET")
                     server.sendall(data)
         except OSError:
             return

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 import torch
 
@@ -15,25 +12,6 @@ from muster.workers.store.layout import Store
 from tests.conftest import write_classes
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def s3_bucket() -> Iterator[str]:
-    """The URI of a bucket on a server of its own on loopback, with what it takes to reach it."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        where = {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http", "region": "us-east-1"}
-        pafs.S3FileSystem(allow_bucket_creation=True, **where).create_dir("bucket")
-        yield "s3://bucket?" + "&".join(f"{key}={value}" for key, value in where.items())
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "file URI", "S3", "fsspec"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 from muster.workers.datasets.base import DataSet, Item, Reading, Split, Traits
 from muster.workers.datasets.glyphs import Glyphs
@@ -12,6 +11,7 @@ from muster.workers.datasets.own.pictures import OwnPictures
 from muster.workers.datasets.own.table import ImageTable
 from muster.workers.datasets.published import Published
 from muster.workers.errors import UsageError
+from muster.workers.store.remote import RemotePath, place
 
 __all__ = [
     "ALIASES", "NAMES", "OWN", "PUBLISHED", "DataSet", "Glyphs", "ImageFolder", "ImageTable", "Item", "OwnPictures",
@@ -58,7 +58,7 @@ def open_data_set(
         return Glyphs()
     if name not in NAMES:
         raise UsageError(f"There is no data set {name!r}. There are: {', '.join(NAMES)}.")
-    path = None if root is None else Path(root).expanduser()
+    path = None if root is None else place(root)
     if name == "table" and (path is not None or reading.table):
         return ImageTable(path, reading)
     if path is None:
@@ -71,4 +71,8 @@ def open_data_set(
         )
     if name == "folder":
         return ImageFolder(path, reading)
+    if isinstance(path, RemotePath):
+        raise UsageError(
+            f"{name} is read from a folder, and {path} is in an object store. Copy it to a disk that every node sees."
+        )
     return PUBLISHED[name](path, allow_counts, test_list, reading)

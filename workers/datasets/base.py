@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.pictures import MOST_PIXELS, Picture
 from muster.workers.errors import UsageError
 from muster.workers.spec import Triple
+from muster.workers.store.remote import AnyPath, RemotePath
 
 #: The rule that one's own folder is read by where nobody says otherwise. Raised by hand when it takes other files or
 #: other pixels; the ones before stay.
@@ -139,9 +139,11 @@ class DataSet(Protocol):
         ...
 
 
-def files_digest(root: Path, split: Split, extra: str) -> str:
+def files_digest(root: AnyPath, split: Split, extra: str) -> str:
     """A digest of names, classes, sizes and modification times of a split's files below `root`."""
     found = hashlib.sha256(extra.encode())
+    if isinstance(root, RemotePath):
+        root.look({item.image_id.rpartition("/")[0] for item in split.items})
     for item in split.items:
         try:
             stat = (root / item.image_id).stat()

@@ -23,6 +23,7 @@ from muster.workers.datasets.base import Split
 from muster.workers.datasets.pictures import BadPictureError
 from muster.workers.store.parquet import check_size
 from muster.workers.store.records import parse_json
+from muster.workers.store.remote import AnyPath
 
 #: Rows that are read at once, as many of these are kept of a part of a file, and as many parts of files.
 ROWS = 32
@@ -35,7 +36,7 @@ ARROW = ".arrow"
 STREAM_END, FILE_END = b"\xff\xff\xff\xff\0\0\0\0", b"ARROW1"
 
 
-def image_file(home: Path, image_id: str, column: str = "") -> io.BytesIO:
+def image_file(home: AnyPath, image_id: str, column: str = "") -> io.BytesIO:
     """The file of one image, from its row; without a `column`, from the one that holds images. Safe to call from many
     threads. Raises BadPictureError if there is none."""
     name, _, row = image_id.rpartition("#")
@@ -49,7 +50,7 @@ def image_file(home: Path, image_id: str, column: str = "") -> io.BytesIO:
     return io.BytesIO(data)
 
 
-def rows_digest(home: Path, names: Sequence[str], split: Split, extra: str) -> str:
+def rows_digest(home: AnyPath, names: Sequence[str], split: Split, extra: str) -> str:
     """Changes with the files' names, sizes and times, and with the split's rows and classes."""
     found = hashlib.sha256(extra.encode())
     for name in names:
@@ -61,28 +62,38 @@ def rows_digest(home: Path, names: Sequence[str], split: Split, extra: str) -> s
     return found.hexdigest()[:32]
 
 
-def schema_of(path: Path) -> pa.Schema:
+def schema_of(path: AnyPath) -> pa.Schema:
     """A file's columns. Raises ValueError, pa.ArrowException and OSError if it is no such file."""
     if path.suffix == ARROW:
         with path.open("rb") as end:
             end.seek(-min(len(STREAM_END), path.stat().st_size), os.SEEK_END)
             if not end.read().endswith((STREAM_END, FILE_END)):  # Arrow takes what there is for all
                 raise ValueError("its end is missing")
-        with pa.memory_map(str(path)) as file, _arrow(file) as reader:
+        with _mapped(path) as file, _arrow(file) as reader:
             return reader.schema
-    check_size(pq.read_metadata(path), path.stat().st_size)
-    return pq.read_schema(path)
+    check_size(pq.read_metadata(_source(path)), path.stat().st_size)
+    return pq.read_schema(_source(path))
 
 
-def column_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def column_batches(path: AnyPath, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a file, of these columns alone, in their order."""
     if path.suffix == ARROW:
-        with pa.memory_map(str(path)) as file, _arrow(file) as reader:
+        with _mapped(path) as file, _arrow(file) as reader:
             for batch in reader:
                 yield batch.select(columns)
         return
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(_source(path), buffer_size=BUFFER) as file:
         yield from file.iter_batches(columns=list(columns))
+
+
+def _source(path: AnyPath) -> Any:
+    """A file for pyarrow's readers."""
+    return path if isinstance(path, Path) else path.open("rb", 0)
+
+
+def _mapped(path: AnyPath) -> Any:
+    """A file for Arrow's own format."""
+    return pa.memory_map(str(path)) if isinstance(path, Path) else pa.PythonFile(path.open("rb"), "r")
 
 
 def image_columns(schema: pa.Schema) -> list[str]:
@@ -129,9 +140,9 @@ def _arrow(file: Any) -> Any:
         return pa.RecordBatchReader.from_batches(reader.schema, batches)
 
 
-def _group(path: Path, column: str, group: int) -> Iterator[pa.Array]:
+def _group(path: AnyPath, column: str, group: int) -> Iterator[pa.Array]:
     """An image column of a row group of a Parquet file, some rows at a time."""
-    with pq.ParquetFile(path, buffer_size=BUFFER) as file:
+    with pq.ParquetFile(_source(path), buffer_size=BUFFER) as file:
         for batch in file.iter_batches(ROWS, row_groups=[group], columns=[column]):
             yield batch.column(0)
 
@@ -165,10 +176,10 @@ class _Files:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.parts: OrderedDict[tuple[Path, int, str, int], _Part] = OrderedDict()
-        self.starts: dict[tuple[Path, int], tuple[list[int], str]] = {}
+        self.parts: OrderedDict[tuple[AnyPath, int, str, int], _Part] = OrderedDict()
+        self.starts: dict[tuple[AnyPath, int], tuple[list[int], str]] = {}
 
-    def value(self, path: Path, row: int, column: str) -> Any:
+    def value(self, path: AnyPath, row: int, column: str) -> Any:
         with self.lock:
             version = path.stat().st_mtime_ns
             starts, usual = self._starts(path, version)
@@ -181,19 +192,19 @@ class _Files:
             self.parts.move_to_end(key)
             return self.parts[key].value(row)
 
-    def _starts(self, path: Path, version: int) -> tuple[list[int], str]:
+    def _starts(self, path: AnyPath, version: int) -> tuple[list[int], str]:
         """The first row of each row group, and the column with the images; Arrow's files are one part."""
         if (path, version) not in self.starts:
             starts = [0]
             if path.suffix != ARROW:
-                metadata = pq.read_metadata(path)
+                metadata = pq.read_metadata(_source(path))
                 for group in range(metadata.num_row_groups - 1):
                     starts.append(starts[-1] + metadata.row_group(group).num_rows)
             self.starts[path, version] = starts, image_column(schema_of(path)) or "image"
         return self.starts[path, version]
 
 
-def _images(path: Path, column: str, part: int) -> Iterator[pa.Array]:
+def _images(path: AnyPath, column: str, part: int) -> Iterator[pa.Array]:
     if path.suffix == ARROW:
         return (batch.column(0) for batch in column_batches(path, [column]))
     return _group(path, column, part)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from muster.workers.errors import UsageError
 from muster.workers.names import is_inner, on_a_line
+from muster.workers.store.remote import AnyPath, RemotePath
 
 #: Of each kind of mistake so many are named; all are counted.
 SHOWN = 10
@@ -51,14 +52,12 @@ class Row:
     cells: Sequence[str]
 
 
-class Lists:
-    """The annotation files below `home`, and the mistakes found in them so far."""
+class Mistakes:
+    """What was found wrong below `home` so far."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: AnyPath) -> None:
+        self.named = home
         self.mistakes: dict[str, list[str]] = {}
-        self.differences: list[str] = []
-        "What is no mistake of a row and yet not as published."
 
     def wrong(self, kind: str, text: str) -> None:
         """Notes a mistake: `kind` as in "3 <kind>:", `text` with file and line."""
@@ -66,7 +65,24 @@ class Lists:
 
     def problems(self) -> list[str]:
         """One message for each kind of mistake: how many, and the first ten."""
-        return [f"{self.home}: {counted(kind, lines)}" for kind, lines in self.mistakes.items()]
+        return [f"{self.named}: {counted(kind, lines)}" for kind, lines in self.mistakes.items()]
+
+    def inside(self, where: str, path: str) -> bool:
+        """Does a listed path stay below the copy's folder? One that leaves it is noted."""
+        if not is_inner(path):
+            self.wrong("path(s) that lead out of the data root", f"{where}: {_short(path)!r}")
+            return False
+        return True
+
+
+class Lists(Mistakes):
+    """The annotation files below `home`, and the mistakes found in them so far."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.home = home
+        self.differences: list[str] = []
+        "What is no mistake of a row and yet not as published."
 
     def require(self, *files: str) -> None:
         """Raises UsageError that names every one of these files that is not there."""
@@ -158,13 +174,6 @@ class Lists:
         )
         return None
 
-    def inside(self, where: str, path: str) -> bool:
-        """Does a listed path stay below the copy's folder? One that leaves it is noted."""
-        if not is_inner(path):
-            self.wrong("path(s) that lead out of the data root", f"{where}: {_short(path)!r}")
-            return False
-        return True
-
     def unique(self, entries: Iterable[Entry]) -> None:
         """Notes the entries whose image was there before."""
         seen: dict[str, str] = {}
@@ -182,14 +191,17 @@ class Lists:
         ]
 
 
-def absent(home: Path, names: Iterable[str]) -> Iterator[str]:
+def absent(home: AnyPath, names: Iterable[str]) -> Iterator[str]:
     """Those of these files below `home` that are not there. Each folder is listed once: that is far quicker on a
     network file system than asking for each file."""
+    if isinstance(home, RemotePath):
+        names = list(names)
+        home.look({name.rpartition("/")[0] for name in names})
     listings: dict[str, set[str]] = {}
     for name in names:
         folder, _, last = name.rpartition("/")
         if folder not in listings:
-            listings[folder] = _names(home / folder)
+            listings[folder] = _names(home / folder if folder else home)
         if last not in listings[folder]:
             yield name
 
@@ -204,7 +216,9 @@ def counted(kind: str, lines: Sequence[str]) -> str:
     return "\n".join(shown)
 
 
-def _names(folder: Path) -> set[str]:
+def _names(folder: AnyPath) -> set[str]:
+    if isinstance(folder, RemotePath):
+        return {path.name for path in folder.iterdir()}
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}

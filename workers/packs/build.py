@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from muster.workers.datasets.base import DataSet, Item, Split
+from muster.workers.datasets.own.pictures import bad_images_error
 from muster.workers.datasets.pictures import MOST_PIXELS
-from muster.workers.errors import BadImagesError, CorruptFileError, MusterError, UsageError
+from muster.workers.errors import CorruptFileError, MusterError, UsageError
 from muster.workers.names import SHOWN
 from muster.workers.packs.journal import BadImage, GoodImage, HalfPack, Twin, half_pack
 from muster.workers.packs.pack import (
@@ -120,9 +121,10 @@ def build_pack(
     skip_bad: bool = False,
     without: Twins | None = None,
     progress: Progress | None = None,
+    decode: Decode | None = None,
 ) -> PackIndex:
-    """Decodes, checks, resizes and stores a split's images, with one thread a core; goes on where a builder of
-    the same pack was killed on this disk.
+    """Checks and stores a split's images, decoded and resized by `decode`, or with one thread a core; goes on where a
+    builder of the same pack was killed on this disk, or its data could not be read.
 
     Raises BadImagesError, naming the images, if some can't be read and `skip_bad` is off (nothing is stored
     then), and UsageError if the disk is too small.
@@ -133,11 +135,12 @@ def build_pack(
     with workshop(store, Path(place).stem) as folder:
         with half_pack(folder, split.items) as half:
             _check_space(folder, split, rule)
-            _fill(half, data, split, rule, without, progress)
+            left = split.items[len(half.done) :]
+            _fill(half, (decode or decoded)(data, left, rule), len(split.items), without, progress)
         made = _sorted_out(half.done, split)
         if made.bad and (not skip_bad or not made.rows):
             which = f"{len(made.bad)} of {len(split.items)} images of {data.traits.title}, {split.name},"
-            raise BadImagesError.of(which, [(image.image_id, image.cause) for image in made.bad])
+            raise bad_images_error(which, [(image.image_id, image.cause) for image in made.bad], data)
         if not made.rows:
             raise UsageError(
                 f"Of the {split.name} split of {data.traits.title} no image is left: each has a twin elsewhere. "
@@ -168,19 +171,13 @@ def bad_images(store: Store, digest: str) -> list[BadImage]:
 
 
 def _fill(
-    half: HalfPack,
-    data: DataSet,
-    split: Split,
-    rule: ResizeRule,
-    without: Twins | None,
-    progress: Progress | None,
+    half: HalfPack, images: Iterable[Decoded], total: int, without: Twins | None, progress: Progress | None
 ) -> None:
     """Adds the images that are not done yet."""
-    total = len(split.items)
     if progress is not None and half.done:
         progress(len(half.done), total)
     known = _known(without, half.done)
-    for item, result in _decoded(data, split.items[len(half.done) :], rule):
+    for item, result in images:
         if isinstance(result, BadImage):
             half.add(result)
         elif twin := known.get(result.picture):
@@ -253,10 +250,16 @@ class Packed(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def _decoded(
-    data: DataSet, items: Sequence[Item], rule: ResizeRule
-) -> Iterator[tuple[Item, Packed | BadImage]]:
-    """The images in order, decoded by all cores; a window of them is in memory at a time.
+#: An image that is in a pack soon, or that can't be read.
+Decoded = tuple[Item, Packed | BadImage]
+#: Gives images in order, resized.
+Decode = Callable[[DataSet, Sequence[Item], ResizeRule], Iterator[Decoded]]
+
+
+def decoded(
+    data: DataSet, items: Sequence[Item], rule: ResizeRule, threads: int | None = None
+) -> Iterator[Decoded]:
+    """The images in order, decoded by all cores, or so many threads; a window of them is in memory at a time.
 
     Threads are enough: Pillow decodes and resizes, and hashlib hashes, without the interpreter's lock.
     """
@@ -275,7 +278,7 @@ def _decoded(
             return BadImage(item.image_id, str(error) or type(error).__name__)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return in_order(work, items, cores)
+    return in_order(work, items, threads or cores)
 
 
 def _pack_digest(table: pa.Table, split: Split, bad: list[BadImage]) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from muster.workers.errors import SourceError
 from muster.workers.packs.pack import cache_folder
 from muster.workers.store.layout import Store
 
@@ -30,8 +31,8 @@ WEEK = 7 * DAY
 def workshop(store: Store, source: str) -> Iterator[Path]:
     """The folder to make the pack of `source` in: with what a builder of it left that was killed or interrupted.
 
-    An error empties it, since the next attempt has other files or another request. While another builder makes
-    the very same pack, it is a scratch folder that nobody goes on with.
+    An error empties it, since the next attempt has other files or another request; but for data that can't be
+    read for a while. While another builder makes the very same pack, it is a scratch folder that nobody goes on with.
     """
     with scratch_folder(store) as scratch:
         folder = scratch.parent / f"{PART}{source}"
@@ -41,6 +42,8 @@ def workshop(store: Store, source: str) -> Iterator[Path]:
                 return
             try:
                 yield folder
+            except SourceError:
+                raise  # when they can be read again, the next builder goes on
             except Exception:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise

@@ -26,13 +26,12 @@ from muster.workers.errors import CorruptFileError, StoreError
 from muster.workers.names import is_inner, is_text
 from muster.workers.store.addresses import parse_address, without_secrets
 from muster.workers.store.patience import asked_again
+from muster.workers.store.reading import Reader, open_root
 
 CHUNK = 1 << 22
 Found = TypeVar("Found")
 #: Files of this name are being written, or were left by a writer that was killed.
 SCRATCH = ".writing-"
-#: Schemes that pyarrow opens itself; others go to fsspec.
-ARROW_SCHEMES = {"file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"}
 #: Folders of a store down to this depth (packs/DIGEST, models/KEY, runs/RUN) may be links to another disk.
 LINKED_DEPTH = 2
 #: What file systems without hard links answer.
@@ -59,7 +58,7 @@ class FileRecord:
         return cls(path.stat().st_size, found.hexdigest())
 
 
-class _AbsentError(StoreError):
+class AbsentError(StoreError):
     """There is no such file."""
 
 
@@ -71,13 +70,17 @@ class Files:
     out of the root, as one in a store that was handed over may: upwards, to an absolute place, or through a link.
     """
 
+    cure = "Check --storage: the folder or bucket must exist, be writable, and be seen by every node."
+    error: type[StoreError] = StoreError
+    "What is raised."
+
     def __init__(self, root: str) -> None:
         self.root = root
-        self._fs, self._base = _open_root(root)
+        self._fs, self._base = open_root(root)
         self.local_root = Path(self._base) if isinstance(self._fs, pafs.LocalFileSystem) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Files, (self.root,))
+        return (type(self), (self.root,))
 
     def path(self, name: str) -> str:
         """The full path or URI of a file, for people and for other programs; without a password."""
@@ -165,7 +168,7 @@ class Files:
 
     def find(self, name: str) -> bytes | None:
         """The content, or None if there is no such file, or another process deletes it meanwhile."""
-        with contextlib.suppress(_AbsentError):
+        with contextlib.suppress(AbsentError):
             return self.get(name) if self.exists(name) else None
         return None
 
@@ -174,27 +177,18 @@ class Files:
         the local disk can't be written."""
         with _beside(target) as temporary:
             with temporary.open("wb") as file:
-                for chunk in self._chunks(name):
-                    file.write(chunk)
+                shutil.copyfileobj(self.open(name), file, CHUNK)
             if FileRecord.of_path(temporary) != record:
                 raise CorruptFileError(
                     f"{self.path(name)} is damaged: its content is not what its record promises."
                 )
             os.replace(temporary, target)
 
-    def _chunks(self, name: str) -> Iterator[bytes]:
-        file, offset = None, 0
-
-        def read() -> bytes:
-            nonlocal file
-            found, file = file or self._fs.open_input_file(self._full(name)), None
-            chunk = bytes(found.read_at(CHUNK, offset))
-            file = found  # it can be read: else it is opened anew
-            return chunk
-
-        while chunk := self._trying("read", name, read):
-            yield chunk
-            offset += len(chunk)
+    def open(self, name: str) -> Reader:
+        """A file that is read where it lies."""
+        return Reader(
+            lambda: self._fs.open_input_file(self._full(name)), lambda act: self._trying("read", name, act)
+        )
 
     def exists(self, name: str) -> bool:
         return self._info(name) is not None
@@ -222,8 +216,22 @@ class Files:
 
     def _info(self, name: str) -> Any:
         """What the file system knows of a file; None if there is no such file."""
-        found = self._trying("read", name, lambda: self._fs.get_file_info(self._full(name)))
+        found = self.info(name)
         return found if found.type == pafs.FileType.File else None
+
+    def info(self, name: str) -> Any:
+        """What the file system knows of a name: a file, a folder, or nothing (`pyarrow.fs.FileInfo`)."""
+        return self._trying("read", name, lambda: self._fs.get_file_info(self._full(name)))
+
+    def listing(self, folder: str, *, recursive: bool = False) -> list[Any]:
+        """What is in a folder, or all that is below it, as it comes (`pyarrow.fs.FileInfo`)."""
+        selector = pafs.FileSelector(self._full(folder), recursive=recursive)
+        found: list[Any] = self._trying("list", folder, lambda: self._fs.get_file_info(selector))
+        return found
+
+    def relative(self, path: str) -> str:
+        """A path of a listing, relative to the root."""
+        return path[len(self._base) + 1 :]
 
     def record(self, name: str, size: int | None = None) -> FileRecord | None:
         """What a file is now; None if there is no such file, if another process deletes it meanwhile, or, where `size`
@@ -231,8 +239,9 @@ class Files:
         found, there = hashlib.sha256(), self.size(name)
         if there is None or (size is not None and there != size):
             return None
-        with contextlib.suppress(_AbsentError):
-            for chunk in self._chunks(name):
+        with contextlib.suppress(AbsentError):
+            file = self.open(name)
+            while chunk := file.read(CHUNK):
                 found.update(chunk)
             return FileRecord(there, found.hexdigest())
         return None
@@ -266,12 +275,12 @@ class Files:
 
     def delete(self, name: str) -> None:
         """Deletes a file if it is there."""
-        with contextlib.suppress(_AbsentError):
+        with contextlib.suppress(AbsentError):
             self._trying("delete", name, lambda: self._fs.delete_file(self._full(name, made=True)))
 
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and all below it, if it is there."""
-        with contextlib.suppress(_AbsentError):
+        with contextlib.suppress(AbsentError):
             self._trying("delete", folder, lambda: self._fs.delete_dir(self._full(folder, made=True)))
 
     def nearest_folder(self) -> Path:
@@ -321,11 +330,8 @@ class Files:
         except (OSError, pa.ArrowException) as error:
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
             cause = without_secrets(text.splitlines()[0].rstrip("."), self.root)
-            kind = _AbsentError if isinstance(error, FileNotFoundError) else StoreError
-            raise kind(
-                f"Can't {verb} {self.path(name)}: {cause}. "
-                "Check --storage: the folder or bucket must exist, be writable, and be seen by every node."
-            ) from error
+            kind = AbsentError if isinstance(error, FileNotFoundError) else self.error
+            raise kind(f"Can't {verb} {self.path(name)}: {cause}. {self.cure}") from error
 
 
 def _local_names(folder: Path, *, linked: bool) -> list[str]:
@@ -356,29 +362,6 @@ def nearest_folder(folder: Path) -> Path:
         else:
             return path
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
-
-
-def _open_root(root: str) -> tuple[Any, str]:
-    if "://" not in root:
-        return pafs.LocalFileSystem(), str(Path(root).expanduser().absolute())
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(root)
-    except (OSError, pa.ArrowException) as error:
-        if root.partition("://")[0] in ARROW_SCHEMES:
-            cause = without_secrets(str(error), root)
-            raise StoreError(f"Can't open the store {parse_address(root).bare}: {cause}.") from None
-        try:
-            import fsspec
-
-            other, path = fsspec.core.url_to_fs(root)
-            filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(other))
-        except (ImportError, ValueError, OSError) as failure:
-            cause = without_secrets(str(failure), root)
-            raise StoreError(
-                f"Can't open the store {parse_address(root).bare}: {cause}. Use a folder, s3://bucket/path, or "
-                "another address that pyarrow or an installed fsspec package opens."
-            ) from None
-    return filesystem, path.rstrip("/")
 
 
 @contextlib.contextmanager

@@ -11,15 +11,16 @@ from muster.orchestrator.jobs.base import Answer, Answered, Job, Place, counts_t
 from muster.orchestrator.jobs.launch.answer import from_store
 from muster.orchestrator.jobs.launch.preview import preview
 from muster.orchestrator.methods.loading import parse_request
-from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.request import DATA_PLACES, LaunchRequest
 
 
 def with_paths(request: LaunchRequest, place: Place) -> LaunchRequest:
     data, ensemble = request.data, request.ensemble
     storage = place("--storage", request.storage)
-    places = {"root": "--data-root", "table": "--list", "split_file": "--split-file"}
     given: dict[str, Any] = {
-        name: place(flag, path) for name, flag in places.items() if (path := getattr(data, name)) is not None
+        name: place(flag, path)
+        for name, flag in DATA_PLACES.items()
+        if (path := getattr(data, name)) is not None
     }
     data = dataclasses.replace(data, **given)
     if ensemble.weights not in {"none", "imagenet"}:

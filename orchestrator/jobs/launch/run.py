@@ -10,6 +10,7 @@ from typing import Any
 from muster import __version__
 from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.floors import floor_tasks, with_floors
+from muster.orchestrator.ensemble.inputs import check_code
 from muster.orchestrator.ensemble.plan import (
     check_listing,
     make_plan,
@@ -48,6 +49,7 @@ def launch(
     with stage(emit, "plan"):
         terms = ClusterTerms(request, run)
         settle_members(ensembles, terms, all_needed=True)
+        check_code(request, ensemble.tasks, store)
         plan = make_plan(ensembles, store, lambda: terms.place(request))
         text = plan_text(plan)
         facts = {**ensemble.prepared.facts, "account": ensemble.prepared.account}

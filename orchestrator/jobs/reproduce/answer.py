@@ -17,7 +17,7 @@ from muster.orchestrator.jobs.reproduce.plan import Draft
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables import files as table_files
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
-from muster.orchestrator.jobs.reproduce.tables.rows import table_answer
+from muster.orchestrator.jobs.reproduce.tables.rows import FloorScores, table_answer
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
@@ -31,6 +31,7 @@ def answer_of(
     options: ReproduceOptions,
     found: Draft,
     got: Mapping[str, EnsembleResult],
+    floors: FloorScores,
     drawn: Mapping[str, list[str]],
     client: FleetClient,
 ) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def answer_of(
     targets: list[dict[str, Any]] = []
     for target, own in found.targets:
         if isinstance(target, Table):
-            targets.append(table_answer(own, target, got, store))
+            targets.append(table_answer(own, target, got, floors, store))
             continue
         trouble = found.troubles.get(target.name, "")
         partial = [one for name, one in got.items() if name.startswith(f"{target.name}: ") and _lacks(one)]
@@ -60,7 +61,8 @@ def answer_of(
                 "trouble": trouble,
             }
         )
-    outcomes, trained = client.outcomes, client.trained
+    asked = {task.key for one in got.values() for task in one.tasks}
+    outcomes = {key: outcome for key, outcome in client.outcomes.items() if key in asked}
     done = {key for key, outcome in outcomes.items() if outcome.in_store}
     prepared = [one.prepared for one in got.values() if one.prepared is not None]
     members = {task.key: task for one in got.values() for task in one.members}
@@ -74,7 +76,7 @@ def answer_of(
         "unit": "per cent",
         "warnings": list(dict.fromkeys(text for one in prepared for text in one.warnings)),
         "targets": targets,
-        "models": model_counts(outcomes, done, trained),
+        "models": model_counts(outcomes, done, client.trained),
         "device_hours": taken(store, members.values(), options.resources) / 3600,
         "resume": f"muster resume {options.run} --storage {options.storage}",
     }

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 
 from muster.orchestrator.ensemble.cost import plan_event
+from muster.orchestrator.ensemble.floors import made_floors
 from muster.orchestrator.ensemble.plan import Plan, make_plan, settle_members
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.ensemble.run import pack, train
@@ -22,6 +24,8 @@ from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.jobs.reproduce.answer import answer_of, write_answer
 from muster.orchestrator.jobs.reproduce.plan import Draft, check_data, draft, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
+from muster.orchestrator.jobs.reproduce.tables.papers import Table
+from muster.orchestrator.jobs.reproduce.tables.rows import FloorScores
 from muster.orchestrator.jobs.reproduce.targets import Figure
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit, stage
@@ -55,14 +59,19 @@ def reproduce(
     client = train(plan, run, emit, fleet_name, parallel=options.resources.parallel, gpus=terms.gpus)
     with stage(emit, "evaluate"):
         got = _scored(plan, client, run)
+        tables = [(target, own) for target, own in found.targets if isinstance(target, Table)]
+        shown = {request.name for target, own in tables for request in target.requests(own)}
+        floors, warnings = _floors({name: one for name, one in got.items() if name in shown}, client)
     if got and not any(one.metrics for one in got.values()):
         raise MusterError("\n".join(dict.fromkeys(one.trouble for one in got.values())))
     with stage(emit, "report"):
         drawn = _drawn(found, got, store, run, client)
-        answer = answer_of(options, found, got, drawn, client)
+        answer = answer_of(options, found, got, floors, drawn, client)
+        answer["warnings"] += warnings
         answer["seconds"] = round(time.monotonic() - started, 2)
         answer["paths"] = write_answer(run, answer)
-    failures = dict.fromkeys(one.message for one in client.outcomes.values() if one.state == "failed")
+    outcomes = [client.outcomes[key] for key in plan.tasks]
+    failures = dict.fromkeys(one.message for one in outcomes if one.state == "failed")
     return answer, list(failures)
 
 
@@ -94,6 +103,19 @@ def _scored(plan: Plan, client: FleetClient, run: RunFolder) -> dict[str, Ensemb
     digests = [digest_of(one.metrics["identity"]) for one in found.values() if one.metrics]
     run.write("metrics.json", {digest: kept[digest]["test"] for digest in digests})
     return found
+
+
+def _floors(got: Mapping[str, EnsembleResult], client: FleetClient) -> tuple[FloorScores, list[str]]:
+    """What is found without any training, by the names of the ensembles that it stands beside; and which is missing.
+    Most ensembles share theirs."""
+    found: FloorScores = {}
+    told: list[str] = []
+    for name, one in got.items():
+        if one.metrics:
+            splits, missing = made_floors(one.request.launch, one.tasks, client)
+            found[name] = splits.get("test", [])
+            told += missing
+    return found, list(dict.fromkeys(told))
 
 
 def _drawn(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muster.orchestrator.ensemble.cost import cost_of
+from muster.orchestrator.ensemble.floors import below_floors, made_floors
 from muster.orchestrator.ensemble.plan import cost_group, counted_members, member_tasks, prepare
 from muster.orchestrator.fleet.budget import Budget
 from muster.orchestrator.jobs.search import plots as search_plots
@@ -29,9 +30,55 @@ from muster.workers.store.records import to_json
 from muster.workers.store.runs import RunFolder
 from muster.workers.task import missing
 
+if TYPE_CHECKING:
+    from muster.orchestrator.fleet.client import FleetClient
+
 #: A smaller ensemble is recommended if it is at most so far below the best one, as a share.
 TOLERANCE = 0.005
 ENDED_IN_PART = ("budget", "stopped", "failed", "running")
+
+
+class Choice(NamedTuple):
+    """What is chosen of all that was scored."""
+
+    curve: list[Row]
+    "A row for each split, trial and L."
+    points: list[Row]
+    "Those of the split that is chosen on."
+    best: Row
+    recommended: Row
+    "The smallest that is nearly as good."
+
+
+def choose(plan: SearchPlan, record: Record, tests: Mapping[int, Sequence[Row]]) -> Choice:
+    """The best that was found, and what is recommended."""
+    curve, metric = _curve(plan, record, tests), plan.request.search.metric
+    points = [row for row in curve if row["split"] == plan.request.search.select_on]
+    best = min(points, key=lambda row: (-row[metric], row["L"], row["trial"]))
+    chosen = min(
+        (row for row in points if row[metric] >= best[metric] - TOLERANCE),
+        key=lambda row: (row["L"], row["dimensions"], -row[metric], row["trial"]),
+    )
+    return Choice(curve, points, best, chosen)
+
+
+def floors_beside(
+    plan: SearchPlan, record: Record, choice: Choice, client: FleetClient
+) -> tuple[list[Row], list[str]]:
+    """What is found without any training where the recommended trial's images and network are: a row for each floor;
+    and what must be said of them. Raises MusterError."""
+    settings, split = record.trials[choice.recommended["trial"]].settings, plan.request.search.select_on
+    launch = plan.request.launch_of(settings)
+    found, warnings = made_floors(launch, plan.tasks(settings), client)
+    rows: dict[str, Row] = {}
+    for name in dict.fromkeys((split, "test")):
+        for floor in found.get(name, ()):
+            scores = floor["curve"][-1].items()
+            rows.setdefault(floor["name"], {"floor": floor["name"]}).update(
+                {f"{name}_{key}": value for key, value in scores if is_share(key)}
+            )
+    beside = {"curve": [choice.recommended], "floors": found.get(split, ())}
+    return list(rows.values()), [*warnings, *below_floors(beside, launch)]
 
 
 def build_answer(
@@ -39,21 +86,16 @@ def build_answer(
     store: Store,
     record: Record,
     tests: Mapping[int, Sequence[Row]],
+    choice: Choice,
     cost: SearchCost,
     trained: Mapping[str, float],
     budget: Budget,
     place: Place,
 ) -> dict[str, Any]:
-    """What `search --json` prints, but for paths and seconds. `place` is where members are trained."""
+    """What `search --json` prints, but for floors, paths and seconds. `place` is where members are trained."""
     request = plan.request
-    curve = _curve(plan, record, tests)
+    curve, points, best, chosen = choice
     metric = request.search.metric
-    points = [row for row in curve if row["split"] == request.search.select_on]
-    best = min(points, key=lambda row: (-row[metric], row["L"], row["trial"]))
-    chosen = min(
-        (row for row in points if row[metric] >= best[metric] - TOLERANCE),
-        key=lambda row: (row["L"], row["dimensions"], -row[metric], row["trial"]),
-    )
     partial = [trial.number for trial in record.trials.values() if trial.ended in ENDED_IN_PART]
     whole = len(record.trials) - len(partial)
     return {

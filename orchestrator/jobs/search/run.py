@@ -24,7 +24,7 @@ from muster.orchestrator.fleet.actor import NAMESPACE
 from muster.orchestrator.fleet.budget import Budget, trained_seconds
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.scheduler import FleetSettings
-from muster.orchestrator.jobs.search.answer import build_answer, write_answer
+from muster.orchestrator.jobs.search.answer import build_answer, choose, floors_beside, write_answer
 from muster.orchestrator.jobs.search.plan import (
     SearchCost,
     SearchPlan,
@@ -70,9 +70,14 @@ def search(
         raise MusterError(f"No trial had a single member, so there is nothing to choose from.\n{causes}")
     with stage(emit, "evaluate"):
         tests = evaluate_tests(plan, record, client)
+        choice = choose(plan, record, tests)
+        floors, warnings = floors_beside(plan, record, choice, client)
     with stage(emit, "report"):
         spent = trained_seconds(store, request.run)
-        answer = build_answer(plan, store, record, tests, cost, spent, budget, terms.place(request.base))
+        place = terms.place(request.base)
+        answer = build_answer(plan, store, record, tests, choice, cost, spent, budget, place)
+        answer |= {"floors": floors} if floors else {}
+        answer |= {"warnings": found} if (found := [*answer.get("warnings", ()), *warnings]) else {}
         answer["seconds"] = round(time.monotonic() - started, 2)
         answer["paths"] = write_answer(run, answer, request)
     return answer

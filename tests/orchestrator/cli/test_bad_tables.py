@@ -68,6 +68,30 @@ def test_all_that_is_wrong_is_told_at_once(check: Any, rows: Rows, tmp_path: Pat
     assert all(f"items.csv:{line}" in refused for line in (5, 6, 7))
 
 
+def test_a_picture_that_is_none_is_named_with_its_line(
+    check: Any, muster_without_cluster: Muster, rows: Rows, image_folder: Path, tmp_path: Path
+) -> None:
+    (image_folder / "class 01/2.jpg").write_bytes(b"no picture at all")  # told by its first bytes
+    cut = image_folder / "class 06/3.jpg"
+    cut.write_bytes(cut.read_bytes()[:-30])  # told when it is decoded
+    table = csv_file(tmp_path / "items.csv", rows)
+    assert "items.csv:10: class 01/2.jpg: it is no picture" in check("--list", table, code=2).err
+    words = [
+        "data",
+        "pack",
+        "table",
+        "--root",
+        image_folder,
+        "--list",
+        table,
+        "--storage",
+        tmp_path / "store",
+    ]
+    err = muster_without_cluster(*words, code=2).err
+    assert "items.csv:10: class 01/2.jpg: it is no picture" in err
+    assert "items.csv:41: class 06/3.jpg: its data end before the end marker" in err
+
+
 def test_pictures_that_are_gone_are_left_out_where_it_is_asked_for(
     check: Any, rows: Rows, tmp_path: Path
 ) -> None:
@@ -129,7 +153,7 @@ def test_a_table_that_can_t_be_read_is_named_with_its_line(
         (["--reading", "1"], "reading = 1: a table was never read by it"),
         (["--columns", "label=a,path=a"], "columns = label=a,path=a: names one of path, image, label"),
         (["--columns", "label=a,label=b"], "or one of yours, twice"),
-        (["--list", "https://somewhere/items.csv"], "tables are read from disks"),
+        (["--list", "nosuch://somewhere/items.csv"], "Can't open nosuch://somewhere/items.csv"),
         (["--list", "items.csv.gz"], "items.csv.gz is compressed: unpack it"),
     ],
 )

@@ -124,7 +124,7 @@ def test_of_shards_the_sizes_alone_are_looked_at(run: RunFolder) -> None:
 def test_a_changed_file_of_another_size_is_not_read(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     record = run.record()
     run.files.put(run / "metrics.json", b"{}")
-    monkeypatch.setattr(Files, "_chunks", None)
+    monkeypatch.setattr(Files, "open", None)
     assert run.changed("metrics.json", record)
 
 

@@ -19,6 +19,7 @@ from muster.workers.datasets.own.scan import Found, scan
 from muster.workers.datasets.own.splits import LEAST_CLASSES, SIDES, SPLITS
 from muster.workers.errors import UsageError
 from muster.workers.names import no_text, shortened
+from muster.workers.store.remote import AnyPath, RemotePath
 
 LAYOUTS = (
     "Expected ROOT/CLASS/image.jpg, or ROOT/train/CLASS/... and ROOT/test/CLASS/..., where val/ may stand beside them, "
@@ -45,8 +46,12 @@ class ImageFolder(OwnPictures):
             raise UsageError(
                 f"The data root {self.root} is not a folder. Give --data-root a folder of class folders."
             )
+        if self.reading.version == 1 and isinstance(self.root, RemotePath):
+            raise UsageError(
+                f"reading = 1: {self.root} is no folder on a disk, which that rule was made for."
+            )
         try:
-            if self.reading.version == 1:
+            if isinstance(self.root, Path) and self.reading.version == 1:
                 return first_splits(self.root)
             found = scan(self.root)
         except OSError as error:
@@ -59,7 +64,7 @@ class ImageFolder(OwnPictures):
         self.as_given()
         return self.kept_apart(_given(found))
 
-    def opened(self, item: Item) -> Path:
+    def opened(self, item: Item) -> AnyPath:
         return self.root / item.image_id
 
     @property

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from muster.workers.datasets.base import Item, Split
 from muster.workers.datasets.own.account import remark_text
-from muster.workers.datasets.own.pictures import OwnPictures
+from muster.workers.datasets.own.pictures import OwnPictures, bad_images_error
 from muster.workers.datasets.pictures import ALPHA, BadPictureError
-from muster.workers.errors import BadImagesError
 from muster.workers.parallel import in_order
 from muster.workers.watch import watched
 
@@ -37,7 +36,7 @@ class Headers:
     def problems(self, data: OwnPictures) -> list[str]:
         """One message for all that can't be read."""
         which = f"{len(self.bad):,} picture(s) of {data.traits.title}"
-        return BadImagesError.of(which, self.bad).problems if self.bad else []
+        return bad_images_error(which, self.bad, data).problems if self.bad else []
 
 
 def read_headers(data: OwnPictures, splits: Mapping[str, Split]) -> Headers:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from muster.workers.datasets.base import Item, Reading, Split, Traits
+from muster.workers.datasets.base import DataSet, Item, Reading, Split, Traits
 from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.own.rows import open_table
 from muster.workers.datasets.own.splits import alike_texts, from_list, halves, kind_of, shared_problem
 from muster.workers.datasets.pictures import (
     HEIC_SUFFIXES,
+    BadPictureError,
     Picture,
     PictureRule,
     formats,
     read_header,
     read_picture,
 )
-from muster.workers.errors import UsageError
+from muster.workers.errors import BAD_SHOWN, BadImagesError, UsageError
 from muster.workers.names import first_and_last
 from muster.workers.spec import Triple
+from muster.workers.store.remote import AnyPath, RemotePath, place
 
 # The statistics that torchvision's pretrained networks were trained with; --set overrides them.
 MEAN: Triple = (0.485, 0.456, 0.406)
@@ -38,7 +41,7 @@ class OwnPictures(ABC):
     "What to do where the splits that are given are not wanted."
     differences: Sequence[str] = ()
 
-    def __init__(self, root: Path, reading: Reading = Reading()) -> None:
+    def __init__(self, root: AnyPath, reading: Reading = Reading()) -> None:
         self.root, self.reading = root, reading
         self.account: Account | None = None
         self.warnings: Sequence[str] = ()
@@ -65,7 +68,7 @@ class OwnPictures(ABC):
     def image_root(self) -> str | None: ...
 
     @abstractmethod
-    def opened(self, item: Item) -> Path | IO[bytes]:
+    def opened(self, item: Item) -> AnyPath | IO[bytes]:
         """An image's file, or its bytes. Raises BadPictureError if there are none."""
 
     @abstractmethod
@@ -74,11 +77,17 @@ class OwnPictures(ABC):
 
     def read(self, item: Item) -> Picture:
         """The image as RGB. Raises BadPictureError."""
-        return read_picture(self.opened(item), self.rule)
+        source = self.opened(item)
+        return read_picture(_whole(source) if isinstance(source, RemotePath) else source, self.rule)
 
     def header(self, item: Item) -> set[str]:
         """What must be said of an image, without decoding it. Raises BadPictureError."""
-        return read_header(self.opened(item), self.rule)
+        source = self.opened(item)
+        return read_header(source.open("rb") if isinstance(source, RemotePath) else source, self.rule)
+
+    def whereabouts(self, image_ids: Collection[str]) -> Mapping[str, str]:
+        """Where people find these images, where their names do not say it: the line of a list."""
+        return {}
 
     def kept_apart(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
         """The splits, looked at: names that look the same are told. Raises UsageError where splits share classes and
@@ -112,7 +121,7 @@ class OwnPictures(ABC):
 
     def listed_classes(self) -> dict[str, str]:
         """The split of each class that the list of classes names. Raises UsageError."""
-        table = open_table(Path(self.reading.split_file).expanduser())
+        table = open_table(place(self.reading.split_file))
         if lacking := [name for name in ("label", "split") if name not in table.columns]:
             raise UsageError(
                 f"{table.path} has no column {' and '.join(lacking)}; it has {', '.join(table.columns)}. It should "
@@ -140,3 +149,20 @@ class OwnPictures(ABC):
         ):
             found += "without HEIC/"  # which can be read when its package is here
         return found
+
+
+def _whole(path: RemotePath) -> IO[bytes]:
+    """A picture's file, read at once. Raises BadPictureError if it is gone; what the store can't give raises
+    StoreError."""
+    try:
+        return io.BytesIO(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BadPictureError("it is gone") from error
+
+
+def bad_images_error(which: str, bad: Sequence[tuple[str, str]], data: DataSet) -> BadImagesError:
+    """The error for images of a data set that can't be read, of which the name and the cause are known; where they are
+    listed is said of those that are shown."""
+    where = data.whereabouts({name for name, _ in bad[:BAD_SHOWN]}) if isinstance(data, OwnPictures) else {}
+    shown = [(f"{where[name]}: {name}" if name in where else name, cause) for name, cause in bad]
+    return BadImagesError.of(which, shown)

@@ -13,7 +13,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ import pyarrow as pa
 from muster.workers.datasets import cells
 from muster.workers.errors import UsageError
 from muster.workers.store.records import parse_json
+from muster.workers.store.remote import AnyPath
 
 COMMAS, TABS, LINES = (".csv",), (".tsv", ".tab"), (".jsonl", ".ndjson")
 COLUMNS = (".parquet", cells.ARROW)
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 class Table(ABC):
     """A table in a file. All of its methods raise UsageError, naming file and row, if it can't be read."""
 
-    def __init__(self, path: Path, shown: str = "") -> None:
+    def __init__(self, path: AnyPath, shown: str = "") -> None:
         self.path, self.shown = path, shown or path.name
         self.joined: list[str] = []
         "Rows of a text that go over several lines, once they were read."
@@ -76,7 +76,7 @@ class Table(ABC):
         return ()
 
 
-def open_table(path: Path, shown: str = "") -> Table:
+def open_table(path: AnyPath, shown: str = "") -> Table:
     """The table in a file, by its suffix; in messages it is called `shown`. Raises UsageError if it is no such file."""
     suffix = path.suffix.lower()
     if suffix in PACKED:

@@ -2,22 +2,24 @@
 
 Nothing is decoded. A file is a picture by its suffix or, where that says nothing, by its first bytes. Folders are
 listed once, each by itself, and links are followed only where classes are expected: at the root, and in a folder that
-is named like a split.
+is named like a split. An object store is listed whole, many folders at once; it has no links.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from typing import Protocol
 
 from muster.workers.datasets.own import account as why
 from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.own.splits import SPLITS
 from muster.workers.datasets.pictures import HEAD, HEIC_SUFFIXES, is_picture, suffixes
 from muster.workers.names import is_text
+from muster.workers.store.remote import AnyPath, RemotePath
 from muster.workers.watch import Tell, watched
 
 #: What programs leave in folders of pictures, beside all that is hidden: a NAS's thumbnails and bins, what archives
@@ -44,7 +46,7 @@ STORE_PARTS = frozenset({"packs", "models", "runs", "weights"})
 class Found:
     """What a scan found. Names are relative to the root, with / between their parts."""
 
-    root: Path
+    root: AnyPath
     account: Account = field(default_factory=Account)
     folders: dict[str, list[str]] = field(default_factory=dict)
     "The pictures of each folder at the top, relative to it, sorted; none of a folder without any."
@@ -67,19 +69,88 @@ class Found:
         return bool(self.folders[name]) and all("/" in picture for picture in self.folders[name])
 
 
-def scan(root: Path) -> Found:
-    """Walks through a data root. Raises OSError if the root itself can't be listed."""
+def scan(root: AnyPath) -> Found:
+    """Walks through a data root. Raises OSError if the root itself can't be listed, and StoreError where an object
+    store can't."""
     with watched("files seen") as tell:
-        walk = _Walk(root, tell)
+        if isinstance(root, RemotePath):
+            root.tree.walk(tell)
+            walk = _Walk(root, _Remote(root), lambda number: None)
+        else:
+            walk = _Walk(root, _Disk(str(root)), tell)
         walk.top()
     return walk.found
 
 
+class _Entry(Protocol):
+    """What is in a folder and no file, as `os.DirEntry` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool: ...
+    def is_symlink(self) -> bool: ...
+
+
+class _Place(Protocol):
+    """Where a walk goes. Folders are named relative to the root."""
+
+    def entries(self, folder: str) -> tuple[list[str], list[_Entry]]:
+        """The names of the files in a folder, and what else is in it. Raises OSError."""
+        ...
+
+    def head(self, name: str) -> bytes:
+        """The first bytes of a file. Raises OSError."""
+        ...
+
+
+class _Disk:
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def entries(self, folder: str) -> tuple[list[str], list[_Entry]]:
+        others: list[_Entry] = []
+        beside = others.append  # gives None
+        with os.scandir(f"{self.root}/{folder}" if folder else self.root) as listing:
+            files = [one.name for one in listing if one.is_file(follow_symlinks=False) or beside(one)]
+        return files, others
+
+    def head(self, name: str) -> bytes:
+        with open(f"{self.root}/{name}", "rb") as file:
+            return file.read(HEAD)
+
+
+class _Remote:
+    def __init__(self, root: RemotePath) -> None:
+        self.root = root
+
+    def entries(self, folder: str) -> tuple[list[str], list[_Entry]]:
+        found = self.root.tree.folder(folder)
+        return list(found.files), [_RemoteFolder(name) for name in found.folders]
+
+    def head(self, name: str) -> bytes:
+        with (self.root / name).open("rb") as file:
+            return bytes(file.read(HEAD))
+
+
+@dataclass(frozen=True)
+class _RemoteFolder:
+    name: str
+    path = ""
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return True
+
+    def is_symlink(self) -> bool:
+        return False
+
+
 class _Walk:
-    def __init__(self, root: Path, tell: Tell) -> None:
-        self.found, self.tell, self.seen = Found(root), tell, 0
+    def __init__(self, root: AnyPath, place: _Place, tell: Tell) -> None:
+        self.found, self.place, self.tell, self.seen = Found(root), place, tell, 0
         self.account = self.found.account
-        self.root, self.real_root = str(root), os.path.realpath(root)
+        self.real_root = os.path.realpath(str(root))
         self.known = suffixes()
         self.quick = {spelled for one in self.known if len(one) == 4 for spelled in (one, one.upper())}
 
@@ -106,10 +177,10 @@ class _Walk:
         self, folder: str, pictures: list[str] | None, cut: int = 0, *, follow: bool = False
     ) -> list[str]:
         """The folders to go on with, sorted; files are taken into `pictures`, named without the first `cut` letters."""
-        path, prefix = (f"{self.root}/{folder}", f"{folder}/") if folder else (self.root, "")
+        prefix = f"{folder}/" if folder else ""
         inside, folders = prefix[cut:], []
         # Lists at once, since there may be a million: most names are files whose last four letters say all.
-        files, others = self._entries(path, folder)
+        files, others = self._entries(folder)
         taken = [one for one in files if one[-4:] in self.quick] if pictures is not None else []
         together = "/" + "/".join(taken)
         if "/." in together or not together.isascii():
@@ -132,16 +203,13 @@ class _Walk:
                 self._file(name, prefix, inside, pictures)
             elif self._link(entry, prefix + name, follow):
                 folders.append(name)
-        return sorted(self._meant(path, prefix, folders))
+        return sorted(self._meant(prefix, folders))
 
-    def _entries(self, path: str, folder: str) -> tuple[list[str], list[os.DirEntry[str]]]:
+    def _entries(self, folder: str) -> tuple[list[str], list[_Entry]]:
         """The names of the files in a folder, and what else is in it; nothing of one that can't be listed, which is
         noted. Raises OSError for the root."""
-        others: list[os.DirEntry[str]] = []
-        beside = others.append  # gives None
         try:
-            with os.scandir(path) as listing:
-                files = [one.name for one in listing if one.is_file(follow_symlinks=False) or beside(one)]
+            files, others = self.place.entries(folder)
         except OSError as error:
             if not folder:
                 raise
@@ -151,14 +219,14 @@ class _Walk:
         self.tell(self.seen)
         return files, others
 
-    def _meant(self, path: str, prefix: str, folders: list[str]) -> Iterator[str]:
+    def _meant(self, prefix: str, folders: list[str]) -> Iterator[str]:
         """The folders that may hold pictures; the others are counted and left out."""
-        store = not STORE_PARTS.isdisjoint(folders) and _is_store(path)
+        store = not STORE_PARTS.isdisjoint(folders) and self._is_store(prefix)
         for name in folders:
             if name[0] == "." or name.casefold() in LITTER:
-                self.account.leave_many(why.LITTER, _count(f"{path}/{name}"), prefix + name)
+                self.account.leave_many(why.LITTER, self._count(prefix + name), prefix + name)
             elif store and name in STORE_PARTS:
-                self.account.leave_many(why.OWN_STORE, _count(f"{path}/{name}"), prefix + name)
+                self.account.leave_many(why.OWN_STORE, self._count(prefix + name), prefix + name)
             else:
                 yield name
 
@@ -186,13 +254,12 @@ class _Walk:
         if suffix in NO_PICTURES or suffix in HEIC_SUFFIXES:
             return suffix in HEIC_SUFFIXES
         try:
-            with open(f"{self.root}/{name}", "rb") as file:
-                return is_picture(file.read(HEAD))
+            return is_picture(self.place.head(name))
         except OSError as error:
             self.found.unread.append(f"{name}: {error.strerror}")
             return False
 
-    def _link(self, entry: os.DirEntry[str], name: str, follow: bool) -> bool:
+    def _link(self, entry: _Entry, name: str, follow: bool) -> bool:
         """Whether a link that leads to no file leads to a folder that is gone on with; it is accounted for."""
         litter = entry.name[0] == "." or entry.name.casefold() in LITTER
         if litter:
@@ -216,29 +283,29 @@ class _Walk:
         target, above = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
         return any(f"{place}/".startswith(f"{target}/") for place in (self.real_root, above))
 
+    def _is_store(self, prefix: str) -> bool:
+        """Whether a folder is a store of ours: the plots in it would make classes."""
+        runs = self._names(f"{prefix}runs")[1]
+        return "sources" in self._names(f"{prefix}packs")[1] or any(
+            "run.json" in self._names(f"{prefix}runs/{run}")[0] for run in runs
+        )
 
-def _is_store(path: str) -> bool:
-    """Whether a folder is a store of ours: the plots in it would make classes."""
-    if os.path.isdir(f"{path}/packs/sources"):
-        return True
-    try:
-        with os.scandir(f"{path}/runs") as runs:
-            return any(os.path.isfile(f"{run.path}/run.json") for run in runs)
-    except OSError:
-        return False
-
-
-def _count(folder: str) -> int:
-    """Files and links below a folder that is left out; what can't be listed counts for nothing."""
-    count, waiting = 0, [folder]
-    while waiting:
+    def _names(self, folder: str) -> tuple[list[str], list[str]]:
+        """The names of the files and of the folders in a folder; none of one that can't be listed."""
         try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    else:
-                        count += 1
+            files, others = self.place.entries(folder)
         except OSError:
-            continue
-    return count
+            return [], []
+        return files, [one.name for one in others if one.is_dir()]
+
+    def _count(self, top: str) -> int:
+        """Files and links below a folder that is left out; what can't be listed counts for nothing."""
+        count, waiting = 0, [top]
+        while waiting:
+            folder = waiting.pop()
+            with contextlib.suppress(OSError):
+                files, others = self.place.entries(folder)
+                below = [one.name for one in others if one.is_dir(follow_symlinks=False)]
+                count += len(files) + len(others) - len(below)
+                waiting += [f"{folder}/{name}" for name in below]
+        return count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from muster.workers.datasets.base import Reading
@@ -14,6 +14,7 @@ from muster.workers.datasets.own.splits import KINDS, kind_of
 from muster.workers.errors import UsageError
 from muster.workers.names import shortened
 from muster.workers.store.records import parse_json
+from muster.workers.store.remote import AnyPath, inner_name
 
 #: What is read of a row beside the picture and its label, where a table has it.
 FURTHER = ("split", "role", "is_query", "is_gallery")
@@ -38,7 +39,7 @@ class Source:
         return bool(self.split) or "split" in self.columns
 
 
-def sources(root: Path, listed: Path | None, reading: Reading) -> list[Source]:
+def sources(root: AnyPath, listed: AnyPath | None, reading: Reading) -> list[Source]:
     """The files: the list, or all of a data set of Hugging Face's at the root. Raises UsageError if there are none, if
     they lack columns, or if it can't be told whether they say splits."""
     files = [(listed, "")] if listed is not None else list(_hugging_face(root))
@@ -48,7 +49,7 @@ def sources(root: Path, listed: Path | None, reading: Reading) -> list[Source]:
         )
     found = []
     for path, split in files:
-        table = open_table(path, path.relative_to(root).as_posix() if path.is_relative_to(root) else "")
+        table = open_table(path, inner_name(path, root) or "")
         columns = _columns(table, dict(one.split("=", 1) for one in reading.columns))
         if reading.layout == "classes":
             split, _ = "", columns.pop("split", None)  # noqa: PLW2901
@@ -111,7 +112,7 @@ def _columns(table: Table, mapping: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _hugging_face(root: Path) -> Iterator[tuple[Path, str]]:
+def _hugging_face(root: AnyPath) -> Iterator[tuple[AnyPath, str]]:
     """The files of a data set as `datasets` saves it to disk, or as it lies on the hub, with their splits."""
     if (root / "dataset_dict.json").is_file():
         for name in _strings(root / "dataset_dict.json", "splits"):
@@ -122,13 +123,13 @@ def _hugging_face(root: Path) -> Iterator[tuple[Path, str]]:
         yield from _hub(root)
 
 
-def _saved(folder: Path) -> list[Path]:
+def _saved(folder: AnyPath) -> list[AnyPath]:
     names = _strings(folder / "state.json", "_data_files", "filename")
     _all_there(folder, names)
     return [folder / name for name in names]
 
 
-def _all_there(folder: Path, names: Iterable[str]) -> None:
+def _all_there(folder: AnyPath, names: Iterable[str]) -> None:
     """Raises UsageError where files say that they are some of several (`-00000-of-00002`), and others are lacking."""
     numbered: dict[tuple[str, str, str], set[int]] = {}
     for name in names:
@@ -146,7 +147,7 @@ def _all_there(folder: Path, names: Iterable[str]) -> None:
         )
 
 
-def _strings(path: Path, key: str, inner: str = "") -> list[str]:
+def _strings(path: AnyPath, key: str, inner: str = "") -> list[str]:
     """The texts in a list of a JSON file. Raises UsageError if they are not there."""
     try:
         document = parse_json(path.read_bytes())
@@ -159,7 +160,7 @@ def _strings(path: Path, key: str, inner: str = "") -> list[str]:
         value.get(inner) if inner and isinstance(value, dict) else value
         for value in (values if isinstance(values, list) else ())
     ]
-    if not found or not all(isinstance(name, str) and name and Path(name).name == name for name in found):
+    if not found or not all(isinstance(name, str) and name and PurePath(name).name == name for name in found):
         what = f"{key}: a list of names" if not inner else f"{key}: a list of objects with {inner}"
         raise UsageError(f"{path} is not as Hugging Face's `datasets` writes it, with {what}.")
     if len(set(found)) < len(found):
@@ -167,10 +168,10 @@ def _strings(path: Path, key: str, inner: str = "") -> list[str]:
     return found
 
 
-def _hub(root: Path) -> Iterator[tuple[Path, str]]:
+def _hub(root: AnyPath) -> Iterator[tuple[AnyPath, str]]:
     """Parquet files, `train-00000-of-00002.parquet` or in a folder `train/`. Raises UsageError where there are several
     configurations."""
-    paths = sorted(_parquet(root))
+    paths = sorted(_parquet(root), key=lambda path: str(path).split("/"))
     by_folder = [path for path in paths if path.parent != root and kind_of(path.parent.name)]
     homes = {path.parent.parent if path in by_folder else path.parent for path in paths}
     if len(homes) > 1:
@@ -185,7 +186,7 @@ def _hub(root: Path) -> Iterator[tuple[Path, str]]:
         yield path, kind_of(name) or ""
 
 
-def _parquet(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+def _parquet(folder: AnyPath, depth: int = DEPTH) -> Iterator[AnyPath]:
     """Parquet files in a folder, and in those below it. Raises UsageError for one that can't be listed, and for files
     that were not fetched whole."""
     try:
@@ -201,7 +202,7 @@ def _parquet(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
             raise UsageError(f"{path} was not fetched whole. Fetch it again, or remove it.")
 
 
-def _kind(root: Path, name: str) -> str:
+def _kind(root: AnyPath, name: str) -> str:
     if (kind := kind_of(name)) is None:
         raise UsageError(
             f"{root} has a split {name!r}, which is none of {KINDS}. Rename it, or put all classes beside each other: "

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
 from typing import IO, Any
 
 from muster.workers.datasets import cells
 from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
-from muster.workers.datasets.lists import Lists, absent
+from muster.workers.datasets.lists import Mistakes, absent
 from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.own.pictures import MEAN, STD, OwnPictures
 from muster.workers.datasets.own.rows import Row
@@ -28,6 +26,7 @@ from muster.workers.datasets.own.sources import Source, sources
 from muster.workers.datasets.own.splits import KINDS, LEAST_CLASSES, SIDES, kind_of
 from muster.workers.errors import UsageError
 from muster.workers.names import shortened
+from muster.workers.store.remote import AnyPath, inner_name, place
 from muster.workers.watch import watched
 
 AGAIN = "that name a picture again"
@@ -44,7 +43,7 @@ FALSE = frozenset({"false", "f", "no", "0", "0.0"})
 class _Taken:
     """What the rows came to so far."""
 
-    lists: Lists
+    lists: Mistakes
     account: Account = field(default_factory=lambda: Account(what="rows"))
     items: dict[str, list[Item]] = field(default_factory=dict)
     'By split; "" where none is given.'
@@ -59,9 +58,9 @@ class ImageTable(OwnPictures):
     together = "put them together and split by class (--layout classes)"
     ungiven = "Leave it out, or read no splits: --layout classes."
 
-    def __init__(self, root: Path | None, reading: Reading = Reading()) -> None:
+    def __init__(self, root: AnyPath | None, reading: Reading = Reading()) -> None:
         """Without a root, paths are below the folder of the list."""
-        self.list = Path(reading.table).expanduser() if reading.table else None
+        self.list = place(reading.table) if reading.table else None
         if root is None:
             assert self.list is not None
             root = self.list.parent
@@ -91,7 +90,7 @@ class ImageTable(OwnPictures):
         """The splits. Raises UsageError with all that is wrong with the table, by row."""
         if self.sources[0].says_splits:
             self.as_given()
-        taken = _Taken(Lists(self.root))
+        taken = _Taken(Mistakes(self.root))
         with watched("rows read") as tell:
             for number, (source, row) in enumerate(self._rows(), 1):
                 self._take(taken, source, row)
@@ -106,11 +105,23 @@ class ImageTable(OwnPictures):
         parts = self._tested(taken.items) if self.sources[0].says_splits else self._by_class(taken)
         return self.kept_apart({name: _split(name, items) for name, items in parts.items()})
 
-    def opened(self, item: Item) -> Path | IO[bytes]:
+    def opened(self, item: Item) -> AnyPath | IO[bytes]:
         image = self.sources[0].columns.get("image")
         if image is None:
             return self.root / item.image_id
         return cells.image_file(self._home, item.image_id, image)
+
+    def whereabouts(self, image_ids: Collection[str]) -> Mapping[str, str]:
+        """The row that names each of these pictures first; the table is read once more for it."""
+        if not image_ids or self.image_root is None:
+            return {}
+        found: dict[str, str] = {}
+        for source, row in self._rows():
+            given = dict(zip(source.columns, row.cells, strict=True))
+            image = self._image(Mistakes(self.root), source, row, given)
+            if image is not None and image in image_ids:
+                found.setdefault(image, row.where)
+        return found
 
     @property
     def image_root(self) -> str | None:
@@ -135,11 +146,11 @@ class ImageTable(OwnPictures):
                 return True
         return False
 
-    @property
-    def _home(self) -> Path:
+    @cached_property
+    def _home(self) -> AnyPath:
         """Where the files are that hold pictures: a list need not lie below the root."""
         path = self.sources[0].table.path
-        return self.root if path.is_relative_to(self.root) else path.parent
+        return self.root if inner_name(path, self.root) is not None else path.parent
 
     def _rows(self) -> Iterator[tuple[Source, Row]]:
         for source in self.sources:
@@ -165,7 +176,7 @@ class ImageTable(OwnPictures):
                 return
         taken.items.setdefault(split, []).append(Item(image, label, role))
 
-    def _label(self, lists: Lists, source: Source, row: Row, value: Any) -> str | None:
+    def _label(self, lists: Mistakes, source: Source, row: Row, value: Any) -> str | None:
         """A row's class as it is shown; None where it has none."""
         names = source.table.names(source.columns["label"])
         if names is not None and isinstance(value, int):
@@ -191,7 +202,7 @@ class ImageTable(OwnPictures):
                 "quote not closed?"
             )
 
-    def _image(self, lists: Lists, source: Source, row: Row, given: Mapping[str, Any]) -> str | None:
+    def _image(self, lists: Mistakes, source: Source, row: Row, given: Mapping[str, Any]) -> str | None:
         """The name of a row's picture: its path below the root, or its file and row."""
         if "path" not in given:
             return f"{source.table.shown}#{row.number}"
@@ -203,6 +214,7 @@ class ImageTable(OwnPictures):
             lists.wrong("row(s) without a path", row.where)
             return None
         path = path.strip()
+        path = path.removeprefix(f"{self.root.absolute()}/")
         if "://" in path:
             lists.wrong(
                 "path(s) that are addresses: pictures should lie below the data root", f"{row.where}: {path}"
@@ -210,9 +222,7 @@ class ImageTable(OwnPictures):
             return None
         if "\\" in path and "/" not in path:  # of a table that Windows wrote
             path = path.replace("\\", "/")
-        if os.path.isabs(path) and Path(path).is_relative_to(self.root.absolute()):
-            path = str(Path(path).relative_to(self.root.absolute()))
-        path = posixpath.normpath(path)
+        path = posixpath.normpath(path).removeprefix(f"{self.root.absolute()}/")
         return path if lists.inside(row.where, path) else None
 
     def _side(
@@ -243,7 +253,7 @@ class ImageTable(OwnPictures):
             taken.account.leave(NO_SIDE, row.where)
         return (None, "") if role is None and split else (split, NEITHER if role is None else role)
 
-    def _role(self, lists: Lists, row: Row, given: Mapping[str, Any]) -> str | None:
+    def _role(self, lists: Mistakes, row: Row, given: Mapping[str, Any]) -> str | None:
         """Which side of a search a row is on; None for neither."""
         if role := _text(given.get("role")):
             if role.casefold() in SIDES:

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muster.orchestrator.ensemble.floors import better_floors
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.fleet.budget import taken
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
@@ -25,18 +26,28 @@ from muster.workers.store.layout import Store
 Answer = dict[str, Any]
 
 
+#: What is found without any training (`floors.made_floors`), by the name of the ensemble that it stands beside.
+FloorScores = dict[str, list[dict[str, Any]]]
+
+
 def table_answer(
-    options: ReproduceOptions, table: Table, got: Mapping[str, EnsembleResult], store: Store
+    options: ReproduceOptions,
+    table: Table,
+    got: Mapping[str, EnsembleResult],
+    floors: FloorScores,
+    store: Store,
 ) -> dict[str, Any]:
-    """The whole table: `rows`, one for each row and data set (`place`), and the notes."""
+    """The whole table: `rows`, one for each row and data set (`place`), those without training last; and the notes."""
     wants = table.wants(options)
     rows = []
     for place in places(options.datasets):
         for row in table.chosen_rows(options):
             mine = [want for want in wants if want.row is row and want.place == place]
-            found = _row(table, row, place, mine, got, store)
+            found = _row(table, row, place, mine, got, floors, store)
             if mine or any(cell["source"] for cell in found["cells"]):  # else it says nothing there
                 rows.append(found)
+        here = [got[want.name] for want in wants if want.place == place and want.name in got]
+        rows += _floor_rows(table, place, here, floors)
     return {
         "target": table.name,
         "kind": "table",
@@ -59,6 +70,7 @@ def _row(
     place: Place,
     wants: Sequence[Want],
     got: Mapping[str, EnsembleResult],
+    floors: FloorScores,
     store: Store,
 ) -> Answer:
     found = [got[want.name] for want in wants if want.name in got]
@@ -66,6 +78,7 @@ def _row(
     troubles = [want.refusal for want in wants if want.refusal]
     troubles += [one.trouble for one in found if one.trouble]
     troubles += [text for one in measured if (text := _near_ties(one))]
+    troubles += [text for one in measured if (text := _no_better(one, floors))]
     asked, done = (sum(len(part) for part in parts) for parts in _members(found))
     return {
         "target": table.name,
@@ -82,6 +95,56 @@ def _row(
         **_facts(measured, store),
         "cells": _cells(table, row, place, measured),
     }
+
+
+def _floor_rows(
+    table: Table, place: Place, here: Sequence[EnsembleResult], floors: FloorScores
+) -> list[Answer]:
+    """A row for the pixels of a data set, and for each network before its training."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for one in here:
+        for floor in floors.get(one.request.name, ()):
+            of = "pixels" if floor["name"] == "pixels" else one.request.launch.ensemble.backbone
+            found.setdefault(of, floor["curve"][-1])
+    nothing = ("recipe", "precision", "device", "device_hours", "protocol", "command")
+    metrics = table.metrics(place, recall_at(place))
+    return [
+        {
+            "target": table.name,
+            "place": place.name,
+            "dataset": place.dataset,
+            "row": f"untrained {of}",
+            "label": f"no training: {of}",
+            "method": "",
+            "complete": True,
+            "seeds": 1,
+            "members": "",
+            "trouble": "",
+            "not_compared": "",
+            **dict.fromkeys(nothing),
+            "cells": [_floor_cell(metric, scores) for metric in metrics],
+        }
+        for of, scores in found.items()
+    ]
+
+
+def _floor_cell(metric: str, scores: Mapping[str, Any]) -> Answer:
+    value = scores.get(metric)
+    measured = None if value is None else 100 * value
+    absent = dict.fromkeys(("published", "source", "spread", "difference"))
+    return {
+        "metric": metric,
+        **absent,
+        "measured": measured,
+        "by_seed": [] if measured is None else [measured],
+    }
+
+
+def _no_better(one: EnsembleResult, floors: FloorScores) -> str:
+    assert one.metrics is not None
+    beside = {"curve": one.metrics["splits"]["test"]["curve"], "floors": floors.get(one.request.name, ())}
+    names = better_floors(beside, one.request.launch)
+    return f"no better than {names}" if names else ""
 
 
 def _members(found: Sequence[EnsembleResult]) -> tuple[list[Any], list[Any]]:

@@ -129,6 +129,25 @@ def test_what_a_store_names_is_imported_only_where_it_is_named_again(
         bare_muster(command, *run, "--storage", tmp_path / "store", *MINE)
 
 
+def test_a_teacher_s_code_does_not_travel_and_its_vectors_do(
+    bare_muster: BareMuster,
+    package: Path,
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare_muster("launch", "dreml", *words, *METHODS["dreml"], *MINE)
+    student = [word if word != "one" else "two" for word in words]
+    asked = ["launch", "distill", *student, "--teacher", "one", "--backbone", "conv4", "--P", "4", "--K", "2"]
+    monkeypatch.chdir(tmp_path)
+    said = "First: muster gather one --split train --backbone nets_of_mine.made:small"
+    assert said in bare_muster(*asked, "--epochs", "1", code=2).err
+    monkeypatch.chdir(tmp_path / "work")
+    bare_muster("gather", "one", "--split", "train", "--storage", tmp_path / "store", *MINE)
+    monkeypatch.chdir(tmp_path)
+    assert bare_muster(*asked, "--epochs", "1").document["models"]["trained"] == 1
+
+
 BAD = {
     "no such package": ("nets_of_yours:small", ["there is no package or module nets_of_yours in "]),
     "no such module": ("nets_of_mine.other:small", ["can't be imported", "nets_of_mine.other"]),

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from muster.orchestrator.images.reading import reader_of
 from muster.orchestrator.settings.request import DataRequest, LaunchRequest, open_data
 from muster.orchestrator.vectors.protocols import draws_of
 from muster.orchestrator.vectors.questions import SHOWN, Questions
@@ -111,7 +112,14 @@ def packs_of(
         if found is None and progress is not None:
             tell = functools.partial(progress, split.name)
             found = packing.build_pack(
-                store, data, split, resize, skip_bad=skip, without=without, progress=tell
+                store,
+                data,
+                split,
+                resize,
+                skip_bad=skip,
+                without=without,
+                progress=tell,
+                decode=reader_of(data),
             )
         return found
 

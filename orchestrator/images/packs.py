@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muster.orchestrator.ensemble.pictures import listed, pack_splits
+from muster.orchestrator.images.pictures import listed, pack_splits
+from muster.orchestrator.images.reading import reader_of
 from muster.orchestrator.methods import presets
+from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.parse import parse
-from muster.orchestrator.settings.request import DataRequest, open_data
+from muster.orchestrator.settings.request import DATA_PLACES, DataRequest, open_data
 from muster.workers import datasets
 from muster.workers.datasets import DataSet, Published, Split
 from muster.workers.errors import MusterError, UsageError
@@ -92,10 +94,11 @@ def _description(kind: type[Published]) -> Facts:
 def data_request(name: str, root: str | None, settings: Mapping[str, Any]) -> DataRequest:
     """Which images, from flags by their settings' dotted names (None: not given). Raises UsageError."""
     given = {key.removeprefix("data."): value for key, value in settings.items() if value is not None}
+    given |= {"root": root} if root is not None else {}
+    far = [name for name in DATA_PLACES if "://" in given.get(name, "")]
+    given |= {name: whole_path(given[name]) for name in far}  # without what is secret
     dataset, problems = datasets.canonical(name), []  # type: ignore[var-annotated]
-    found: DataRequest | None = parse(
-        DataRequest, {**given, "dataset": dataset, "root": root}, "data", problems
-    )
+    found: DataRequest | None = parse(DataRequest, {**given, "dataset": dataset}, "data", problems)
     if found is None:
         raise UsageError(problems)
     return found
@@ -211,7 +214,14 @@ def _pack(
     found = index is not None
     if index is None:
         index = packing.build_pack(
-            store, data, split, rule, skip_bad=skip_bad, without=without, progress=tell
+            store,
+            data,
+            split,
+            rule,
+            skip_bad=skip_bad,
+            without=without,
+            progress=tell,
+            decode=reader_of(data),
         )
     speed = None
     if started:
