@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= store
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-fast test-long mutants drills lint bench clean
+.PHONY: demo test test-fast test-long mutants drills lint bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -58,7 +58,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/bench_gpu.py, $(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
+
+# On a machine with a GPU; ten minutes. `--small` shows on a CPU that everything runs.
+bench-gpu:
+	@$(PYTHON) benchmarks/bench_gpu.py $(FLAGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -99,7 +99,7 @@ def pack_batches(pack: Pack, recipe: Recipe, epoch: int, *, floats: bool) -> Ite
         rows = order[start : start + BATCH]
         batch = torch.from_numpy(augment.random_crops(pack, rows, recipe, draws[rows]))
         if floats:
-            yield augment.distort(to_float(batch), recipe, draws[rows])
+            yield augment.distort(to_float(batch), augment.turns_of(recipe, draws[rows]))
         else:
             for image in np.flatnonzero(draws[rows, augment.FLIP] < 0.5).tolist():
                 batch[image] = batch[image].flip(1)

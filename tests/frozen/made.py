@@ -57,8 +57,9 @@ def _as_then(words: list[str]) -> list[str]:
 
 def preset_then(words: list[str]) -> list[str]:
     """What a folder took by itself; now it takes another preset where networks start from random weights."""
-    own = "folder" in words and not {"bier", "--preset"} & {*words}
-    return ["--preset", "paper"] if own else []
+    if "folder" not in words or "--preset" in words:
+        return []
+    return ["--preset", "authors" if "bier" in words else "paper"]
 
 
 #: What is read of the finished store.

@@ -110,5 +110,23 @@ def _halved() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, stride=2, ceil_mode=True)  # Caffe rounds up
 
 
+class _ResponseNorm(nn.LocalResponseNorm):
+    """Over neighbouring channels. Its backward on a GPU has no deterministic kernel: there, where that is asked for,
+    the sum over the window is taken channel by channel, which has one."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not (input.is_cuda and torch.are_deterministic_algorithms_enabled()):
+            return super().forward(input)
+        return windowed_norm(input, self.size, self.alpha, self.beta, self.k)
+
+
+def windowed_norm(x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> torch.Tensor:
+    """`torch.nn.functional.local_response_norm` of x, [n, channels, height, width], as sums of shifted channels."""
+    channels = x.shape[1]
+    padded = nn.functional.pad(x * x, (0, 0, 0, 0, size // 2, (size - 1) // 2))
+    total = sum((padded[:, shift : shift + channels] for shift in range(1, size)), padded[:, :channels])
+    return x / (k + alpha / size * total) ** beta
+
+
 def _response_norm() -> nn.LocalResponseNorm:
-    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+    return _ResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)

@@ -223,15 +223,23 @@ class Pack:
         start, height, width = int(offsets[row]), int(heights[row]), int(widths[row])
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
-    def crops(self, rows: Int64, tops: Int64, lefts: Int64, size: int) -> Uint8:
-        """Square crops, uint8 [n, size, size, 3]; (top, left) may lie outside, where pixels are black."""
-        out = np.zeros((len(rows), size, size, 3), dtype=np.uint8)
+    def crops(self, rows: Int64, tops: Int64, lefts: Int64, size: int, out: Uint8 | None = None) -> Uint8:
+        """Square crops, uint8 [n, size, size, 3], written into `out` where it is given; (top, left) may lie outside,
+        where pixels are black."""
+        out = np.empty((len(rows), size, size, 3), dtype=np.uint8) if out is None else out
         for target, row, top, left in zip(out, rows.tolist(), tops.tolist(), lefts.tolist(), strict=True):
             image = self.image(row)
             height, width = image.shape[:2]
             y0, y1, x0, x1 = max(top, 0), min(top + size, height), max(left, 0), min(left + size, width)
-            if y0 < y1 and x0 < x1:
-                target[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+            if y0 >= y1 or x0 >= x1:
+                target.fill(0)
+                continue
+            inside = target[y0 - top : y1 - top]
+            inside[:, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+            if y1 - y0 < size:
+                target[: y0 - top], target[y1 - top :] = 0, 0
+            if x1 - x0 < size:
+                inside[:, : x0 - left], inside[:, x1 - left :] = 0, 0
         return out
 
 

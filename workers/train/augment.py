@@ -7,8 +7,9 @@ member, epoch, sample) alone, so it does not matter which batch or process the s
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -25,8 +26,10 @@ def epoch_draws(member: tuple[object, ...], epoch: int, samples: int) -> Float64
     return uniforms(("augment", *member), samples, DRAWS, epoch=epoch)
 
 
-def random_crops(pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64) -> Uint8:
-    """Random square crops of images with a black border of `pad`, uint8 [n, crop, crop, 3].
+def random_crops(
+    pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64, out: Uint8 | None = None
+) -> Uint8:
+    """Random square crops of images with a black border of `pad`, uint8 [n, crop, crop, 3], into `out` if it is given.
 
     `draws`: float64 [n, 4], a row for each image. An image smaller than the crop is centred in it.
     """
@@ -36,6 +39,7 @@ def random_crops(pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64) -
         _offsets(sizes[:, 0], recipe.crop, recipe.pad, draws[:, TOP]),
         _offsets(sizes[:, 1], recipe.crop, recipe.pad, draws[:, LEFT]),
         recipe.crop,
+        out,
     )
 
 
@@ -45,10 +49,11 @@ def _offsets(length: Int64, crop: int, pad: int, draw: Float64) -> Int64:
     return spread.astype(np.int64) - pad
 
 
-def centre_crops(pack: Pack, rows: Int64, crop: int) -> Uint8:
-    """The middle of each image, uint8 [n, crop, crop, 3], to the pixel as torchvision's center_crop."""
+def centre_crops(pack: Pack, rows: Int64, crop: int, out: Uint8 | None = None) -> Uint8:
+    """The middle of each image, uint8 [n, crop, crop, 3], to the pixel as torchvision's center_crop; into `out` if it
+    is given."""
     sizes = pack.sizes(rows)
-    return pack.crops(rows, _middle(sizes[:, 0], crop), _middle(sizes[:, 1], crop), crop)
+    return pack.crops(rows, _middle(sizes[:, 0], crop), _middle(sizes[:, 1], crop), crop, out)
 
 
 def _middle(length: Int64, crop: int) -> Int64:
@@ -74,31 +79,44 @@ class ToFloat:
         return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
-def distort(batch: torch.Tensor, recipe: InputRecipe, draws: Float64) -> torch.Tensor:
-    """Mirrors and rotates a float batch [n, 3, side, side] as the recipe says; `draws` float64 [n, 4].
+class Turns(NamedTuple):
+    """How the images of a batch are mirrored and rotated, on the host; None where none is."""
 
-    On a CPU it is mirrored in place.
-    """
-    if recipe.flip:
-        batch = _mirrored(batch, draws[:, FLIP] < 0.5)
-    if recipe.rotate > 0:
-        batch = _rotated(batch, np.deg2rad(recipe.rotate * (2 * draws[:, ANGLE] - 1)))
-    return batch
+    mirrored: torch.Tensor | None
+    "bool [n]"
+    angles: torch.Tensor | None
+    "Radians, float64 [n]."
 
 
-def _mirrored(batch: torch.Tensor, chosen: npt.NDArray[np.bool_]) -> torch.Tensor:
+def turns_of(recipe: InputRecipe, draws: Float64) -> Turns:
+    """What the recipe makes of an epoch's randomness; `draws` float64 [n, 4]."""
+    angles = np.deg2rad(recipe.rotate * (2 * draws[:, ANGLE] - 1)) if recipe.rotate > 0 else None
+    return Turns(
+        torch.from_numpy(draws[:, FLIP] < 0.5) if recipe.flip else None,
+        None if angles is None else torch.from_numpy(angles),
+    )
+
+
+def distort(batch: torch.Tensor, turns: Turns) -> torch.Tensor:
+    """Mirrors and rotates a float batch [n, 3, side, side]. On a CPU it is mirrored in place."""
+    if turns.mirrored is not None:
+        batch = _mirrored(batch, turns.mirrored)
+    return batch if turns.angles is None else _rotated(batch, turns.angles)
+
+
+def _mirrored(batch: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """The batch with the chosen images mirrored."""
     if batch.device.type != "cpu":
-        which = torch.from_numpy(chosen).to(batch.device)
+        which = chosen.to(batch.device, non_blocking=True)
         return torch.where(which.view(-1, 1, 1, 1), batch.flip(3), batch)
-    for image in np.flatnonzero(chosen).tolist():  # touches no more memory than it must
+    for image in chosen.nonzero()[:, 0].tolist():  # touches no more memory than it must
         batch[image] = batch[image].flip(2)
     return batch
 
 
-def _rotated(batch: torch.Tensor, angles: Float64) -> torch.Tensor:
+def _rotated(batch: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """Rotates about the centre, bilinear; what comes from outside is the mean colour (0 once normalised)."""
-    turn = torch.from_numpy(angles).to(batch)
+    turn = angles.to(batch, non_blocking=True)
     matrix = torch.zeros(len(batch), 2, 3, device=batch.device, dtype=batch.dtype)
     matrix[:, 0, 0] = matrix[:, 1, 1] = turn.cos()
     matrix[:, 0, 1], matrix[:, 1, 0] = -turn.sin(), turn.sin()

@@ -7,9 +7,10 @@ weights, and what only one can know (which checkpoint to go on from) is agreed o
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from muster.workers.errors import DivergedError, ToldToEndError, loss_before
 from muster.workers.store.checkpoint import Checkpoint, Stretch, flat_optimizer, on_host
-from muster.workers.train.prefetch import fetched_ahead
+from muster.workers.train.prefetch import Batch, fed
 from muster.workers.train.trainer import Trainer
 
 Report = Callable[[dict[str, Any]], None]
@@ -52,21 +53,28 @@ def train(
         trainer.restore(resume)
         state = resume
     every = 1 if trainer.unit == "epoch" else team.checkpoint_steps
-    while state.epoch < trainer.units:
-        at = state.epoch + state.stretch.steps // trainer.steps
-        units = min(trainer.units, at - at % every + every) - state.epoch
-        done = _stretch(trainer, state, units * trainer.steps, report, told_to_end)
-        state = _checkpoint(trainer, state, units, done)
-        if team.leads:
-            save(state)
-        if team.size == 1 and state.epoch < trainer.units and told_to_end():
-            raise ToldToEndError(f"{trainer.title} was told to end, and has saved its work.")
-        team.on_checkpoint(state.history[-1], state.epoch == trainer.units)
+    ahead = range(state.epoch * trainer.steps + state.stretch.steps, trainer.units * trainer.steps)
+    with contextlib.closing(fed(trainer.batch, ahead, trainer.device)) as batches:
+        while state.epoch < trainer.units:
+            at = state.epoch + state.stretch.steps // trainer.steps
+            units = min(trainer.units, at - at % every + every) - state.epoch
+            done = _stretch(trainer, state, units * trainer.steps, batches, report, told_to_end)
+            state = _checkpoint(trainer, state, units, done)
+            if team.leads:
+                save(state)
+            if team.size == 1 and state.epoch < trainer.units and told_to_end():
+                raise ToldToEndError(f"{trainer.title} was told to end, and has saved its work.")
+            team.on_checkpoint(state.history[-1], state.epoch == trainer.units)
     return state
 
 
 def _stretch(
-    trainer: Trainer, state: Checkpoint, steps: int, report: Report, told_to_end: Callable[[], bool]
+    trainer: Trainer,
+    state: Checkpoint,
+    steps: int,
+    batches: Iterator[Batch],
+    report: Report,
+    told_to_end: Callable[[], bool],
 ) -> Stretch:
     """Trains from a checkpoint to the next one, so many steps after it, or until it is told to end."""
     trainer.module.train()
@@ -76,8 +84,8 @@ def _stretch(
     seen, sums = done.images, done.sums.to(trainer.device)
     unseen: list[torch.Tensor] = []
     ahead = range(origin + done.steps, origin + steps)
-    for step, batch in enumerate(fetched_ahead(trainer.batch, ahead, trainer.device), ahead.start):
-        loss = trainer.step(step, batch)
+    for step in ahead:
+        loss = trainer.step(step, next(batches))
         sums, seen = sums + loss.sums, seen + trainer.images(step)
         unseen.append(loss.shown)
         over = step + 1 == ahead.stop or (alone and told_to_end())

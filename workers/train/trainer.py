@@ -23,7 +23,7 @@ from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, load_optimizer
 from muster.workers.train import augment
 from muster.workers.train.label_batches import LabelBatches
-from muster.workers.train.prefetch import Batch, host_batch
+from muster.workers.train.prefetch import Batch, Buffer, host_batch
 from muster.workers.train.team import ALONE, Team
 
 
@@ -82,7 +82,7 @@ class Trainer(ABC):
     def __init__(self, spec: ModelSpec, materials: Materials) -> None:
         self.recipe, self.precision = spec.recipe, spec.precision
         self.pack, self.part, self.device = materials.pack, materials.part, materials.device
-        self.team = materials.team
+        self.team, self.tuned = materials.team, not spec.deterministic
         self.to_float = augment.ToFloat(self.recipe.mean, self.recipe.std, self.device)
 
     @property
@@ -134,15 +134,20 @@ class Trainer(ABC):
         self.module.load_state_dict(state.model)
         load_optimizer(self.optimizer, state.optimizer)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, on the host."""
+    def batch(self, step: int, buffer: Buffer) -> Batch:
+        """The batch of a step, on the host. May be called from threads."""
         rows, labels, draws = self.samples(step)
-        crops = augment.random_crops(self.pack, rows, self.recipe, draws)
-        return host_batch(crops, labels, draws, self.device)
+        images = buffer.images(len(rows), self.recipe.crop)
+        augment.random_crops(self.pack, rows, self.recipe, draws, images.numpy())
+        return host_batch(images, labels, augment.turns_of(self.recipe, draws), buffer)
 
     def step(self, step: int, batch: Batch) -> StepLoss:
         """One step of the optimiser."""
-        images = augment.distort(self.to_float(batch.images), self.recipe, batch.draws)
+        if (
+            self.device.type == "cuda"
+        ):  # a smaller last batch comes once an epoch: not worth a search for kernels
+            torch.backends.cudnn.benchmark = self.tuned and self.images(step) == self.images(0)
+        images = augment.distort(self.to_float(batch.images), batch.turns)
         labels = batch.labels.to(self.device, non_blocking=True)
         self.set_rates(step)
         found = self.loss(step, images, labels)

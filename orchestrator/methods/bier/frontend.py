@@ -92,10 +92,14 @@ class BierRequest(MethodRequest):
 def parse(given: Given) -> Parts:
     """Its presets are its own; the backbone decides on the statistics of its pictures."""
     settings = given.settings
-    preset = given.preset(presets.PRESETS, presets.preset_for(given.dataset, given.traits), "authors")
+    preset = given.preset(
+        presets.PRESETS, presets.preset_for(given.dataset, given.traits, given.weights), "authors"
+    )
     backbone = settings["ensemble"].setdefault("backbone", given.traits.backbone or presets.BACKBONE)
     defaults = presets.settings(preset, given.traits, given.picture_side(), backbone)
-    bier = given.section("bier", BierSettings, values=presets.completed(defaults.bier, settings["bier"]))
+    bier = given.section(
+        "bier", BierSettings, values=presets.completed(preset, defaults.bier, settings["bier"])
+    )
     cause = "BIER is one model; the sizes of its learners are bier.sizes"
     ensemble = given.one_model(bier and bier.dimensions, {"D": cause, "L": cause})
     if ensemble and ensemble.batch_norm == "frozen" and ensemble.weights == "none":

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from muster.workers.errors import UsageError
 from muster.workers.networks import backbones
 from muster.workers.networks.backbones import QuarterPool, build, names, read_state, state_digest
+from muster.workers.networks.bvlc_googlenet import windowed_norm
 from tests.workers.samples import same_tensors
 
 
@@ -209,3 +210,14 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_conv4_has_no_imagenet_weights() -> None:
     with pytest.raises(UsageError, match="conv4 has no ImageNet weights"):
         backbones.imagenet_state("conv4")
+
+
+def test_the_windowed_norm_is_torchs() -> None:
+    """With its gradient; on a GPU it stands in where kernels are to be deterministic."""
+    x = torch.randn(3, 11, 4, 5, dtype=torch.float64, requires_grad=True)
+    there = torch.nn.functional.local_response_norm(x, 5, alpha=0.3, beta=0.75, k=1.0)
+    here = windowed_norm(x, 5, 0.3, 0.75, 1.0)
+    torch.testing.assert_close(here, there)
+    weights = torch.randn_like(x)
+    grads = [torch.autograd.grad((one * weights).sum(), x)[0] for one in (here, there)]
+    torch.testing.assert_close(*grads)

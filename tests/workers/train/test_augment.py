@@ -20,6 +20,7 @@ from muster.workers.train.augment import (
     distort,
     epoch_draws,
     random_crops,
+    turns_of,
 )
 from tests.workers.samples import CPU, VIEW, pack_of, small_recipe
 
@@ -131,16 +132,16 @@ def float_batch(count: int = 6, side: int = 16) -> torch.Tensor:
 def test_the_lower_half_of_draws_mirrors() -> None:
     batch, draws = float_batch(), np.full((6, 4), 0.9)
     draws[[1, 4], FLIP] = 0.1
-    found = distort(batch.clone(), small_recipe(flip=True), draws)
+    found = distort(batch.clone(), turns_of(small_recipe(flip=True), draws))
     for number in range(6):
         wanted = TF.hflip(batch[number]) if number in {1, 4} else batch[number]
         assert torch.equal(found[number], wanted)
-    assert torch.equal(distort(batch, small_recipe(flip=False), draws), batch)
+    assert torch.equal(distort(batch, turns_of(small_recipe(flip=False), draws)), batch)
 
 
 def test_rotation_is_torchvisions_about_the_centre() -> None:
     batch, draws = float_batch(), epoch_draws((0, 12, 1), 0, 6)
-    found = distort(batch, small_recipe(flip=False, rotate=30), draws)
+    found = distort(batch, turns_of(small_recipe(flip=False, rotate=30), draws))
     for number in range(6):
         angle = 30 * (2 * draws[number, ANGLE] - 1)
         wanted = TF.rotate(batch[number], angle, TF.InterpolationMode.BILINEAR)
@@ -148,7 +149,9 @@ def test_rotation_is_torchvisions_about_the_centre() -> None:
 
 
 def test_rotation_fills_with_the_mean_colour() -> None:
-    found = distort(torch.ones(1, 3, 16, 16), small_recipe(flip=False, rotate=90), np.full((1, 4), 0.75))
+    found = distort(
+        torch.ones(1, 3, 16, 16), turns_of(small_recipe(flip=False, rotate=90), np.full((1, 4), 0.75))
+    )
     assert found[0, :, 0, 0].tolist() == [0, 0, 0]
     assert found[0, :, 8, 8].tolist() == pytest.approx([1, 1, 1])
 

@@ -19,6 +19,7 @@ from muster.workers.networks import backbones
 from muster.workers.packs.pack import Part
 from muster.workers.store.checkpoint import Checkpoint
 from muster.workers.train.passes import Passes
+from muster.workers.train.prefetch import Buffer
 from tests.workers.samples import (
     CPU,
     VIEW,
@@ -104,7 +105,7 @@ def test_an_epoch_weighs_every_image_alike_whatever_its_batch() -> None:
     spec = small_spec(PART, recipe)
     history = train(spec, PACK).history
     member = trainer_of(spec, PACK)
-    batch = member.batch(0)
+    batch = member.batch(0, Buffer(member.device))
     with torch.no_grad():
         output = member.module(member.to_float(batch.images))
     assert history[0]["loss"] == pytest.approx(

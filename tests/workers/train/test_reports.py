@@ -37,14 +37,14 @@ def test_a_checkpoint_is_announced_and_nothing_else_is(
     """Each step takes two seconds here, and each is told of."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    fetched = loop.fetched_ahead
+    fetched = loop.fed
 
     def steps(*what: Any) -> Any:
         for batch in fetched(*what):
             clock.now += 2
             yield batch
 
-    monkeypatch.setattr(loop, "fetched_ahead", steps)
+    monkeypatch.setattr(loop, "fed", steps)
     told: list[Any] = []
 
     def save(state: Any) -> None:
