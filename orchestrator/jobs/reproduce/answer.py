@@ -76,6 +76,7 @@ def answer_of(
         "unit": "per cent",
         "warnings": list(dict.fromkeys(text for one in prepared for text in one.warnings)),
         "targets": targets,
+        "floors": options.resources.floors,
         "models": model_counts(outcomes, done, client.trained),
         "device_hours": taken(store, members.values(), options.resources) / 3600,
         "resume": f"muster resume {options.run} --storage {options.storage}",
@@ -144,6 +145,8 @@ def from_store(options: ReproduceOptions, store: Store, found: Draft) -> tuple[s
     if answer is None or set(saved) != {one.name for one in found.requests}:
         return None
     if found.troubles or not all(map(store.files.exists, answer["written"])):
+        return None
+    if options.resources.floors and answer.get("floors") is False:  # older releases knew of none
         return None
 
     def settle(request: EnsembleRequest) -> tuple[str, Precision]:

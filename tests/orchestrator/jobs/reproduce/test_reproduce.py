@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def table(muster: Muster, copies_root: Path, tmp_path_factory: pytest.TempPathFa
 
 def rehearsal(root: Path, store: Path, *flags: object) -> list[object]:
     where = ["--data-root", root, "--storage", store]
-    return ["reproduce", "dreml-table1", *where, "--scale", 0.04, "--rows", ROWS, *flags]
+    return ["reproduce", "dreml-table1", *where, "--scale", 0.04, "--rows", ROWS, "--no-floors", *flags]
 
 
 def finished(store: Path) -> dict[str, int]:
@@ -102,6 +103,35 @@ def test_every_file_says_that_it_is_a_rehearsal_and_has_the_same_cells(table: tu
         assert f"{measured:.1f}" in text[kind]
         assert "muster launch dreml --dataset cub200" in text[kind]
     assert "<script" not in text["html"]
+
+
+def test_what_is_found_without_training_stands_below_the_rows(
+    muster: Muster,
+    muster_without_cluster: Muster,
+    table: tuple[Path, Any],
+    copies_root: Path,
+    tmp_path: Path,
+) -> None:
+    """Asked for where it was not before: nothing is trained for it."""
+    store = Path(shutil.copytree(table[0], tmp_path / "store"))
+    before = finished(store)
+    words = [word for word in rehearsal(copies_root, store) if word != "--no-floors"]
+    answer = muster(*words, "--json").document
+    assert answer["models"] == {"asked": 4, "reused": 4, "trained": 0, "failed": 0}
+    assert len(finished(store)) == len(before) + 2  # the pixels, and resnet18 as it begins
+    for place in ("cub200", "cars196"):
+        for of in ("pixels", "resnet18"):
+            row = row_of(answer, f"untrained {of}", place)
+            assert (row["label"], row["method"], row["complete"]) == (f"no training: {of}", "", True)
+            *recalls, nmi = [cell["measured"] for cell in row["cells"]]
+            assert recalls == sorted(recalls)
+            assert 0 < recalls[0] <= 100
+            assert nmi is None
+            assert all(cell["difference"] is None for cell in row["cells"])
+    text = {kind: Path(answer["paths"][f"table_{kind}"]).read_text() for kind in ("csv", "md", "html")}
+    assert all("no training: pixels" in content for content in text.values())
+    again = muster_without_cluster(*words, "--json").document
+    assert again["targets"] == answer["targets"]
 
 
 def test_the_same_command_again_trains_nothing_and_asks_no_cluster(

@@ -22,7 +22,7 @@ def small_search(shapes: Path) -> list[object]:
     """Flags of a small search: three trials of up to five members, and one rung."""
     return [
         "search", *tiny_members(shapes), "--D", ",".join(map(str, DS)), "--max-L", 5, "--val-classes", 4,
-        "--window", WINDOW, "--reduction", 3,
+        "--window", WINDOW, "--reduction", 3, "--no-floors",
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,27 @@ def test_a_search_ends_with_the_table_and_the_answer(sought: tuple[Path, Any]) -
     for name in ("search.json", "answer.json", "plots/by_L.png", "plots/by_D.svg"):
         assert (run / name).stat().st_size > 0
     assert pq.read_table(run / "curves.parquet").num_rows == 2 * (3 + 3 + 5)
+
+
+def test_what_is_found_without_training_stands_beside_what_is_recommended(
+    muster: Muster, tiny: list[object], sought: tuple[Path, Any], tmp_path: Path
+) -> None:
+    assert "floors" not in sought[1]
+    store = shutil.copytree(sought[0], tmp_path / "store")
+    few = ["search", *tiny, "--D", "2,3", "--max-L", 2, "--val-classes", 4, "--scheduler", "none"]
+    ran = muster(*few, "--storage", store, "--name", "floored", "--budget-members", 100, "--json")
+    answer = ran.document
+    assert answer["cost"]["overshoot"] == ""
+    assert [row["floor"] for row in answer["floors"]] == ["pixels", "network"]
+    for row in answer["floors"]:
+        assert 0 < row["val_recall_at_1"] <= row["val_recall_at_2"] <= 1
+        assert 0 < row["test_recall_at_1"] <= 1
+    best = max(row["val_recall_at_1"] for row in answer["floors"])
+    below = answer["recommended"]["recall_at_1"] <= best < 1
+    assert any("is no better than" in text for text in answer.get("warnings", ())) is below
+    shown = muster(*few, "--storage", store, "--name", "floored").out
+    assert "Without any training" in shown
+    assert all(len(line) <= 80 for line in shown.partition("Without any training")[2].splitlines()[:5])
 
 
 def test_only_the_prefixes_are_trained_and_a_little_more(sought: tuple[Path, Any]) -> None:
