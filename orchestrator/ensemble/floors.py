@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Presets that go on from ImageNet's weights.
 PUBLISHED = ("paper", "code")
+#: What a last member adds, as a share, for a curve that is not at its end.
+STILL_RISES = 0.005
 #: Raised by hand when scores of floors change.
 SCORES_VERSION = 1
 #: The splits that have floors: on the images trained on nothing is asked that anybody wants to know.
@@ -120,7 +122,7 @@ def below_floors(test: Mapping[str, Any], request: LaunchRequest) -> list[str]:
     k = min(recall_ks([last]))
     return [
         f"The result, recall@{k} {percent(last[f'{RECALL}{k}'])}, is no better than {names}: training was worth "
-        f"nothing. {_cure(request)}"
+        f"nothing. {_cure(request)}{_more_members(test['curve'], f'{RECALL}{k}')}"
     ]
 
 
@@ -145,6 +147,13 @@ def _cure(request: LaunchRequest) -> str:
         return "Train at a lower rate, so that less is lost of what the weights knew, or longer."
     preset = "with --preset scratch, " if request.preset in PUBLISHED else ""
     return f"Train longer, {preset}or from pretrained --weights."
+
+
+def _more_members(curve: Sequence[Mapping[str, Any]], recall: str) -> str:
+    """What else may help where the last member still added something."""
+    if len(curve) < 2 or curve[-1][recall] - curve[-2][recall] < STILL_RISES:
+        return ""
+    return " The curve still rises with L: more members help, too."
 
 
 def _said(floor: str, request: LaunchRequest) -> str:
