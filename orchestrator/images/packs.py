@@ -95,8 +95,8 @@ def data_request(name: str, root: str | None, settings: Mapping[str, Any]) -> Da
     """Which images, from flags by their settings' dotted names (None: not given). Raises UsageError."""
     given = {key.removeprefix("data."): value for key, value in settings.items() if value is not None}
     given |= {"root": root} if root is not None else {}
-    far = [name for name in DATA_PLACES if "://" in given.get(name, "")]
-    given |= {name: whole_path(given[name]) for name in far}  # without what is secret
+    places = {name: whole_path(given[name]) for name in DATA_PLACES if name in given}
+    given |= {name: place for name, place in places.items() if "://" in place}  # without what is secret
     dataset, problems = datasets.canonical(name), []  # type: ignore[var-annotated]
     found: DataRequest | None = parse(DataRequest, {**given, "dataset": dataset}, "data", problems)
     if found is None:

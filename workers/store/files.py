@@ -29,6 +29,8 @@ from muster.workers.store.patience import asked_again
 from muster.workers.store.reading import Reader, open_root
 
 CHUNK = 1 << 22
+#: Letters of what a store says went wrong: Google's client tells whole stories.
+MOST_CAUSE = 400
 Found = TypeVar("Found")
 #: Files of this name are being written, or were left by a writer that was killed.
 SCRATCH = ".writing-"
@@ -87,7 +89,7 @@ class Files:
         if self.local_root is not None:
             return str(self.local_root / name)
         head, _, query = parse_address(self.root).bare.partition("?")
-        return f"{head.rstrip('/')}/{name}" + (f"?{query}" if query else "")
+        return head.rstrip("/") + (f"/{name}" if name else "") + (f"?{query}" if query else "")
 
     def put(self, name: str, data: bytes) -> None:
         """Writes a file whole; a reader sees the old content or the new, never a part."""
@@ -330,6 +332,7 @@ class Files:
         except (OSError, pa.ArrowException) as error:
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
             cause = without_secrets(text.splitlines()[0].rstrip("."), self.root)
+            cause = cause if len(cause) <= MOST_CAUSE else f"{cause[:MOST_CAUSE]}..."
             kind = AbsentError if isinstance(error, FileNotFoundError) else self.error
             raise kind(f"Can't {verb} {self.path(name)}: {cause}. {self.cure}") from error
 

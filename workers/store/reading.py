@@ -15,6 +15,8 @@ import pyarrow.fs as pafs
 from muster.workers.errors import StoreError
 from muster.workers.store.addresses import parse_address, without_secrets
 
+#: Seconds for which Google's client repeats a request by itself.
+GOOGLE_SECONDS = 10
 #: What may stand in a URI; what else people write (blanks, letters with accents) is put in its escaped form.
 PLAIN = "%:/?#[]@!$&'()*+,;=~"
 #: Schemes that pyarrow opens itself; others go to fsspec.
@@ -67,7 +69,7 @@ def open_root(root: str) -> tuple[Any, str]:
     if "://" not in root:
         return pafs.LocalFileSystem(), str(Path(root).expanduser().absolute())
     try:
-        filesystem, path = pafs.FileSystem.from_uri(quote(root, safe=PLAIN))
+        filesystem, path = pafs.FileSystem.from_uri(_in_time(quote(root, safe=PLAIN)))
     except (OSError, pa.ArrowException) as error:
         if root.partition("://")[0] in ARROW_SCHEMES:
             cause = without_secrets(str(error).replace(quote(root, safe=PLAIN), root), root)
@@ -84,3 +86,10 @@ def open_root(root: str) -> tuple[Any, str]:
                 "another address that pyarrow or an installed fsspec package opens."
             ) from None
     return filesystem, path.rstrip("/")
+
+
+def _in_time(address: str) -> str:
+    """An address of Google's, whose client would ask for a quarter of an hour by itself: `patience` is ours."""
+    if not address.startswith(("gs://", "gcs://")) or "retry_limit_seconds" in address:
+        return address
+    return f"{address}{'&' if '?' in address else '?'}retry_limit_seconds={GOOGLE_SECONDS}"

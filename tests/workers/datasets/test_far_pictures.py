@@ -205,6 +205,7 @@ def test_what_is_not_there_is_named_without_secrets(
     query = s3_bucket.partition("?")[2]
     with pytest.raises(UsageError, match="s3://bucket/nowhere is not a folder"):
         open_data_set(name, f"s3://bucket/nowhere?{query}").splits()
+    assert open_data_set(name, f"s3://bucket/nowhere?{query}").traits.published is False  # asked before
     with pytest.raises(UsageError, match="s3://absent/pictures is not a folder"):
         open_data_set(name, f"s3://absent/pictures?{query}").splits()
     unreachable = "s3://key:hush@bucket/pictures?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"

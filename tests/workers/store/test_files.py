@@ -14,6 +14,7 @@ import pytest
 
 from muster.workers.errors import CorruptFileError, StoreError
 from muster.workers.store import patience as patience_module
+from muster.workers.store import reading
 from muster.workers.store.files import FileRecord, Files
 from muster.workers.store.patience import PATIENCE
 
@@ -336,3 +337,10 @@ def test_a_disk_is_asked_once(clock: Clock, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No space left on device"):
         files.size("x")
     assert system.asked == 1
+
+
+def test_google_s_client_is_not_left_to_ask_for_a_quarter_of_an_hour() -> None:
+    assert reading._in_time("gs://b/x") == "gs://b/x?retry_limit_seconds=10"
+    assert reading._in_time("gcs://b/x?project_id=p") == "gcs://b/x?project_id=p&retry_limit_seconds=10"
+    for address in ("gs://b/x?retry_limit_seconds=3", "s3://b/x", "abfs://b/x"):
+        assert reading._in_time(address) == address

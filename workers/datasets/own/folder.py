@@ -17,7 +17,7 @@ from muster.workers.datasets.own.first_reading import first_splits
 from muster.workers.datasets.own.pictures import MEAN, STD, OwnPictures
 from muster.workers.datasets.own.scan import Found, scan
 from muster.workers.datasets.own.splits import LEAST_CLASSES, SIDES, SPLITS
-from muster.workers.errors import UsageError
+from muster.workers.errors import StoreError, UsageError
 from muster.workers.names import no_text, shortened
 from muster.workers.store.remote import AnyPath, RemotePath
 
@@ -86,7 +86,7 @@ class ImageFolder(OwnPictures):
         try:
             named = {path: SPLITS.get(path.name.casefold(), "") for path in self.root.iterdir()}
             return {kind for path, kind in named.items() if kind and any(p.is_dir() for p in path.iterdir())}
-        except OSError:
+        except (OSError, StoreError):  # is said where the pictures are listed
             return set()
 
 
