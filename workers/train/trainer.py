@@ -7,6 +7,7 @@ history. All is counted in steps from 0: an epoch is a number of steps.
 from __future__ import annotations
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ class Trainer(ABC):
         self.recipe, self.precision = spec.recipe, spec.precision
         self.pack, self.part, self.device = materials.pack, materials.part, materials.device
         self.team, self.tuned = materials.team, not spec.deterministic
+        self.drawing = threading.Lock()
         self.to_float = augment.ToFloat(self.recipe.mean, self.recipe.std, self.device)
 
     @property
@@ -136,7 +138,8 @@ class Trainer(ABC):
 
     def batch(self, step: int, buffer: Buffer) -> Batch:
         """The batch of a step, on the host. May be called from threads."""
-        rows, labels, draws = self.samples(step)
+        with self.drawing:  # an epoch's order is kept until another epoch is asked for
+            rows, labels, draws = self.samples(step)
         images = buffer.images(len(rows), self.recipe.crop)
         augment.random_crops(self.pack, rows, self.recipe, draws, images.numpy())
         return host_batch(images, labels, augment.turns_of(self.recipe, draws), buffer)
