@@ -52,7 +52,7 @@ def glyphs(traits: Traits, side: int) -> Preset:
 
 def scratch(traits: Traits, side: int) -> Preset:
     """Ours, for networks that start from random weights, on any data set: `glyphs` with twice the steps, whose rates
-    are halved at each third of them, whatever their number. Tuned on held-out training classes: docs/bier.md."""
+    are halved at each third of them, whatever their number. Not tuned on other data sets yet."""
     found = glyphs(traits, side)
     bier = {**found.bier, "steps": 1200, "anneal_every": 400}
     return Preset(bier, {**found.recipe, "pad": round(side / 32)}, found.view)

@@ -90,7 +90,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[str]]:
 def table(hostile: str, store: Path) -> bytes:
     """A reproduction's page with such a name in every text of its answer but those that choose how it is drawn."""
     options = ReproduceOptions(target="dreml-table1", data_root="/copies", datasets=("cub200",))
-    found = table_answer(options, TABLES["dreml-table1"], {}, Store(str(store)))
+    found = table_answer(options, TABLES["dreml-table1"], {}, {}, Store(str(store)))
     (row, *_) = found["rows"]
     words = ("recipe", "precision", "device", "protocol", "command", "trouble", "label", "not_compared")
     row |= {

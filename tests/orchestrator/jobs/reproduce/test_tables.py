@@ -187,7 +187,7 @@ def test_cells_are_mean_and_spread_over_seeds_in_per_cent(tmp_path: Path) -> Non
         one.name: got(one, {"recall_at_1": share, "nmi": share / 2}, 48 if n else 4)
         for n, (one, share) in enumerate(zip(wanted, shares, strict=True))
     }
-    answer = table_answer(chosen, table, found, Store(str(tmp_path)))
+    answer = table_answer(chosen, table, found, {}, Store(str(tmp_path)))
     cub, cars = answer["rows"]
     assert (cub["members"], cub["seeds"], cub["complete"]) == ("100 of 144", 3, False)
     first, *_, nmi = cub["cells"]
@@ -226,7 +226,7 @@ def test_no_difference_stands_beside_what_cannot_be_compared(
     prepared = SimpleNamespace(differences=differences or (), facts={"test_images": 503})
     found = dataclasses.replace(got(one, {"recall_at_1": 0.6}, 48), prepared=prepared)
     comparable = differences is None
-    answer = table_answer(chosen, TABLES[target], {one.name: found}, Store(str(tmp_path)))
+    answer = table_answer(chosen, TABLES[target], {one.name: found}, {}, Store(str(tmp_path)))
     row = answer["rows"][0]
     cell = row["cells"][0]
     assert (cell["published"], cell["measured"]) == ({"cub200": 63.9}.get(place, 88.5), 60.0)
@@ -241,7 +241,7 @@ def test_no_difference_stands_beside_what_cannot_be_compared(
 
 def test_a_row_with_nothing_published_or_trained_on_a_data_set_is_left_out_there(tmp_path: Path) -> None:
     chosen = options(datasets=("cub200", "glyphs"))
-    rows = table_answer(chosen, TABLES["dreml-table1"], {}, Store(str(tmp_path)))["rows"]
+    rows = table_answer(chosen, TABLES["dreml-table1"], {}, {}, Store(str(tmp_path)))["rows"]
     named = {place: [row["row"] for row in rows if row["place"] == place] for place in ("cub200", "glyphs")}
     assert set(named["cub200"]) - set(named["glyphs"]) == {"hdc", "dreml-i"}
 
@@ -253,7 +253,7 @@ def test_a_method_that_this_version_lacks_is_a_row_that_says_so(tmp_path: Path) 
     table = dataclasses.replace(table, rows=(odd,))
     chosen = dataclasses.replace(chosen, rows=())
     assert table.requests(chosen) == []
-    (row,) = table_answer(chosen, table, {}, Store(str(tmp_path)))["rows"]
+    (row,) = table_answer(chosen, table, {}, {}, Store(str(tmp_path)))["rows"]
     assert row["trouble"] == "this version of muster has no `muster launch alchemy`."
 
 
