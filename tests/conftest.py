@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,14 @@ def image_folder(tmp_path: Path) -> Path:
     return write_classes(tmp_path / "images")
 
 
-@pytest.fixture(scope="session")
-def s3_bucket() -> Iterator[str]:
-    """The URI of a bucket on a server of its own on loopback, with what it takes to reach it."""
+def reached_at(port: int) -> dict[str, str]:
+    """What it takes to reach an S3 server on loopback."""
+    return {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http", "region": "us-east-1"}
+
+
+@contextmanager
+def s3_server(key: str, secret: str) -> Iterator[int]:
+    """An S3 server on loopback with a bucket named so: its port. The environment has its credentials."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -54,10 +60,16 @@ def s3_bucket() -> Iterator[str]:
     server.start()
     _, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_ACCESS_KEY_ID", key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", secret)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        where = {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http", "region": "us-east-1"}
-        pafs.S3FileSystem(allow_bucket_creation=True, **where).create_dir("bucket")
-        yield "s3://bucket?" + "&".join(f"{key}={value}" for key, value in where.items())
+        pafs.S3FileSystem(allow_bucket_creation=True, **reached_at(port)).create_dir("bucket")
+        yield port
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_bucket() -> Iterator[str]:
+    """The URI of a bucket on a server of its own on loopback, with what it takes to reach it."""
+    with s3_server("test", "test") as port:
+        yield "s3://bucket?" + "&".join(f"{key}={value}" for key, value in reached_at(port).items())

@@ -63,14 +63,16 @@ def with_floors(
     DamagedMember.
     """
     request, metrics = result.request.launch, result.metrics or {}
-    lost = [outcomes[task.key] for task in floors if not outcomes[task.key].in_store]
-    made = [task for task in floors if outcomes[task.key].in_store]
-    splits = {}
-    for name, found in metrics["splits"].items():
-        splits[name] = {key: value for key, value in found.items() if key != "floors"}
-        if rows := [_floor(task, name, request, store) for task in made if name in SPLITS]:
-            splits[name]["floors"] = rows
-    warnings = [*metrics["warnings"], *map(_missing, lost)]
+    lost = _missing(floors, outcomes)
+    scores = _scored(floors, outcomes, request, store)
+    splits = {
+        name: {
+            **{key: value for key, value in found.items() if key != "floors"},
+            **({"floors": rows} if (rows := scores.get(name)) else {}),
+        }
+        for name, found in metrics["splits"].items()
+    }
+    warnings = [*metrics["warnings"], *lost]
     warnings += below_floors(splits["test"], request)
     whole = request.resources.floors and not lost
     return {**metrics, "splits": splits, "warnings": warnings, "floors": whole}
@@ -89,14 +91,17 @@ def made_floors(
         return {}, []
     client.train([("", list(floors))])
 
-    def scored() -> dict[str, list[dict[str, Any]]]:
-        made = [task for task in floors if client.outcomes[task.key].in_store]
-        splits = [target.split for target in floors[0].targets]
-        return {split: [_floor(task, split, request, client.store) for task in made] for split in splits}
+    found = client.repaired(lambda: _scored(floors, client.outcomes, request, client.store), floors)
+    return found, _missing(floors, client.outcomes)
 
-    found = client.repaired(scored, floors)
-    outcomes = [client.outcomes[task.key] for task in floors]
-    return found, [_missing(outcome) for outcome in outcomes if not outcome.in_store]
+
+def _scored(
+    floors: Sequence[MemberTask], outcomes: Mapping[str, Outcome], request: LaunchRequest, store: Store
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of those that were made, for each split that they have. Raises DamagedMember."""
+    made = [task for task in floors if outcomes[task.key].in_store]
+    splits = [target.split for target in floors[0].targets] if floors else []
+    return {split: [_floor(task, split, request, store) for task in made] for split in splits}
 
 
 def kept_floors(
@@ -138,8 +143,10 @@ def better_floors(test: Mapping[str, Any], request: LaunchRequest) -> str:
     )
 
 
-def _missing(outcome: Outcome) -> str:
-    return f"A floor is missing: {outcome.message}"
+def _missing(floors: Sequence[MemberTask], outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Which floors could not be made, in words."""
+    ended = [outcomes[task.key] for task in floors]
+    return [f"A floor is missing: {outcome.message}" for outcome in ended if not outcome.in_store]
 
 
 def _cure(request: LaunchRequest) -> str:

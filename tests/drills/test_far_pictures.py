@@ -3,8 +3,7 @@ gone for longer than anybody waits, and with the job killed in the middle."""
 
 from __future__ import annotations
 
-import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from muster.workers.store.layout import Store
 from muster.workers.store.patience import PATIENCE
 from tests.cli import Muster
 from tests.drills.conftest import Struck
-from tests.drills.flaky import Proxy, proxied
-from tests.drills.test_far_stores import KEY, SECRET, server, weights_of
+from tests.drills.flaky import Proxy
+from tests.drills.test_far_stores import KEY, SECRET, address, proxy, server, weights_of
 from tests.drills.test_kills import processes
 
-__all__ = ["server"]
+__all__ = ["proxy", "server"]
 pytestmark = pytest.mark.long
 SIDE = 600
 
@@ -31,17 +30,6 @@ def pictures(server: int, shapes: Path) -> str:
     for path in sorted(shapes.rglob("*.jpg")):
         files.put(path.relative_to(shapes).as_posix(), path.read_bytes())
     return "shapes"
-
-
-@pytest.fixture
-def proxy(server: int) -> Iterator[Proxy]:
-    with proxied(server) as found:
-        yield found
-
-
-def address(port: int, place: str) -> str:
-    where = {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http", "region": "us-east-1"}
-    return f"s3://bucket/{place}?{urllib.parse.urlencode(where)}"
 
 
 def there(muster: Muster, patience: int) -> Muster:

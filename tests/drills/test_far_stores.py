@@ -4,14 +4,12 @@ the same as on a good disk, and no secret is in any of their files or messages."
 from __future__ import annotations
 
 import io
-import logging
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +18,7 @@ from muster.workers.store.files import Files
 from muster.workers.store.layout import Store
 from muster.workers.store.patience import PATIENCE
 from tests.cli import Muster, Ran
+from tests.conftest import reached_at, s3_server
 from tests.drills.conftest import Struck
 from tests.drills.flaky import Proxy, proxied
 from tests.drills.test_kills import processes
@@ -35,20 +34,8 @@ SHORT, LONG = 3.0, 30.0
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
     """The port of an S3 server on loopback with a bucket."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    found = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    found.start()
-    _, port = found.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        where = {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http", "region": "us-east-1"}
-        pafs.S3FileSystem(allow_bucket_creation=True, **where).create_dir("bucket")
+    with s3_server(KEY, SECRET) as port:
         yield port
-    found.stop()
 
 
 @pytest.fixture
@@ -62,8 +49,12 @@ def far(proxy: Proxy, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """An empty store behind the proxy."""
     monkeypatch.setenv(PATIENCE, "60")
     name = re.sub(r"\W", "-", request.node.name)
-    where = {"endpoint_override": f"127.0.0.1:{proxy.port}", "scheme": "http", "region": "us-east-1"}
-    return f"s3://bucket/{name}?{urllib.parse.urlencode(where)}"
+    return address(proxy.port, name)
+
+
+def address(port: int, place: str) -> str:
+    """Of a place in the bucket of a server at this port, or of a proxy before it."""
+    return f"s3://bucket/{place}?{urllib.parse.urlencode(reached_at(port))}"
 
 
 def the_same(calm: tuple[Path, Any], far: str, answer: Any) -> None:

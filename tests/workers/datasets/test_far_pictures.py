@@ -87,6 +87,15 @@ def test_a_folder(upload: Upload, image_folder: Path, tmp_path: Path) -> None:
     assert "class 03/deep/er/first" in {item.image_id for item in far.splits()["train"].items}
 
 
+def test_classes_that_are_called_as_parts_of_a_store_are(
+    upload: Upload, image_folder: Path, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("models", "weights", "runs")):
+        os.rename(image_folder / f"class {number:02d}", image_folder / name)
+    address = upload(image_folder)
+    same(*(open_data_set("folder", root) for root in (str(image_folder), address)), tmp_path)
+
+
 def test_a_folder_that_gives_its_splits(upload: Upload, image_folder: Path, tmp_path: Path) -> None:
     for place_, which in (("train", range(4)), ("val", [4]), ("query", [5, 6]), ("gallery", [5, 6])):
         for number in which:

@@ -126,7 +126,9 @@ class _Remote:
         self.root = root
 
     def entries(self, folder: str) -> tuple[list[str], list[_Entry]]:
-        found = self.root.tree.folder(folder)
+        found = self.root.tree.known.get(folder)  # all that there is was listed
+        if found is None:
+            raise FileNotFoundError(folder)
         return list(found.files), [_RemoteFolder(name) for name in found.folders]
 
     def head(self, name: str) -> bytes:
