@@ -98,6 +98,10 @@ class ToldToEndError(MusterError):
     """The process got SIGTERM, or its machine is taken back. What it did is saved, and goes on elsewhere."""
 
 
+class DeviceError(MusterError):
+    """The GPU of a member failed, or is none that it can use: that is not the member's fault."""
+
+
 def loss_before(last: float) -> str:
     """What is known of the loss before it diverged, for the message; `last` is NaN where none was finite."""
     if math.isfinite(last):

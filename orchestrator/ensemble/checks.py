@@ -5,7 +5,7 @@ from __future__ import annotations
 from muster.orchestrator.ensemble.inputs import finished_run
 from muster.orchestrator.ensemble.plan import check_listing
 from muster.orchestrator.ensemble.terms import known_weights
-from muster.orchestrator.fleet.capacity import check_machine
+from muster.orchestrator.fleet.places.capacity import check_machine
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.datasets import Split
 from muster.workers.store.layout import Store

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Settled
-from muster.orchestrator.fleet.capacity import (
+from muster.orchestrator.fleet.places.capacity import (
     Amounts,
     auto_precision,
     check_places_for,

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from muster.orchestrator.fleet.actor import start_fleet
+from muster.orchestrator.fleet.actors.fleet import start_fleet
 from muster.orchestrator.fleet.repair import Found, invalidate_vectors, repaired
 from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.fleet.work import Outcome

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from muster.cluster.text import without_colours
-from muster.workers.errors import DivergedError, MusterError, ToldToEndError, UsageError
+from muster.workers.errors import DeviceError, DivergedError, MusterError, ToldToEndError, UsageError
 
 #: So many times the usual time of a step. A team tells of each tenth step alone: ten of silence are usual, thirty not.
 HANG_STEPS = 30
@@ -35,15 +35,26 @@ class Failure:
     cure: str
     crowded: bool = False
     "Was it killed for memory beside others? It is tried again beside fewer."
+    blames: Literal["node", "gpu", ""] = "node"
+    "Whose fault it may be beside its own."
+
+
+#: What torch says where a GPU or its driver failed.
+OF_DEVICES = (
+    "CUDA error", "CUDA driver", "CUDA unknown error", "No CUDA GPUs", "CUDA-capable device", "CUDNN_STATUS_EXECUTION",
+    "CUDNN_STATUS_INTERNAL", "CUDNN_STATUS_MAPPING", "CUBLAS_STATUS_EXECUTION", "CUBLAS_STATUS_INTERNAL",
+)  # fmt: skip
+#: And these are of the program, or of too little memory.
+OF_PROGRAMS = ("device-side assert", "out of memory", "ALLOC_FAILED")
 
 
 def judge(  # noqa: PLR0911  (a table of cases, one line each)
-    error: BaseException, *, node_lost: bool, siblings: bool
+    error: BaseException, *, node_lost: bool, siblings: bool, shared: bool = False
 ) -> Failure:
     """The meaning of what a member's call raised.
 
-    `node_lost`: its node is no longer in the cluster. `siblings`: other members have run beside it. Every
-    failure of an actor is some RayError, and only some are RayActorError.
+    `node_lost`: its node is no longer in the cluster. `siblings`: other members have run beside it, `shared`: on its
+    GPU. Every failure of an actor is some RayError, and only some are RayActorError.
     """
     cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
     if isinstance(cause, DivergedError | UsageError):
@@ -52,6 +63,8 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
         )
     if isinstance(cause, ToldToEndError):
         return Failure(_line(cause), counts=False, final=False, cure=_again())
+    if of_device(cause):
+        return Failure(_line(cause), counts=False, final=False, cure=_again(), blames="gpu")
     if isinstance(cause, MusterError):
         return Failure(_line(cause), counts=True, final=False, cure=_again())
     if node_lost or getattr(error, "preempted", False):
@@ -62,7 +75,9 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
         return Failure(f"its process died ({_line(error)})", counts=True, final=False, cure=_again())
     if type(cause).__name__ == "OutOfMemoryError":
         cure = "Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64."
-        return Failure("the GPU ran out of memory", counts=True, final=False, cure=cure)
+        return Failure(
+            "the GPU ran out of memory", counts=not shared, final=False, cure=cure, crowded=shared, blames=""
+        )
     return Failure(f"{type(cause).__name__}: {_line(cause)}", counts=True, final=False, cure=_again())
 
 
@@ -71,6 +86,15 @@ def out_of_memory(*, siblings: bool) -> Failure:
     cure = "Give it a node with more memory, or run fewer members at once: --parallel."
     cause = "killed: its node ran out of memory"
     return Failure(cause, counts=not siblings, final=False, cure=cure, crowded=siblings)
+
+
+def of_device(cause: BaseException) -> bool:
+    """Whether a GPU failed, and not what ran on it."""
+    text = str(cause)
+    if isinstance(cause, DeviceError):
+        return True
+    failed = isinstance(cause, RuntimeError) and any(words in text for words in OF_DEVICES)
+    return failed and not any(words in text for words in OF_PROGRAMS)
 
 
 def node_of(error: BaseException, nodes: Iterable[str]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from muster.orchestrator.fleet.nodes import Resources
+from muster.orchestrator.fleet.places.gpus import Gpu
+from muster.orchestrator.fleet.places.nodes import Resources
 from muster.workers.task import MemberTask
 
 
@@ -34,11 +35,24 @@ class Processes(Protocol):
     def former(self) -> Sequence[Former]:
         """What ran when a process of this scheduler died, before it was started again."""
 
-    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
-        """A process for one attempt, on none of the nodes `avoided`; None if another job has one for this key."""
+    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str], node: str = "") -> Any:
+        """A process for one attempt, on none of the nodes `avoided`, or on this `node`; None if another job has one for
+        this key."""
 
-    async def run(self, process: Any, task: MemberTask, attempt: str) -> None:
-        """The whole attempt. Raises what the member raises, or what became of its process."""
+    async def run(self, process: Any, task: MemberTask, attempt: str, gpu: Gpu | None = None) -> None:
+        """The whole attempt, on this GPU. Raises what the member raises, or what became of its process."""
 
     def kill(self, process: Any) -> None:
         """Ends a process, if it has not ended, and frees its name and its share of the device."""
+
+    def hold(self, node: str, members: int) -> Any:
+        """A process that holds a GPU of this node, with the CPUs of so many members, once it gets one."""
+
+    async def card(self, holder: Any) -> Gpu:
+        """The GPU that it holds; waits for it."""
+
+    async def ended(self, holder: Any) -> None:
+        """Waits until it holds nothing any more: it was killed, or its node is gone."""
+
+    async def probe(self, gpu: Gpu, *, alone: bool) -> str:
+        """Has a process of its own compute on a GPU: what is wrong with it, or "". `alone`: nobody should be on it."""

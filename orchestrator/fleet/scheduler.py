@@ -10,10 +10,10 @@ reads commit records and never a model, and it knows the cluster only as `Proces
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
-import heapq
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,10 @@ from muster.orchestrator.fleet.failures import (
     node_of,
     out_of_memory,
 )
-from muster.orchestrator.fleet.nodes import Nodes, Resources, room_of
+from muster.orchestrator.fleet.news import News
+from muster.orchestrator.fleet.places.gpus import Held
+from muster.orchestrator.fleet.places.nodes import Resources
+from muster.orchestrator.fleet.places.placing import Placing
 from muster.orchestrator.fleet.processes import Former, Processes
 from muster.orchestrator.fleet.work import Outcome, Work
 from muster.orchestrator.records.events import Event, event
@@ -38,16 +41,12 @@ from muster.workers.task import MemberTask, missing
 #: Attempts in a row that made no new checkpoint, after which a member is given up.
 FUTILE_ATTEMPTS = 3
 LOCKED_SECONDS = 2.0
-#: How long a poll waits for news.
-POLL_SECONDS = 0.5
 #: Between two looks at what may have changed without a word: nodes that joined, a member that hangs.
 LOOK_SECONDS = 5.0
 #: Ray notices a dead node after about 13 s; until then its actors are merely out of reach.
 NODE_VERDICT_SECONDS = 30.0
 STOPPED = "dropped: the run was stopped before it started"
 UNWANTED = "dropped: nobody waits for it any longer"
-#: Of events so many are kept for whoever polls; of more the older half goes.
-KEPT_EVENTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,12 @@ class Scheduler:
         self.sought: set[Work] = set()
         "Those that are being looked up in the store: they may go before what is in the queue."
         self.running: dict[str, Work] = {}
-        self.events: list[Event] = []
-        self.first_event = 0
-        self.generation = new_attempt_id()
+        self.news, self.wake = News(), asyncio.Event()
         self.stopping = False
-        self.nodes = Nodes(clock)
-        self.leaving: Collection[str] = ()
         self.spending = Spending(settings.budget)
-        self.wake, self.said = asyncio.Event(), asyncio.Event()
+        self.placing = Placing(
+            settings.parallel, settings.gpus, processes, clock, self.news.say, self.wake.set, self.running
+        )
         self.loop: asyncio.Task[None] | None = None
         self.former: asyncio.Task[Sequence[Former]]
 
@@ -109,7 +106,6 @@ class Scheduler:
             if not work.askers:
                 self._finish(work, "dropped", message=UNWANTED)
         self.queue = [work for work in self.queue if work.askers]
-        heapq.heapify(self.queue)
 
     async def stop(self) -> int:
         """Lets running members finish and drops queued ones. The number of running members."""
@@ -117,7 +113,7 @@ class Scheduler:
         for work in self.queue:
             self._finish(work, "dropped", message=STOPPED)
         self.queue.clear()
-        self._say(
+        self.news.say(
             event("message", level="warning", text=f"stopping; {len(self.running)} running members finish")
         )
         return len(self.running)
@@ -130,17 +126,14 @@ class Scheduler:
             work.steps.follow(progress, self.clock())
             work.where.update(progress)
             work.node = progress.get("node_id", work.node)
+            if work.held is not None and progress.get("step") and work.held.prove():
+                self.wake.set()
             self._member(work, progress.pop("state", "training"), **progress)
-        return work is not None and work.node in self.leaving
+        return work is not None and work.node in self.placing.leaving
 
     async def poll(self, generation: str, since: int, wait: bool = True) -> tuple[str, int, list[Event]]:
         """Events after `since` of this `generation` of the fleet; with `wait`, waits a moment if there are none."""
-        if wait and generation == self.generation and self.first_event + len(self.events) <= since:
-            self.said.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.said.wait(), POLL_SECONDS)
-        start = max(0, since - self.first_event) if generation == self.generation else 0
-        return self.generation, self.first_event + len(self.events), self.events[start:]
+        return await self.news.poll(generation, since, wait)
 
     async def _ask(self, task: MemberTask, asker: str, rank: int, *, quiet: bool = False) -> Outcome:
         work = self.works.get(task.key)
@@ -184,12 +177,12 @@ class Scheduler:
             former = await asyncio.to_thread(self.processes.former)
         except Exception as error:
             text = f"the cluster does not say what became of the members that ran: {error}"
-            self._say(event("message", level="warning", text=text))
+            self.news.say(event("message", level="warning", text=text))
             return ()
         if crowds := [one.others + 1 for one in former if one.memory]:
             text = f"memory ran out where the fleet runs, with {crowds[-1]} at work"
             text += ": they go on with fewer at once" if crowds[-1] > 1 else ""
-            self._say(event("message", level="warning", text=text))
+            self.news.say(event("message", level="warning", text=text))
         return former
 
     async def _enqueue(self, work: Work) -> None:
@@ -199,7 +192,7 @@ class Scheduler:
             lacking = [task for task in work.task.inputs if any(await self._missing(task))]
             if lacking:
                 text = f"first, {len(lacking)} of the {len(work.task.inputs)} models it learns from embed what it needs"
-                self._say(event("message", level="info", text=text))
+                self.news.say(event("message", level="info", text=text))
             outcomes = await asyncio.gather(
                 *(self._ask(task, asker, work.order[0], quiet=True) for task in work.task.inputs)
             )
@@ -209,7 +202,7 @@ class Scheduler:
             if lost := [outcome.message for outcome in outcomes if not outcome.in_store]:
                 self._finish(work, "failed", message=f"what it is trained from could not be made: {lost[0]}")
                 return
-        heapq.heappush(self.queue, work)
+        bisect.insort(self.queue, work)
         self.wake.set()
 
     async def _missing(self, task: MemberTask) -> tuple[bool, list[Any]]:
@@ -219,41 +212,33 @@ class Scheduler:
         """Starts members as slots come free. One tick at a time: two can't take the same slot."""
         while True:
             nodes = await self._nodes()
-            while nodes and self.queue and self._is_next(self.queue[0]) and self._fits(self.queue[0], nodes):
-                work = heapq.heappop(self.queue)
+            self.placing.hold(self.queue, nodes)
+            while found := self.placing.next(self.queue, self.sought, nodes):
+                work, held = found
+                self.queue.remove(work)
                 try:
-                    await self._start(work, nodes)
+                    await self._start(work, nodes, held)
                 except Exception as error:  # one member's trouble must not leave the others waiting for ever
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
+                self.placing.hold(self.queue, nodes)
+            if not self.running and (text := self.placing.hopeless()):
+                for work in self.queue:
+                    self._finish(work, "failed", message=f"member {work.task.spec.index}: {text}")
+                self.queue.clear()
             self.wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), LOOK_SECONDS)
-
-    def _is_next(self, work: Work) -> bool:
-        """Whether nothing can come before it: look-ups end in any order, and members start by their index."""
-        return not any(other < work for other in self.sought)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self.wake.wait()
 
     async def _nodes(self) -> Resources:
         """The nodes that are there to stay; none where the cluster does not say so: it is asked again."""
         try:
-            self.leaving = await asyncio.to_thread(self.processes.leaving)
-            alive = await asyncio.to_thread(self.processes.nodes)
-            return {node: has for node, has in alive.items() if node not in self.leaving}
+            return await asyncio.to_thread(self.placing.there)
         except Exception as error:
-            self._say(
+            self.news.say(
                 event("message", level="warning", text=f"the cluster does not say what it has: {error}")
             )
             return {}
-
-    def _fits(self, work: Work, nodes: Resources) -> bool:
-        """Whether the next in the queue has room; whatever its width, it starts once nothing else runs, also where it
-        fits nowhere: that makes an autoscaler act."""
-        running = self.running.values()
-        used = sum(other.width(self.settings.gpus) for other in [*running, work])
-        beside = min(other.beside for other in [*running, work])
-        threads = max(other.task.spec.threads for other in self.queue)
-        slots = self.settings.parallel or sum(room_of(nodes, self.settings.gpus, threads).values())
-        return not running or (used <= slots and len(running) <= beside)
 
     async def _refusal(self) -> str:
         """Why the budget allows no further member, or "". What the run spent before is read from the store."""
@@ -263,7 +248,7 @@ class Scheduler:
             self.spending.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
         return self.spending.refusal(sum(work.trains for work in self.running.values()))
 
-    async def _start(self, work: Work, nodes: Resources) -> None:
+    async def _start(self, work: Work, nodes: Resources, held: Held | None) -> None:
         train, targets = await self._missing(work.task)
         if not train and not targets:  # another job made it while this one waited
             self._finish(work, "reused", epoch=work.task.spec.epochs)
@@ -276,17 +261,21 @@ class Scheduler:
             self._finish(work, "dropped", message=refusal)
             return
         work.begin(new_attempt_id())
-        room = room_of(nodes, self.settings.gpus, work.task.spec.threads)
-        avoided = self.nodes.avoided(work.avoid, room, work.width(self.settings.gpus))
-        process = await asyncio.to_thread(self.processes.hire, work.task, ranked=work.ranked, avoided=avoided)
+        where = self.placing.take(work, held, nodes)
+        try:
+            process = await asyncio.to_thread(self.processes.hire, work.task, ranked=work.ranked, **where)
+        except Exception:
+            self.placing.leave(work)
+            raise
         if process is None:
+            self.placing.leave(work)
             self._member(work, "queued", message="waiting: another job on the cluster trains it")
             asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
             return
         work.attempts += 1
+        work.process = process
         self.running[work.task.key] = work
-        for one in self.running.values():
-            one.siblings = len(self.running) > 1
+        self.placing.started()
         self._member(work, "starting")
         asyncio.create_task(self._watched(work, process))  # noqa: RUF006  (held by the process' call)
 
@@ -296,6 +285,7 @@ class Scheduler:
             await self._watch(work, process)
         except Exception as error:  # the store can't be read, for one
             self.running.pop(work.task.key, None)
+            self.placing.leave(work)
             self.wake.set()
             self.processes.kill(process)
             self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
@@ -310,7 +300,7 @@ class Scheduler:
         except Exception as error:
             work.node = work.node or node_of(error, await self._nodes())
             lost = await self._node_lost(work, patience=may_be_lost(error))
-            failure = judge(error, node_lost=lost, siblings=work.siblings)
+            failure = judge(error, node_lost=lost, siblings=work.siblings, shared=work.shared)
         await asyncio.to_thread(self.processes.kill, process)
         report = ""
         if failure is not None:
@@ -322,11 +312,12 @@ class Scheduler:
         # The slot comes free only now, with the verdict: a member that is tried again keeps its turn. What it
         # cost is booked in the same breath, or the next one could start on a budget that is spent.
         del self.running[work.task.key]
+        self.placing.leave(work)
         if cost is not None and self.spending.spent is not None:
             self.spending.spent[work.task.key] = cost
         self.wake.set()
         if failure is None:
-            self.nodes.forgive(work.node)
+            self.placing.nodes.forgive(work.node)
             self._finish(work, "done", epoch=work.task.spec.epochs)
         elif failure.final or work.futile >= FUTILE_ATTEMPTS:
             self._finish(work, "failed", message=report)
@@ -340,7 +331,8 @@ class Scheduler:
 
     async def _attempt(self, work: Work, process: Any) -> None:
         """Waits for an attempt's end. Raises what it raises; HungError if it hung, with its process ended."""
-        call = asyncio.ensure_future(self.processes.run(process, work.task, work.attempt))
+        gpu = work.held.gpu if work.held is not None else None
+        call = asyncio.ensure_future(self.processes.run(process, work.task, work.attempt, gpu))
         while not (await asyncio.wait({call}, timeout=LOOK_SECONDS))[0]:
             silence = work.steps.silence(self.clock(), self.settings.hang_seconds)
             if silence:
@@ -364,15 +356,29 @@ class Scheduler:
 
     def _judge(self, work: Work, failure: Failure, *, progressed: bool) -> None:
         """Notes what a failure says about its member and its node."""
-        work.avoid = work.node
-        if failure.crowded:
+        if failure.blames == "node":
+            work.avoid = work.node
+        if failure.crowded and not failure.blames:
+            work.crowded_gpu()
+        elif failure.crowded:
             work.crowded(len(self.running) - 1)
+        counts = failure.counts
+        if failure.blames == "gpu" and work.held is not None and self.placing.holding is not None:
+            self.placing.holding.failed(work.held, failure.cause)
+            work.failed_on = {work.held.gpu.key} | (set() if progressed else work.failed_on)
+            counts = len(work.failed_on) >= FUTILE_ATTEMPTS or not self.placing.holding.elsewhere(
+                work.failed_on
+            )
         if progressed:
             work.futile = 0
-        elif failure.counts:
+        elif counts:
             work.futile += 1
-            if not failure.final and (text := self.nodes.strike(work.node)):
-                self._say(event("message", level="warning", text=text))
+            if (
+                failure.blames == "node"
+                and not failure.final
+                and (text := self.placing.nodes.strike(work.node))
+            ):
+                self.news.say(event("message", level="warning", text=text))
 
     def _requeue(self, work: Work) -> None:
         asyncio.create_task(self._enqueue(work))  # noqa: RUF006  (held by whoever waits for the member)
@@ -390,14 +396,7 @@ class Scheduler:
         spec = work.task.spec
         known = {"index": spec.index, "key": spec.key, "D": spec.dimension, "epochs": spec.epochs}
         attempt = {"attempt": work.attempt} if work.attempt else {}
-        self._say(event("member", **{**known, "state": state, **attempt, **fields}))
-
-    def _say(self, item: Event) -> None:
-        self.events.append(item)
-        self.said.set()
-        if len(self.events) > KEPT_EVENTS:
-            dropped = len(self.events) // 2
-            self.events, self.first_event = self.events[dropped:], self.first_event + dropped
+        self.news.say(event("member", **{**known, "state": state, **attempt, **fields}))
 
 
 def _heard(call: asyncio.Future[None]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster.orchestrator.fleet.failures import Failure, StepWatch
+from muster.orchestrator.fleet.places.gpus import Held
 from muster.orchestrator.fleet.processes import Former
 from muster.workers.methods.registry import method_of
 from muster.workers.task import MemberTask
@@ -46,6 +47,8 @@ class Work:
     avoid: str = ""
     "The node that the last attempt failed on."
     attempt: str = ""
+    process: Any = None
+    "Of this attempt."
     node: str = ""
     where: dict[str, Any] = field(default_factory=dict)
     "The last progress that was reported."
@@ -55,6 +58,14 @@ class Work:
     "Have others run beside this attempt? Then a kill for memory need not be its fault."
     beside: float = math.inf
     "Beside how many others it may run: fewer, once it was killed for memory."
+    held: Held | None = None
+    "The GPU of this attempt."
+    shared: bool = False
+    "Have others been on that GPU during this attempt? Then its memory need not have been too small."
+    beside_on_gpu: float = math.inf
+    "Beside how many others it may be on a GPU: fewer, once the GPU's memory ran out."
+    failed_on: set[str] = field(default_factory=set)
+    "The keys of the GPUs that failed it, since it last made a checkpoint."
     trains: bool = True
     "Or are only vectors wanted? Those are one process's work."
     quiet: bool = False
@@ -70,11 +81,12 @@ class Work:
 
     def width(self, gpus: float) -> int:
         """How many members' places it takes: a rank has a GPU to itself, or its threads."""
-        return math.ceil(self.task.ranks / (gpus or 1)) if self.ranked else 1
+        return self.task.ranks * (int(1 / gpus + 1e-6) if gpus else 1) if self.ranked else 1
 
     def begin(self, attempt: str) -> None:
         """A new attempt, of which nothing is known yet."""
-        self.attempt, self.where, self.node, self.steps, self.siblings = attempt, {}, "", StepWatch(), False
+        self.attempt, self.where, self.node, self.steps = attempt, {}, "", StepWatch()
+        self.siblings = self.shared = False
 
     def recall(self, former: Iterable[Former]) -> None:
         """Takes account of its attempts that a former process of the scheduler began, the oldest first."""
@@ -90,6 +102,11 @@ class Work:
         """It was killed for memory, with so many others at work."""
         self.beside = others // 2
 
+    def crowded_gpu(self) -> None:
+        """The memory of its GPU ran out, with others on it."""
+        assert self.held is not None
+        self.beside_on_gpu = (len(self.held.members) - 1) // 2
+
     def given_up(self, failure: Failure, log: bytes | None = None) -> str:
         """The member, its node, its step, the cause and the log's tail, and what to do."""
         where = f", {self.place}" if self.place else ""
@@ -103,8 +120,9 @@ class Work:
 
     @property
     def host(self) -> str:
-        """The node of the attempt, for people."""
-        return str(self.where.get("node", "no node"))
+        """The node of the attempt, and its GPU, for people."""
+        host = str(self.where.get("node", "no node"))
+        return f"{host}, GPU {self.held.gpu.visible}" if self.held is not None else host
 
     @property
     def place(self) -> str:

@@ -77,7 +77,7 @@ def _ended(emit: Emit, state: str, code: int, message: str) -> int:
 def _connect() -> None:
     import ray
 
-    from muster.orchestrator.fleet.actor import NAMESPACE
+    from muster.orchestrator.fleet.actors.fleet import NAMESPACE
 
     ray.init(namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
 
@@ -90,7 +90,7 @@ def fleet_name(attempt: str) -> str:
 def _stop(attempt: str) -> int:
     import ray
 
-    from muster.orchestrator.fleet.actor import NAMESPACE
+    from muster.orchestrator.fleet.actors.fleet import NAMESPACE
 
     _connect()
     try:

@@ -40,9 +40,9 @@ class Resources:
                 f"parallel = {self.parallel}: must not be negative": self.parallel >= 0,
                 f"ranks = {self.ranks}: must be at least 1": self.ranks >= 1,
                 f"checkpoint_steps = {self.checkpoint_steps}: must be at least 1": self.checkpoint_steps >= 1,
-                f"gpus_per_member = {share}: must be between 0 and 1, or a whole number": share is None
-                or 0 <= share <= 1
-                or (share > 1 and float(share).is_integer()),
+                f"gpus_per_member = {share}: a member trains on one GPU, or on a share of it: give 0 to 1": (
+                    share is None or 0 <= share <= 1
+                ),
                 f"eval_memory = {self.eval_memory!r}: write 512MB or 2GB": parse_bytes(self.eval_memory) > 0,
             }
         )

@@ -19,9 +19,9 @@ from muster.orchestrator.cli import app
 from muster.orchestrator.client import session
 from muster.orchestrator.ensemble import floors, scores
 from muster.orchestrator.ensemble.terms import ClusterTerms
+from muster.orchestrator.fleet.actors.member import AttemptLog, logged
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.failures import judge
-from muster.orchestrator.fleet.member_actor import AttemptLog, logged
 from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.jobs import entry, turn

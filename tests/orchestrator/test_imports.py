@@ -34,7 +34,7 @@ LIGHT = {
         "muster.orchestrator.jobs.reproduce.run",
         "muster.orchestrator.jobs.reproduce.answer",
     ],
-    "fleet": ["muster.orchestrator.fleet.actor"],
+    "fleet": ["muster.orchestrator.fleet.actors.fleet"],
     "trial": ["muster.orchestrator.jobs.search.tune.trial", "muster.orchestrator.jobs.search.prefix_actor"],
     "gather task": ["muster.orchestrator.vectors.gather"],
 }

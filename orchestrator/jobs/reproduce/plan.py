@@ -9,7 +9,7 @@ from pathlib import Path
 from muster.orchestrator.ensemble.plan import Plan, no_data
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.terms import known_weights
-from muster.orchestrator.fleet.capacity import check_machine
+from muster.orchestrator.fleet.places.capacity import check_machine
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.targets import Figure, Target, each_target
 from muster.workers.errors import MusterError, UsageError

@@ -20,7 +20,7 @@ from muster.orchestrator.ensemble.plan import check_listing
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.run import pack
 from muster.orchestrator.ensemble.terms import ClusterTerms
-from muster.orchestrator.fleet.actor import NAMESPACE
+from muster.orchestrator.fleet.actors.fleet import NAMESPACE
 from muster.orchestrator.fleet.budget import Budget, trained_seconds
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.scheduler import FleetSettings

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ray.exceptions import ActorDiedError
 
+from muster.orchestrator.fleet.places.gpus import Gpu
 from muster.orchestrator.fleet.processes import Former
 from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
 from muster.orchestrator.fleet.work import Outcome
@@ -111,10 +112,14 @@ def bier(ranks: int = 2) -> MemberTask:
 class Attempt:
     """A member's process: what it tells, saves and finishes as it plays a scene."""
 
-    def __init__(self, fleet: PlayedFleet, task: MemberTask, ranked: bool, avoided: Sequence[str]) -> None:
+    def __init__(
+        self, fleet: PlayedFleet, task: MemberTask, ranked: bool, avoided: Sequence[str], node: str
+    ) -> None:
         self.fleet, self.task, self.ranked, self.avoided = fleet, task, ranked, list(avoided)
         free = [node for node in fleet.alive if node not in {*avoided, *fleet.taken_away}]
-        self.node = min(free, key=lambda node: sum(one.node == node for one in fleet.at_work()))
+        self.node = node or min(free, key=lambda node: sum(one.node == node for one in fleet.at_work()))
+        self.gpu = ""
+        "The GPU that it was told, such as a0: the first of node a."
         self.name, self.began, self.ended = "unnamed", now(), asyncio.Event()
         self.folder = fleet.store.model(task.key)
 
@@ -150,12 +155,20 @@ class Attempt:
             self.folder.embedding(target.digest).commit(Done({}, {}))
 
 
+class Holder:
+    """A process that holds a GPU of a node, or waits for one."""
+
+    def __init__(self, node: str) -> None:
+        self.node, self.gpu, self.ended = node, "", asyncio.Event()
+
+
 Scene = Callable[[Attempt], Awaitable[None]]
 
 
 async def well(attempt: Attempt) -> None:
     """A member that trains for its time and is done."""
     await attempt.arrive()
+    await attempt.step(1, takes=0.0, last=True)
     await asyncio.sleep(TRAINING)
     attempt.finish()
 
@@ -193,6 +206,12 @@ class PlayedFleet:
         "Keys that another job on the cluster trains."
         self.taken_away: list[str] = []
         "Nodes that are about to go."
+        self.holders: list[Holder] = []
+        self.others: set[str] = set()
+        "GPUs that other jobs on the cluster have."
+        self.sick: dict[str, str] = {}
+        "What a look at a GPU finds, by its name."
+        self.probed: list[tuple[str, float]] = []
         self.fell: list[Former] = []
         "What ran when the scheduler's process died, before it was started again."
         self.silent_until = 0.0
@@ -219,15 +238,46 @@ class PlayedFleet:
     def former(self) -> list[Former]:
         return self.fell
 
-    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Attempt | None:
+    def hire(
+        self, task: MemberTask, *, ranked: bool, avoided: Sequence[str], node: str = ""
+    ) -> Attempt | None:
         if task.key in self.taken or any(one.task.key == task.key for one in self.at_work()):
             return None
-        self.attempts.append(Attempt(self, task, ranked, avoided))
+        self.attempts.append(Attempt(self, task, ranked, avoided, node))
         return self.attempts[-1]
 
-    async def run(self, process: Attempt, task: MemberTask, attempt: str) -> None:
+    def hold(self, node: str, members: int) -> Holder:
+        self.holders.append(Holder(node))
+        return self.holders[-1]
+
+    async def card(self, holder: Holder) -> Gpu:
+        """Each node gives its GPUs in order; of more than it has the holder waits for ever."""
+        while not holder.ended.is_set():
+            ours = {one.gpu for one in self.holders if not one.ended.is_set()}
+            names = (f"{holder.node}{number}" for number in range(int(self.alive[holder.node]["GPU"])))
+            free = [name for name in names if name not in ours and name not in self.others]
+            if free:
+                holder.gpu = free[0]
+                return Gpu(
+                    holder.node, f"host-{holder.node}", holder.gpu, "T1000", self.sick.get(holder.gpu, "")
+                )
+            await asyncio.sleep(1)
+        raise ActorDiedError
+
+    async def ended(self, holder: Holder) -> None:
+        await holder.ended.wait()
+
+    async def probe(self, gpu: Gpu, *, alone: bool) -> str:
+        self.probed.append((gpu.visible, now()))
+        return self.sick.get(gpu.visible, "")
+
+    async def run(self, process: Attempt, task: MemberTask, attempt: str, gpu: Gpu | None = None) -> None:
         assert task is process.task
         process.name = attempt
+        if gpu is not None:
+            process.gpu = gpu.visible
+            assert gpu.node == process.node
+            assert gpu.visible in {one.gpu for one in self.holders if not one.ended.is_set()}
         scenes = self.scenes[process.index]
         scene = asyncio.ensure_future((scenes.pop(0) if scenes else well)(process))
         killed = asyncio.ensure_future(process.ended.wait())
@@ -238,7 +288,7 @@ class PlayedFleet:
         killed.cancel()
         scene.result()
 
-    def kill(self, process: Attempt) -> None:
+    def kill(self, process: Attempt | Holder) -> None:
         process.ended.set()
 
     async def ensure(self, *tasks: MemberTask, asker: str = "", rank: int = 0) -> list[Outcome]:
@@ -250,7 +300,7 @@ class PlayedFleet:
 
     def said(self, kind: str = "message") -> list[Any]:
         """Level and text of the messages so far; of another kind of event all of it."""
-        found: list[Event] = [item for item in self.scheduler.events if item["event"] == kind]
+        found: list[Event] = [item for item in self.scheduler.news.events if item["event"] == kind]
         return [f"{item['level']}: {item['text']}" for item in found] if kind == "message" else found
 
     def states(self, index: int) -> list[str]:

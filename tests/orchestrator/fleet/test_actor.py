@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorAlreadyExistsError
 
-from muster.orchestrator.fleet import actor as module
-from muster.orchestrator.fleet.actor import RayProcesses, former_of
+from muster.orchestrator.fleet.actors import fleet as module
+from muster.orchestrator.fleet.actors.fleet import RayProcesses, former_of
 from muster.orchestrator.fleet.processes import Former
 from muster.orchestrator.fleet.scheduler import FleetSettings
-from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import bier, member
 
 
@@ -38,19 +37,28 @@ def processes(gpus: float = 0.0) -> RayProcesses:
 
 
 @pytest.mark.parametrize(
-    ("task", "gpus", "share"),
+    ("node", "asked"),
     [
-        (member(1, threads=3), 0.0, {"num_cpus": 3, "num_gpus": 0.0}),
-        (member(1, threads=3), 0.25, {"num_cpus": 1, "num_gpus": 0.25}),
+        ("", {"num_cpus": 3, "label_selector": None}),
+        (
+            "a",
+            {"num_cpus": 0, "label_selector": {"ray.io/node-id": "a"}},
+        ),  # the holder has its CPU, and its GPU
     ],
 )
-def test_a_member_has_a_name_and_its_share(task: MemberTask, gpus: float, share: dict[str, float]) -> None:
-    found = processes(gpus)
+def test_a_member_has_a_name_and_its_place(node: str, asked: dict[str, Any]) -> None:
+    found, task = processes(), member(1, threads=3)
     found.member = Kind()
-    assert found.hire(task, ranked=False, avoided=[]) == "a process"
-    name = {"name": f"member-{task.key}", "namespace": "muster"}
-    assert found.member.asked == {**name, **share, "label_selector": None}
+    assert found.hire(task, ranked=False, avoided=[], node=node) == "a process"
+    assert found.member.asked == {"name": f"member-{task.key}", "namespace": "muster", **asked}
     assert found.member.given == ()
+
+
+def test_a_holder_takes_a_whole_gpu_and_the_cpus_of_its_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = Kind()
+    monkeypatch.setattr(module, "HolderActor", kind)
+    assert processes(0.25).hold("a", 4) == "a process"
+    assert kind.asked == {"num_gpus": 1, "num_cpus": 4, "label_selector": {"ray.io/node-id": "a"}}
 
 
 def test_it_goes_to_none_of_the_nodes_that_it_avoids() -> None:

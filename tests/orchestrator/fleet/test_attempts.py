@@ -30,7 +30,14 @@ def test_a_member_is_tried_again_and_given_up_after_three_futile_attempts_in_a_r
     assert FUTILE_ATTEMPTS == 3
     outcomes = played(fleet.ensure(member(1), member(2)))
     assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("done", 3), ("failed", 3)]
-    assert fleet.states(1) == ["queued", *["starting", "starting", "retrying"] * 2, *["starting"] * 2, "done"]
+    assert fleet.states(1) == [
+        "queued",
+        *["starting", "starting", "retrying"] * 2,
+        "starting",
+        "starting",
+        "training",
+        "done",
+    ]
     assert fleet.states(2)[-2:] == ["starting", "failed"]
 
 
@@ -81,7 +88,7 @@ def test_a_node_is_known_from_the_text_of_a_kill_for_memory(tmp_path: Path) -> N
     for index in (1, 2):
         first, second = nodes_of(fleet, index)
         assert first != second
-    assert fleet.scheduler.nodes.strikes == {}  # neither is the node's fault beside others
+    assert fleet.scheduler.placing.nodes.strikes == {}  # neither is the node's fault beside others
 
 
 def test_members_leave_a_node_that_is_taken_away_and_none_comes_there(tmp_path: Path) -> None:
@@ -103,7 +110,7 @@ def test_members_leave_a_node_that_is_taken_away_and_none_comes_there(tmp_path: 
     left = [one.index for one in fleet.attempts if one.node == "a"]
     assert len(left) == 2  # those that began there
     assert [outcome.attempts for outcome in outcomes] == [2 if index in left else 1 for index in range(1, 7)]
-    assert fleet.scheduler.nodes.strikes == {}
+    assert fleet.scheduler.placing.nodes.strikes == {}
 
 
 def test_what_never_came_to_a_node_says_so(tmp_path: Path) -> None:
@@ -183,7 +190,7 @@ def test_a_node_on_which_everything_fails_gets_no_more_members_for_a_while(tmp_p
 
 def test_a_node_gets_members_again_when_its_time_is_over(tmp_path: Path) -> None:
     fleet = PlayedFleet(tmp_path, parallel=1)
-    fleet.scheduler.nodes.quarantined = {"a": 2.5 * TRAINING}
+    fleet.scheduler.placing.nodes.quarantined = {"a": 2.5 * TRAINING}
     fleet.train(*(member(index) for index in range(1, 5)))
     assert [one.node for one in fleet.attempts] == ["b", "b", "b", "a"]
 
@@ -221,7 +228,7 @@ def test_a_lost_node_counts_neither_against_its_member_nor_against_it(tmp_path: 
     assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("done", 6), ("done", 2)]
     retries = [item["message"] for item in fleet.said("member") if item["state"] == "retrying"]
     assert retries == ["its node was lost"] * 6
-    assert fleet.scheduler.nodes.strikes == {}
+    assert fleet.scheduler.placing.nodes.strikes == {}
     assert [one.began for one in fleet.attempts if one.index == 2] == [0, 13]  # once that is known
 
 

@@ -19,7 +19,6 @@ from tests.orchestrator.fleet.stubs import member
         (Resources(), 1.0),
         (Resources(gpus_per_member=0), 1.0),  # on the CPU
         (Resources(gpus_per_member=0.25), 0.25),
-        (Resources(gpus_per_member=2), 2.0),
         (Resources(ranks=4), 4.0),
     ],
 )

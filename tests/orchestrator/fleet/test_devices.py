@@ -23,8 +23,8 @@ def seen():
     return [os.environ.get("CUDA_VISIBLE_DEVICES"), ray.get_gpu_ids()]
 
 look = ray.remote(seen)
-halves = [look.options(num_gpus=0.5, num_cpus=0).remote() for _ in range(4)]
-print("SEEN " + json.dumps({"halves": ray.get(halves), "none": ray.get(look.options(num_cpus=1).remote())}))
+whole = [look.options(num_gpus=1, num_cpus=0).remote() for _ in range(2)]
+print("SEEN " + json.dumps({"whole": ray.get(whole), "none": ray.get(look.options(num_cpus=1).remote())}))
 """
 
 
@@ -38,7 +38,7 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
         local.stop(head)
 
 
-def test_members_see_their_gpu_and_other_processes_none(
+def test_holders_see_their_gpu_and_other_processes_none(
     two_gpus: Jobs, tmp_path: Path, muster_without_cluster: Muster, small: list[object]
 ) -> None:
     script = tmp_path / "look.py"
@@ -47,7 +47,7 @@ def test_members_see_their_gpu_and_other_processes_none(
     (line,) = [line for line in two_gpus.tail("look") if line.startswith("SEEN ")]
     seen = json.loads(line.removeprefix("SEEN "))
     assert seen["none"] == ["", []]
-    assert all(visible in {"0", "1"} and ids == [int(visible)] for visible, ids in seen["halves"])
+    assert all(visible in {"0", "1"} and ids == [int(visible)] for visible, ids in seen["whole"])
 
     # A GPU that Ray promises and torch can't use fails the member by name, and never trains on the CPU instead.
     muster = Muster({**muster_without_cluster.env, "MUSTER_STATE_DIR": str(tmp_path / "state")})

@@ -97,6 +97,7 @@ def test_a_full_gpu_says_what_helps() -> None:
             counts=True,
             final=False,
             cure="Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64.",
+            blames="",
         )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.fleet import member_actor
+from muster.orchestrator.fleet.actors import member as member_actor
+from muster.orchestrator.fleet.actors.member import Ticker
 from muster.orchestrator.fleet.failures import HANG_SECONDS, HANG_STEPS, StepWatch
-from muster.orchestrator.fleet.member_actor import Ticker
 from muster.workers.train.loop import LOOK_STEPS
 from tests.orchestrator.fleet.stubs import Attempt, PlayedFleet, Scene, fails, member, played
 

@@ -36,7 +36,9 @@ def most_at_once(fleet: PlayedFleet) -> int:
         (0, [{"CPU": 8, "GPU": 2}, {"CPU": 8}], 1.0, 1, 2),
         (0, [{"CPU": 8, "GPU": 1}], 0.25, 1, 4),
         (0, [{"CPU": 8, "GPU": 1}], 1 / 3, 1, 3),  # and not 2.9999
-        (0, [{"CPU": 8, "GPU": 3}, {"CPU": 8, "GPU": 1}], 2.0, 1, 1),
+        (0, [{"CPU": 8, "GPU": 2}], 0.4, 1, 4),  # no two GPUs give a share together
+        (0, [{"CPU": 4, "GPU": 2}], 0.25, 1, 4),  # a CPU each
+        (0, [{"CPU": 2, "GPU": 4}], 1.0, 1, 2),
     ],
 )
 def test_as_many_members_run_as_there_are_places(
@@ -144,7 +146,7 @@ def test_a_member_that_was_made_while_it_queued_is_not_made_again(tmp_path: Path
 
     async def makes_the_other(attempt: Attempt) -> None:
         await well(attempt)
-        Attempt(fleet, member(2), False, []).finish()
+        Attempt(fleet, member(2), False, [], "").finish()
 
     fleet.scenes[1] = [makes_the_other]
     assert fleet.train(member(1), member(2)) == ["done", "reused"]
@@ -173,6 +175,8 @@ def test_a_model_of_several_ranks_takes_their_places(
     tmp_path: Path, ranks: int, gpus: float, beside: int
 ) -> None:
     fleet = PlayedFleet(tmp_path, parallel=3, gpus=gpus)
+    if gpus:
+        fleet.alive = {"a": {"CPU": 4, "GPU": 4}}
     model = bier(ranks)
 
     async def scene() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.fleet import scheduler as module
+from muster.orchestrator.fleet import news as module
 from tests.orchestrator.fleet.stubs import Attempt, PlayedFleet, fails, member, played
 
 
@@ -65,12 +65,12 @@ async def timed(call: Awaitable[Any]) -> tuple[float, Any]:
 def test_a_poll_gives_what_is_new_and_all_of_another_generation(tmp_path: Path) -> None:
     fleet = PlayedFleet(tmp_path)
     fleet.train(member(1))
-    poll, events = fleet.scheduler.poll, fleet.scheduler.events
+    poll, events = fleet.scheduler.poll, fleet.scheduler.news.events
     mine, last, found = played(poll("", 0))
-    assert (mine, last, found) == (fleet.scheduler.generation, len(events), events)
+    assert (mine, last, found) == (fleet.scheduler.news.generation, len(events), events)
     assert played(timed(poll(mine, 2))) == (0, (mine, len(events), events[2:]))
     assert played(poll("a fleet that died", 3))[1:] == (len(events), events)
-    assert fleet.scheduler.generation != PlayedFleet(tmp_path).scheduler.generation
+    assert fleet.scheduler.news.generation != PlayedFleet(tmp_path).scheduler.news.generation
 
 
 def test_a_poll_waits_a_moment_for_news(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_of_very_many_events_the_oldest_go_and_no_poll_is_confused(
     monkeypatch.setattr(module, "KEPT_EVENTS", 9)
     fleet = PlayedFleet(tmp_path)
     for number in range(24):
-        fleet.scheduler._say({"event": "message", "text": number})
+        fleet.scheduler.news.say({"event": "message", "text": number})
     mine, last, found = played(fleet.scheduler.poll("", 0))
     assert last == 24
     assert [item["text"] for item in found] == list(range(15, 24))

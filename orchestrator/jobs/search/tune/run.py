@@ -12,7 +12,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from muster.orchestrator.fleet.actor import NAMESPACE
+from muster.orchestrator.fleet.actors.fleet import NAMESPACE
 from muster.orchestrator.jobs.search.halving import REDUCTION, Halving
 from muster.orchestrator.jobs.search.plan import schedule_of
 from muster.orchestrator.jobs.search.record import Record

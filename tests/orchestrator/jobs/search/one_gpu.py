@@ -15,7 +15,8 @@ import numpy as np
 import ray
 
 from muster.orchestrator.ensemble.plan import prepare_ensembles
-from muster.orchestrator.fleet.actor import NAMESPACE, RayProcesses
+from muster.orchestrator.fleet.actors.fleet import NAMESPACE, RayProcesses
+from muster.orchestrator.fleet.places.gpus import Gpu
 from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
 from muster.orchestrator.jobs.search.plan import SearchPlan, ensembles_of, prepared_by_pictures, schedule_of
 from muster.orchestrator.jobs.search.record import Record
@@ -28,12 +29,15 @@ from muster.workers.store.vectors import write_vectors
 TRIALS = 50
 
 
-@ray.remote(num_gpus=1, max_restarts=0)
+@ray.remote(max_restarts=0)
 class FakeMember:
-    """Stands in for MemberActor: the same call, the same claim on the GPU, no training."""
+    """Stands in for MemberActor: the same call, the same GPU, no training."""
 
-    def run(self, root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
-        assert ray.get_gpu_ids(), "it was started without the GPU"
+    def run(
+        self, root: str, run: str, task: Any, attempt: str, share: float, fleet: Any, gpu: Gpu | None
+    ) -> None:
+        assert gpu is not None, "it was started without the GPU"
+        assert gpu.visible == "0"
         store, spec = Store(root), task.spec
         folder = store.model(task.key)
         store.files.put(folder / f"attempts/{attempt}/trained", b"once")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -10,16 +12,22 @@ import ray
 from ray.exceptions import ActorAlreadyExistsError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from muster.orchestrator.fleet.member_actor import MemberActor
-from muster.orchestrator.fleet.nodes import Resources
+from muster.orchestrator.fleet.actors.gpus import HolderActor, ProbeActor
+from muster.orchestrator.fleet.actors.member import MemberActor
+from muster.orchestrator.fleet.actors.ranks import RanksActor
+from muster.orchestrator.fleet.places.gpus import Gpu
+from muster.orchestrator.fleet.places.nodes import Resources
 from muster.orchestrator.fleet.processes import Former
-from muster.orchestrator.fleet.ranks_actor import RanksActor
 from muster.orchestrator.fleet.scheduler import FleetSettings, Scheduler
 from muster.workers.task import MemberTask
 
 NAMESPACE = "muster"
 #: What the names of members' actors begin with; the key follows.
 MEMBER = "member-"
+#: Ray's own label of a node.
+NODE = "ray.io/node-id"
+#: A GPU that is looked at for so long does not compute.
+PROBE_SECONDS = 120.0
 
 
 class RayProcesses:
@@ -52,24 +60,48 @@ class RayProcesses:
         ).values()
         return former_of(actors)
 
-    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str]) -> Any:
+    def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str], node: str = "") -> Any:
         options: dict[str, Any] = {"name": MEMBER + task.key, "namespace": NAMESPACE}
-        nodes = {"ray.io/node-id": f"!in({','.join(avoided)})"} if avoided else None
+        nodes = {NODE: f"!in({','.join(avoided)})"} if avoided else None
         kind: Any = RanksActor if ranked else self.member
-        if not ranked:  # the ranks' own places are Ray Train's to reserve
-            options["num_cpus"] = task.spec.threads if not self.settings.gpus else 1
-            options["num_gpus"] = self.settings.gpus
+        if node:  # its GPU and its CPU are reserved by the GPU's holder
+            nodes, options["num_cpus"] = {NODE: node}, 0
+        elif not ranked:  # the ranks' own places are Ray Train's to reserve
+            options["num_cpus"] = task.spec.threads
         try:
             return kind.options(label_selector=nodes, **options).remote(*([nodes] if ranked else []))
         except ActorAlreadyExistsError:
             return None
 
-    async def run(self, process: Any, task: MemberTask, attempt: str) -> None:
+    async def run(self, process: Any, task: MemberTask, attempt: str, gpu: Gpu | None = None) -> None:
         fleet, settings = ray.get_runtime_context().current_actor, self.settings
-        await process.run.remote(settings.store, settings.run, task, attempt, settings.gpus, fleet)
+        await process.run.remote(settings.store, settings.run, task, attempt, settings.gpus, fleet, gpu)
 
     def kill(self, process: Any) -> None:
         ray.kill(process)
+
+    def hold(self, node: str, members: int) -> Any:
+        kind: Any = HolderActor
+        return kind.options(num_gpus=1, num_cpus=members, label_selector={NODE: node}).remote()
+
+    async def card(self, holder: Any) -> Gpu:
+        found: Gpu = await holder.card.remote()
+        return found
+
+    async def ended(self, holder: Any) -> None:
+        with contextlib.suppress(ray.exceptions.RayActorError):
+            await holder.hold.remote()
+
+    async def probe(self, gpu: Gpu, *, alone: bool) -> str:
+        kind: Any = ProbeActor
+        process = kind.options(label_selector={NODE: gpu.node}).remote()
+        try:
+            found: str = await asyncio.wait_for(process.look.remote(gpu.visible, alone), PROBE_SECONDS)
+        except TimeoutError:
+            return f"a process that looked at it gave no answer for {PROBE_SECONDS:.0f} s"
+        finally:
+            ray.kill(process)
+        return found
 
 
 def former_of(actors: Iterable[dict[str, Any]]) -> list[Former]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from muster.orchestrator.fleet.nodes import QUARANTINE_SECONDS, STRIKES, Nodes, room_of
+from muster.orchestrator.fleet.places.nodes import QUARANTINE_SECONDS, STRIKES, Nodes, room_of
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_a_member_takes_one_place_unless_told_otherwise(nodes: Nodes) -> None:
         (1.0, 2, {"a": 2, "b": 0, "c": 0}),
         (0.25, 2, {"a": 8, "b": 0, "c": 0}),
         (1 / 3, 2, {"a": 6, "b": 0, "c": 0}),
-        (2.0, 1, {"a": 1, "b": 0, "c": 0}),
-        (4.0, 1, {"a": 0, "b": 0, "c": 0}),
+        (0.3, 1, {"a": 6, "b": 0, "c": 0}),
+        (0.01, 1, {"a": 8, "b": 0, "c": 0}),
     ],
 )
 def test_members_that_a_node_holds(gpus: float, threads: int, room: dict[str, int]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from muster.orchestrator.fleet.nodes import room_of
+from muster.orchestrator.fleet.places.nodes import room_of
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError

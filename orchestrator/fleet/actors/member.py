@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import time
 import traceback
@@ -13,6 +14,7 @@ from typing import Any
 
 import ray
 
+from muster.orchestrator.fleet.places.gpus import Gpu
 from muster.workers.quantities import time_text
 
 TICK_SECONDS = 1.0
@@ -22,8 +24,11 @@ TICK_SECONDS = 1.0
 class MemberActor:
     """One attempt of one member. It is never restarted by Ray: the fleet decides, and knows what to avoid."""
 
-    def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
-        """Trains and embeds what the store lacks. Raises what the work raises, its log already in the store."""
+    def run(
+        self, store_root: str, run: str, task: Any, attempt: str, share: float, fleet: Any, gpu: Gpu | None
+    ) -> None:
+        """Trains and embeds what the store lacks, on this share of this GPU. Raises what the work raises, its log
+        already in the store."""
         began = time.monotonic()
         fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
         from muster.workers.member import run_member
@@ -34,7 +39,7 @@ class MemberActor:
         with logged(log):
             ticker = Ticker(fleet, task.key, attempt)
             run_member(
-                store, task, attempt, _device(gpus),
+                store, task, attempt, device_of(gpu, share),
                 report=ticker, log=log, began=began, told_to_end=ticker.told_to_end,
             )  # fmt: skip
 
@@ -61,19 +66,33 @@ def logged(log: Callable[[str], None] | None) -> Iterator[None]:
         raise
 
 
-def _device(gpus: float) -> Any:
-    """The device that the fleet reserved. Never the CPU in place of a GPU: that would be slow, and silent."""
+#: Of a GPU's memory each process needs so much for CUDA itself, beside what torch takes, in bytes.
+CONTEXT_BYTES = 600 << 20
+
+
+def device_of(gpu: Gpu | None, share: float) -> Any:
+    """The device that the fleet gave. Never the CPU in place of a GPU: that would be slow, and silent.
+
+    Until here this process saw no GPU, and CUDA was not asked for any. With others on it torch takes no more than its
+    share of the memory. Raises DeviceError.
+    """
+    if gpu is None:
+        import torch
+
+        return torch.device("cpu")
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu.visible
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
 
-    from muster.workers.errors import MusterError
+    from muster.workers.errors import DeviceError
 
-    if not gpus:
-        return torch.device("cpu")
-    if not ray.get_gpu_ids() or not torch.cuda.is_available():
-        raise MusterError(
-            f"Ray granted {gpus:g} GPU on {socket.gethostname()} and torch can use none there. Check the driver and "
-            "torch's CUDA build on that node: muster doctor."
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            f"torch can use none there: {gpu.shown}. Check that node's driver and torch's CUDA build: muster doctor."
         )
+    if share < 1:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(max(share / 2, share - CONTEXT_BYTES / total))
     return torch.device("cuda")
 
 

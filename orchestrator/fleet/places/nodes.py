@@ -18,10 +18,21 @@ Resources = Mapping[str, Mapping[str, float]]
 
 
 def room_of(nodes: Resources, gpus: float, threads: int) -> dict[str, int]:
-    """How many members fit on each node: by their share of a GPU, or without GPUs by their threads."""
+    """How many members fit on each node: by their share of a GPU and a CPU each, or without GPUs by their threads."""
     if gpus:
-        return {node: int(has.get("GPU", 0) / gpus + 1e-6) for node, has in nodes.items()}
+        return {node: gpus_of(has) * on_each_gpu(has, gpus) for node, has in nodes.items()}
     return {node: int(has.get("CPU", 0) // threads) for node, has in nodes.items()}
+
+
+def gpus_of(has: Mapping[str, float]) -> int:
+    """How many of a node's GPUs members can use: each needs a CPU too."""
+    return int(min(has.get("GPU", 0), has.get("CPU", 0)))
+
+
+def on_each_gpu(has: Mapping[str, float], share: float) -> int:
+    """How many members share a GPU of a node: no more than shares of one, which no two GPUs can give together, nor
+    than CPUs for each GPU."""
+    return min(int(1 / share + 1e-6), int(has.get("CPU", 0) // max(1, gpus_of(has))))
 
 
 class Nodes:

@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from muster.orchestrator.fleet.member_actor import AttemptLog, Ticker, logged, where_am_i
+from muster.orchestrator.fleet.actors.member import AttemptLog, Ticker, logged, where_am_i
 from muster.workers.errors import DivergedError, MusterError
 
 #: A rank that waits longer than this for the others in a collective has lost them.
@@ -34,12 +34,15 @@ class RanksActor:
         """`nodes`: Ray's label selector for the nodes that its ranks may go to; None: any."""
         self.nodes: dict[str, Any] = {} if nodes is None else {"label_selector": nodes}
 
-    def run(self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any) -> None:
-        """Trains and embeds what the store lacks. Raises the failure of a rank that tells most."""
+    def run(
+        self, store_root: str, run: str, task: Any, attempt: str, gpus: float, fleet: Any, gpu: None = None
+    ) -> None:
+        """Trains and embeds what the store lacks; the ranks' GPUs are Ray Train's to give. Raises the failure of a rank
+        that tells most."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
         from ray.train.torch import TorchTrainer
 
-        from muster.orchestrator.fleet.process_group import GroupConfig
+        from muster.orchestrator.fleet.actors.process_group import GroupConfig
 
         fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
         scratch = Path(tempfile.gettempdir()) / f"muster-train-{attempt}"

@@ -1,0 +1,74 @@
+"""A GPU's holder and its probe, as actors of Ray: see `holding.py`. Neither makes a context on it but the probe, which
+ends with its look."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import ray
+
+from muster.orchestrator.fleet.places.gpus import Gpu
+from muster.workers.gpus import nvml
+from muster.workers.quantities import bytes_text
+
+#: Memory that is taken on a GPU without a process: of the driver, and what ECC costs.
+NOBODYS_BYTES = 2 << 30
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class HolderActor:
+    """Holds the GPU that Ray gave it, and leaves it alone."""
+
+    def card(self) -> Gpu:
+        """Which one it is."""
+        node = ray.get_runtime_context().get_node_id()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or str(ray.get_gpu_ids()[0])
+        return gpu_of(node, socket.gethostname(), visible, nvml.cards())
+
+    async def hold(self) -> None:
+        """Never returns."""
+        await asyncio.Event().wait()
+
+
+def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> Gpu:
+    """A GPU that Ray gave, by what CUDA_VISIBLE_DEVICES is with it, among this machine's. Ray counts GPUs of which it
+    was only told: without NVML there is nothing to say of it."""
+    if not cards or visible.startswith("MIG-"):
+        return Gpu(node, host, visible)
+    card = nvml.find(visible, cards)
+    if card is None:
+        return Gpu(node, host, visible, trouble="the driver does not know it any more")
+    if card.mig:
+        trouble = (
+            "it is divided into slices (MIG), and Ray counts it as one: start Ray with the slices' UUIDs in "
+        )
+        trouble += "CUDA_VISIBLE_DEVICES and as many --num-gpus"
+        return Gpu(node, host, visible, card.name, trouble)
+    return Gpu(node, host, card.uuid or visible, card.name, card.trouble or taken(card))
+
+
+def taken(card: nvml.Card) -> str:
+    """What to say where somebody's process is on a GPU that is to be ours alone, or ""."""
+    if card.used <= NOBODYS_BYTES:
+        return ""
+    return f"another process holds {bytes_text(card.used)} of its {bytes_text(card.memory)} (`nvidia-smi` names it)"
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class ProbeActor:
+    """Computes on a GPU that failed a member."""
+
+    def look(self, visible: str, alone: bool) -> str:
+        """What is wrong with it, or ""."""
+        cards = nvml.cards()
+        card = nvml.find(visible, cards)
+        if cards and card is None:
+            return "the driver does not know it any more"
+        if card is not None and (trouble := card.trouble or (taken(card) if alone else "")):
+            return trouble
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        from muster.workers.gpus.probe import fault
+
+        return fault()

@@ -1,0 +1,119 @@
+"""The GPUs that a fleet holds: which of them a member goes to, and which one had better get none.
+
+It knows no Ray and waits for nothing: `holding.py` does. A GPU on which members fail gets none until it was looked
+at in a process of its own, and after too many failures in a row none for a while. Nobody else on the cluster gets it
+meanwhile, as it is still held: that is how a bad GPU is kept out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from muster.orchestrator.fleet.places.nodes import STRIKES
+
+#: What an operator can do about a GPU that fails.
+CURE = (
+    "Look at `nvidia-smi -q` and `dmesg | grep Xid` on that node; reset the GPU or take it out of service, and "
+    "`muster resume` uses what is left"
+)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that is held, as its holder tells."""
+
+    node: str
+    "Ray's id of its node."
+    host: str
+    visible: str
+    "What CUDA_VISIBLE_DEVICES is to be for it alone: its UUID, or where there is no NVML Ray's number."
+    name: str = "GPU"
+    trouble: str = ""
+    "Why no member could use it, as far as its holder sees."
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others of a cluster: numbers are those of a node."""
+        return f"{self.node}/{self.visible}"
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return f"GPU {self.visible} ({self.name}) of node {self.host}"
+
+
+@dataclass(eq=False)
+class Held:
+    """A held GPU and what has been seen of it."""
+
+    gpu: Gpu
+    slots: int
+    "Members that share it."
+    members: dict[str, float] = field(default_factory=dict)
+    "The keys of those that run on it, and beside how many others each may."
+    strikes: int = 0
+    "Failures in a row."
+    proven: bool = False
+    "Did a member take steps on it since the last failure?"
+    out: bool = False
+    "It gets no member until it was looked at."
+    hopeless: bool = False
+    "Was it looked at in vain, or did members fail on it too often?"
+
+    @property
+    def limit(self) -> int:
+        """Members at once: one that has proven nothing yet may cost no more attempts than those that it has left."""
+        return self.slots if self.proven else max(1, min(self.slots, STRIKES - self.strikes))
+
+    def strike(self) -> bool:
+        """A member failed for its sake. It is out until it was looked at; whether that was one failure too many."""
+        self.strikes, self.proven, self.out = self.strikes + 1, False, True
+        self.hopeless = self.strikes >= STRIKES
+        return self.hopeless
+
+    def prove(self) -> bool:
+        """A member takes steps on it: what failed before was not lasting. Whether that is news."""
+        if self.out or self.proven:
+            return False
+        self.strikes, self.proven = 0, True
+        return True
+
+    def let_in(self) -> None:
+        """It was looked at and found in order."""
+        self.out = self.hopeless = False
+        self.strikes = min(self.strikes, STRIKES - 1)
+
+
+class Gpus:
+    """All that a fleet holds, by their keys."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Held] = {}
+
+    def usable(self) -> list[Held]:
+        """Those that may get members."""
+        return [held for held in self.held.values() if not held.out]
+
+    def place(self, avoided: Collection[str], bad: Collection[str], beside: float) -> Held | None:
+        """The GPU for a member: none of the nodes `avoided` or of the GPUs `bad`, beside at most so many others; of
+        those the emptiest, and the most reliable. None if it has to wait."""
+        fit = [
+            held
+            for held in self.usable()
+            if len(held.members) < held.limit
+            and len(held.members) <= min([beside, *held.members.values()])
+            and held.gpu.node not in avoided
+            and held.gpu.key not in bad
+        ]
+        return min(fit, key=lambda held: (len(held.members), held.strikes, not held.proven), default=None)
+
+    def sound(self) -> list[Held]:
+        """Those that failed nobody of late. The others may get members too, but not everyone goes there, and they are
+        not given back: somebody else would get them."""
+        return [held for held in self.usable() if not held.strikes]
+
+
+def slots_of(held: Iterable[Held]) -> int:
+    """Members that these hold together."""
+    return sum(one.slots for one in held)

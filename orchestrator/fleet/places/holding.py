@@ -1,0 +1,175 @@
+"""How a fleet comes to hold GPUs, gives them back, and has those looked at on which members fail.
+
+A GPU is held by a process that takes it from Ray whole, with the CPUs of the members that are to share it, and does
+nothing. So the fleet says itself which member goes to which GPU, and a bad one stays out of everybody's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
+
+from muster.orchestrator.fleet.places.gpus import CURE, Gpus, Held, slots_of
+from muster.orchestrator.fleet.places.nodes import (
+    QUARANTINE_SECONDS,
+    STRIKES,
+    Resources,
+    gpus_of,
+    on_each_gpu,
+)
+from muster.orchestrator.fleet.processes import Processes
+from muster.orchestrator.records.events import Event, event
+
+#: Between two looks at a GPU that can't be used; the last is that between all further ones.
+WAITS = (15.0, 60.0, QUARANTINE_SECONDS)
+
+
+class Holding:
+    """The GPUs of one fleet."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        share: float,
+        say: Callable[[Event], None],
+        changed: Callable[[], None],
+        orphaned: Callable[[Collection[str]], None],
+    ) -> None:
+        """`share`: of a GPU, that a member takes. `changed` is called where a place may have come free, `orphaned` with
+        the keys of members whose GPU is no longer held: its node is gone."""
+        self.processes, self.share = processes, share
+        self.say, self.changed, self.orphaned = say, changed, orphaned
+        self.gpus = Gpus()
+        self.asked: dict[Any, str] = {}
+        "Holders that have no GPU yet, and the nodes where they wait for one."
+        self.holders: dict[str, Any] = {}
+        "The holders of the GPUs, by their keys."
+        self.total = 0
+        "GPUs of the cluster that members can use."
+        self.looks: dict[str, asyncio.Task[None]] = {}
+        "Who is about to look at a GPU, by its key."
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.told = ""
+
+    def want(self, places: int, nodes: Resources) -> None:
+        """Holds GPUs for so many members where there are any to be had, and gives the others back."""
+        self.total = sum(gpus_of(has) for has in nodes.values())
+        if slots_of(self.gpus.sound()) < places:
+            there = Counter([*self.asked.values(), *(held.gpu.node for held in self.gpus.held.values())])
+            for node, has in nodes.items():
+                for _ in range(gpus_of(has) - there[node]):
+                    self._ask(node, on_each_gpu(has, self.share))
+            return
+        for holder in list(self.asked):
+            del self.asked[holder]
+            self.processes.kill(holder)
+        for held in self.gpus.sound():
+            if not held.members and slots_of(self.gpus.sound()) - held.slots >= places:
+                self._give_back(held)
+
+    def failed(self, held: Held, cause: str) -> None:
+        """A member failed for its GPU's sake: it gets no other until a process of its own has found it in order, and
+        after too many times in a row not for a while."""
+        lasting = held.strike()
+        text = f"{held.gpu.shown} failed a member ({cause})"
+        if lasting:
+            text += (
+                f", {STRIKES} times in a row: it gets none for {QUARANTINE_SECONDS / 60:.0f} minutes. {CURE}"
+            )
+        else:
+            text += ": it is looked at before it gets another"
+        self._warn(text, held)
+        self._look(held, (QUARANTINE_SECONDS,) if lasting else (0.0, *WAITS))
+
+    def elsewhere(self, bad: Collection[str]) -> bool:
+        """Whether there is a GPU on the cluster for a member that failed on these."""
+        return self.total > len({*bad, *(key for key, held in self.gpus.held.items() if held.out)})
+
+    def hopeless(self) -> str:
+        """Why no member will find a GPU here, or "": all were looked at in vain, or failed members again and again."""
+        held = self.gpus.held.values()
+        if not self.total or len(held) < self.total or not all(one.hopeless for one in held):
+            return ""
+        return f"no GPU of the cluster can be used: {', '.join(one.gpu.shown for one in held)}. {CURE}"
+
+    def _ask(self, node: str, slots: int) -> None:
+        try:
+            holder = self.processes.hold(node, slots)
+        except Exception as error:
+            self._refused(node, error)
+            return
+        self.asked[holder] = node
+        self._background(self._hold(holder, slots))
+
+    def _refused(self, node: str, error: Exception) -> None:
+        if (text := f"node {node[:12]} gives no GPU: {error}") != self.told:
+            self.told = text
+            self.say(event("message", level="warning", text=text))
+
+    async def _hold(self, holder: Any, slots: int) -> None:
+        node, held = self.asked[holder], None
+        try:
+            gpu = await self.processes.card(holder)
+            if self.asked.pop(holder, None) is None:  # it is not wanted any more
+                return
+            held = self.gpus.held[gpu.key] = Held(gpu, slots, out=bool(gpu.trouble))
+            self.holders[gpu.key] = holder
+            if gpu.trouble:
+                self._warn(f"{gpu.shown} gets no members: {gpu.trouble}. {CURE}", held)
+                self._look(held, WAITS)
+            self.changed()
+            await self.processes.ended(holder)
+        except Exception as error:
+            if self.asked.pop(holder, None) is not None:
+                self._refused(node, error)
+        self.processes.kill(holder)
+        if held is not None and self._holds(held):
+            self._forget(held)
+            self.orphaned(held.members)
+        self.changed()
+
+    def _look(self, held: Held, waits: tuple[float, ...]) -> None:
+        """Has it looked at after each of these waits, until it is in order; in place of whoever was about to."""
+        if (before := self.looks.pop(held.gpu.key, None)) is not None:
+            before.cancel()
+        self.looks[held.gpu.key] = self._background(self._examine(held, waits))
+
+    async def _examine(self, held: Held, waits: tuple[float, ...]) -> None:
+        looks = 0
+        while self._holds(held):
+            await asyncio.sleep(waits[min(looks, len(waits) - 1)])
+            looks += 1
+            try:
+                trouble = await self.processes.probe(held.gpu, alone=not held.members)
+            except Exception as error:
+                trouble = f"the process that looked at it died: {error}"
+            if not trouble:
+                held.let_in()
+                self.changed()
+                return
+            held.hopeless = True
+            self._warn(f"{held.gpu.shown} gets no members: {trouble}. {CURE}", held)
+            self.changed()
+
+    def _warn(self, text: str, held: Held) -> None:
+        gpu = {"node": held.gpu.host, "uuid": held.gpu.visible, "name": held.gpu.name}
+        self.say(event("message", level="warning", text=text, gpu=gpu))
+
+    def _holds(self, held: Held) -> bool:
+        return self.gpus.held.get(held.gpu.key) is held
+
+    def _give_back(self, held: Held) -> None:
+        holder = self.holders[held.gpu.key]
+        self._forget(held)
+        self.processes.kill(holder)
+
+    def _forget(self, held: Held) -> None:
+        del self.gpus.held[held.gpu.key], self.holders[held.gpu.key]
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task

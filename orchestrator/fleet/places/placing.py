@@ -1,0 +1,115 @@
+"""Where a fleet's members go, and which of those that wait is the next to start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from muster.orchestrator.fleet.places.gpus import Held
+from muster.orchestrator.fleet.places.holding import Holding
+from muster.orchestrator.fleet.places.nodes import Nodes, Resources, room_of
+from muster.orchestrator.fleet.processes import Processes
+from muster.orchestrator.fleet.work import Work
+from muster.orchestrator.records.events import Event
+
+
+class Placing:
+    """What a fleet knows of the places of its cluster: nodes, and the GPUs that it holds where members need some."""
+
+    def __init__(
+        self,
+        parallel: int,
+        share: float,
+        processes: Processes,
+        clock: Callable[[], float],
+        say: Callable[[Event], None],
+        changed: Callable[[], None],
+        running: Mapping[str, Work],
+    ) -> None:
+        """`parallel`: members at once; 0: as many as fit. `share`: of a GPU, that a member takes. `changed` is called
+        where a place may have come free; `running` are the members at work, by their keys."""
+        self.parallel, self.share, self.processes, self.running = parallel, share, processes, running
+        self.nodes = Nodes(clock)
+        self.leaving: Collection[str] = ()
+        self.holding: Holding | None = None
+        if share:
+            self.holding = Holding(processes, share, say, changed, self._orphaned)
+
+    def there(self) -> Resources:
+        """The nodes that are there to stay. Raises what the cluster does where it does not say so."""
+        self.leaving = self.processes.leaving()
+        return {node: has for node, has in self.processes.nodes().items() if node not in self.leaving}
+
+    def hold(self, queue: Sequence[Work], nodes: Resources) -> None:
+        """Sees to it that the GPUs are held which members need, and that ranks can have theirs."""
+        if self.holding is None:
+            return
+        alone = [work for work in self.running.values() if not work.ranked]
+        if not (queue and queue[0].ranked):
+            alone += [work for work in queue if not work.ranked]
+        self.holding.want(min(len(alone), self.parallel or len(alone)), nodes)
+
+    def next(
+        self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources
+    ) -> tuple[Work, Held | None] | None:
+        """The next member to start, and its GPU. Nothing that is being looked up may come before it, as look-ups end in
+        any order. A GPU that the first in the queue had better not have is for the next; ranks are not overtaken, or
+        they would never find all their places free."""
+        if not nodes:
+            return None
+        for work in queue:
+            if any(other < work for other in sought) or not self._fits(work, queue, nodes):
+                return None
+            if self.holding is None or work.ranked:
+                return work, None
+            if held := self._gpu(work, self.holding, nodes):
+                return work, held
+        return None
+
+    def _fits(self, work: Work, queue: Sequence[Work], nodes: Resources) -> bool:
+        """Whether a member has room; whatever its width, it starts once nothing else runs, also where it fits nowhere:
+        that makes an autoscaler act."""
+        running = self.running.values()
+        used = sum(other.width(self.share) for other in [*running, work])
+        beside = min(other.beside for other in [*running, work])
+        threads = max(other.task.spec.threads for other in queue)
+        slots = self.parallel or sum(room_of(nodes, self.share, threads).values())
+        return not running or (used <= slots and len(running) <= beside)
+
+    def _gpu(self, work: Work, holding: Holding, nodes: Resources) -> Held | None:
+        bad = work.failed_on if holding.elsewhere(work.failed_on) else ()
+        return holding.gpus.place(self._avoided(work, nodes), bad, work.beside_on_gpu)
+
+    def _avoided(self, work: Work, nodes: Resources) -> list[str]:
+        room = room_of(nodes, self.share, work.task.spec.threads)
+        return self.nodes.avoided(work.avoid, room, work.width(self.share))
+
+    def hopeless(self) -> str:
+        """Why none of those that wait will ever start, or ""."""
+        return self.holding.hopeless() if self.holding is not None else ""
+
+    def take(self, work: Work, held: Held | None, nodes: Resources) -> dict[str, Any]:
+        """A member's place is its own now; what is asked of the cluster with it."""
+        work.held = held
+        if held is None:
+            return {"avoided": self._avoided(work, nodes)}
+        held.members[work.task.key] = work.beside_on_gpu
+        return {"avoided": (), "node": held.gpu.node}
+
+    def leave(self, work: Work) -> None:
+        """A member's place on a GPU comes free."""
+        if work.held is not None:
+            work.held.members.pop(work.task.key, None)
+
+    def started(self) -> None:
+        """Those that run know of each other."""
+        for one in self.running.values():
+            one.siblings |= len(self.running) > 1
+            one.shared |= one.held is not None and len(one.held.members) > 1
+
+    def _orphaned(self, keys: Collection[str]) -> None:
+        """The GPU of these is no longer held, as its node is gone: a process that waits to be started there never
+        is."""
+        for key in keys:
+            if (work := self.running.get(key)) is not None:
+                self.processes.kill(work.process)

@@ -1,0 +1,108 @@
+"""What the driver says of this machine's GPUs: NVML's answers, and nothing where there is no driver or no NVML.
+
+The one place that knows the package `nvidia-ml-py`, whose module is `pynvml`. Names and meanings are those of NVML's
+API reference, https://docs.nvidia.com/deploy/nvml-api/. Nothing here makes a context on a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: The first GPUs with bf16 arithmetic of their own are those of compute capability 8.0 (Ampere).
+BF16 = (8, 0)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU, or a slice of one (MIG)."""
+
+    index: int
+    uuid: str
+    name: str
+    capability: tuple[int, int]
+    "Compute capability; (0, 0) where it is not told."
+    memory: int
+    "Bytes."
+    used: int
+    "Bytes that are taken now, by anybody."
+    driver: str
+    mig: bool = False
+    "Is it divided into slices?"
+    errors: int = 0
+    "Uncorrected ECC errors since the driver was loaded."
+    trouble: str = ""
+    "Why it can't be used, as far as NVML sees; then what else is told may be lacking."
+
+    @property
+    def bf16(self) -> bool:
+        return self.capability >= BF16
+
+
+def cards(nvml: Any = None) -> tuple[Card, ...]:
+    """This machine's GPUs, in NVML's order; () where there are none. `nvml`: in place of the module `pynvml`."""
+    if nvml is None:
+        try:
+            nvml = importlib.import_module("pynvml")
+        except ImportError:
+            return ()
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:  # no driver, or one that does not answer
+        return ()
+    try:
+        driver = _text(nvml.nvmlSystemGetDriverVersion())
+        return tuple(_card(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount()))
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _card(nvml: Any, index: int, driver: str) -> Card:
+    def told(ask: Callable[..., Any], *more: Any, default: Any = None) -> Any:
+        """What is told of it; not every GPU tells everything."""
+        try:
+            return ask(handle, *more)
+        except nvml.NVMLError:
+            return default
+
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError as error:
+        return Card(index, "", "GPU", (0, 0), 0, 0, driver, trouble=f"its driver says: {_words(error)}")
+    errors = told(
+        nvml.nvmlDeviceGetTotalEccErrors,
+        nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+        nvml.NVML_VOLATILE_ECC,
+        default=0,
+    )
+    mode = told(nvml.nvmlDeviceGetMigMode, default=(0, 0))
+    return Card(
+        index,
+        _text(told(nvml.nvmlDeviceGetUUID, default="")),
+        _text(told(nvml.nvmlDeviceGetName, default="GPU")),
+        tuple(told(nvml.nvmlDeviceGetCudaComputeCapability, default=(0, 0))),
+        int(memory.total),
+        int(memory.used),
+        driver,
+        mig=bool(mode[0]),
+        errors=int(errors),
+        trouble=f"{errors} uncorrected ECC errors" if errors else "",
+    )
+
+
+def find(visible: str, among: Sequence[Card]) -> Card | None:
+    """The GPU that CUDA_VISIBLE_DEVICES calls so: by number or UUID, of which a beginning will do."""
+    if visible.isdigit():
+        return next((card for card in among if card.index == int(visible)), None)
+    return next((card for card in among if visible and card.uuid.startswith(visible)), None)
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
