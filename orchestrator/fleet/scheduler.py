@@ -262,33 +262,35 @@ class Scheduler:
             return
         work.begin(new_attempt_id())
         where = self.placing.take(work, held, nodes)
-        try:
-            process = await asyncio.to_thread(self.processes.hire, work.task, ranked=work.ranked, **where)
-        except Exception:
-            self.placing.leave(work)
-            raise
-        if process is None:
-            self.placing.leave(work)
-            self._member(work, "queued", message="waiting: another job on the cluster trains it")
-            asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
-            return
-        work.attempts += 1
-        work.process = process
         self.running[work.task.key] = work
-        self.placing.started()
-        self._member(work, "starting")
-        asyncio.create_task(self._watched(work, process))  # noqa: RUF006  (held by the process' call)
+        asyncio.create_task(self._watched(work, where))  # noqa: RUF006  (held by what it waits for)
 
-    async def _watched(self, work: Work, process: Any) -> None:
-        """Sees to it that a member has an end, whatever happens: its askers would wait for ever."""
+    async def _watched(self, work: Work, where: dict[str, Any]) -> None:
+        """Sees to it that a member has an end, whatever happens: its askers would wait for ever. Processes are hired
+        side by side: on a busy cluster each takes a while."""
         try:
-            await self._watch(work, process)
-        except Exception as error:  # the store can't be read, for one
-            self.running.pop(work.task.key, None)
-            self.placing.leave(work)
-            self.wake.set()
-            self.processes.kill(process)
+            hired = await asyncio.to_thread(self.processes.hire, work.task, ranked=work.ranked, **where)
+            if hired is None:
+                self._drop(work)
+                self._member(work, "queued", message="waiting: another job on the cluster trains it")
+                asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
+                return
+            work.process = hired
+            work.attempts += 1
+            self.placing.started()
+            self._member(work, "starting")
+            await self._watch(work, hired)
+        except Exception as error:  # the store can't be read, for one, or Ray refuses what it is asked
+            self._drop(work)
+            if work.process is not None:
+                self.processes.kill(work.process)
             self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
+
+    def _drop(self, work: Work) -> None:
+        """It does not run any more: its place comes free."""
+        self.running.pop(work.task.key, None)
+        self.placing.leave(work)
+        self.wake.set()
 
     async def _watch(self, work: Work, process: Any) -> None:
         """Waits for a member's end and decides what follows from it."""
@@ -311,11 +313,9 @@ class Scheduler:
         cost = await asyncio.to_thread(seconds_of, folder, work.attempt)
         # The slot comes free only now, with the verdict: a member that is tried again keeps its turn. What it
         # cost is booked in the same breath, or the next one could start on a budget that is spent.
-        del self.running[work.task.key]
-        self.placing.leave(work)
+        self._drop(work)
         if cost is not None and self.spending.spent is not None:
             self.spending.spent[work.task.key] = cost
-        self.wake.set()
         if failure is None:
             self.placing.nodes.forgive(work.node)
             self._finish(work, "done", epoch=work.task.spec.epochs)

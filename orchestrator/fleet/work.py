@@ -87,6 +87,7 @@ class Work:
         """A new attempt, of which nothing is known yet."""
         self.attempt, self.where, self.node, self.steps = attempt, {}, "", StepWatch()
         self.siblings = self.shared = False
+        self.process = None
 
     def recall(self, former: Iterable[Former]) -> None:
         """Takes account of its attempts that a former process of the scheduler began, the oldest first."""

@@ -42,6 +42,11 @@ Strike = Callable[[str], None]
 
 def played(scenario: str, images: Path, home: Path) -> Any:
     """What a scenario of `scenarios.py` answers, which writes its stores below `home`."""
+    return ran([sys.executable, "-m", "tests.drills.scenarios", scenario, images, home], home)
+
+
+def ran(words: list[Any], home: Path) -> Any:
+    """What a program answers in `home` that starts a cluster of its own."""
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     env |= {
         "MUSTER_CACHE": str(home / "cache"),
@@ -49,9 +54,8 @@ def played(scenario: str, images: Path, home: Path) -> Any:
     }
     env.pop("RAY_ADDRESS", None)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.drills.scenarios", scenario, images, home],
-        env=env, capture_output=True, text=True, timeout=540, check=False,
-    )  # fmt: skip
+        [str(word) for word in words], env=env, capture_output=True, text=True, timeout=540, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((home / "answer.json").read_text())
 
@@ -74,9 +78,11 @@ class Machines:
         self.started: dict[str, subprocess.Popen[bytes]] = {}
         ray.init(address=self.cluster.address, namespace="muster", log_to_driver=False, logging_level="ERROR")
 
-    def add(self, cpus: int = 1, **variables: str) -> str:
-        """A node's id; `variables` are its environment, and that of all that runs there."""
-        node = self.cluster.add_node(num_cpus=cpus, object_store_memory=MEMORY, env_vars=variables)
+    def add(self, cpus: int = 1, gpus: int = 0, **variables: str) -> str:
+        """A node's id; `variables` are its environment, and that of all that runs there; its GPUs Ray's word only."""
+        node = self.cluster.add_node(
+            num_cpus=cpus, num_gpus=gpus, object_store_memory=MEMORY, env_vars=variables
+        )
         self.cluster.wait_for_nodes()
         self.nodes[node.node_id] = node
         return str(node.node_id)

@@ -7,7 +7,8 @@ meanwhile, as it is still held: that is how a bad GPU is kept out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from muster.orchestrator.fleet.places.nodes import STRIKES
@@ -58,6 +59,8 @@ class Held:
     "Did a member take steps on it since the last failure?"
     out: bool = False
     "It gets no member until it was looked at."
+    idle_since: float | None = -math.inf
+    "From when on nobody has been on it, as far as was looked; None: somebody is."
     hopeless: bool = False
     "Was it looked at in vain, or did members fail on it too often?"
 
@@ -112,8 +115,3 @@ class Gpus:
         """Those that failed nobody of late. The others may get members too, but not everyone goes there, and they are
         not given back: somebody else would get them."""
         return [held for held in self.usable() if not held.strikes]
-
-
-def slots_of(held: Iterable[Held]) -> int:
-    """Members that these hold together."""
-    return sum(one.slots for one in held)

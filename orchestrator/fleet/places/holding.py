@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
-from muster.orchestrator.fleet.places.gpus import CURE, Gpus, Held, slots_of
+from muster.orchestrator.fleet.places.gpus import CURE, Gpus, Held
 from muster.orchestrator.fleet.places.nodes import (
     QUARANTINE_SECONDS,
     STRIKES,
@@ -22,6 +22,8 @@ from muster.orchestrator.fleet.places.nodes import (
 from muster.orchestrator.fleet.processes import Processes
 from muster.orchestrator.records.events import Event, event
 
+#: A GPU is kept for so long with nobody on it: a member that fails wants another at once, and so do new ones.
+KEPT_SECONDS = 10.0
 #: Between two looks at a GPU that can't be used; the last is that between all further ones.
 WAITS = (15.0, 60.0, QUARANTINE_SECONDS)
 
@@ -33,13 +35,14 @@ class Holding:
         self,
         processes: Processes,
         share: float,
+        clock: Callable[[], float],
         say: Callable[[Event], None],
         changed: Callable[[], None],
         orphaned: Callable[[Collection[str]], None],
     ) -> None:
-        """`share`: of a GPU, that a member takes. `changed` is called where a place may have come free, `orphaned` with
-        the keys of members whose GPU is no longer held: its node is gone."""
-        self.processes, self.share = processes, share
+        """`share`: of a GPU, that a member takes. `clock` counts seconds. `changed` is called where a place may have
+        come free, `orphaned` with the keys of members whose GPU is no longer held: its node is gone."""
+        self.processes, self.share, self.clock = processes, share, clock
         self.say, self.changed, self.orphaned = say, changed, orphaned
         self.gpus = Gpus()
         self.asked: dict[Any, str] = {}
@@ -53,10 +56,11 @@ class Holding:
         self.tasks: set[asyncio.Task[None]] = set()
         self.told = ""
 
-    def want(self, places: int, nodes: Resources) -> None:
-        """Holds GPUs for so many members where there are any to be had, and gives the others back."""
+    def want(self, members: int, nodes: Resources, *, at_once: bool = False) -> None:
+        """Holds a GPU for each of so many members, as far as there are any: they share GPUs only where there are more
+        of them than GPUs. Gives the others back, `at_once` or when nobody has needed them for a while."""
         self.total = sum(gpus_of(has) for has in nodes.values())
-        if slots_of(self.gpus.sound()) < places:
+        if len(self.gpus.sound()) < members:
             there = Counter([*self.asked.values(), *(held.gpu.node for held in self.gpus.held.values())])
             for node, has in nodes.items():
                 for _ in range(gpus_of(has) - there[node]):
@@ -65,8 +69,13 @@ class Holding:
         for holder in list(self.asked):
             del self.asked[holder]
             self.processes.kill(holder)
+        now = self.clock()
         for held in self.gpus.sound():
-            if not held.members and slots_of(self.gpus.sound()) - held.slots >= places:
+            if held.members:
+                held.idle_since = None
+                continue
+            held.idle_since = now if held.idle_since is None else held.idle_since
+            if len(self.gpus.sound()) > members and (at_once or now - held.idle_since >= KEPT_SECONDS):
                 self._give_back(held)
 
     def failed(self, held: Held, cause: str) -> None:

@@ -33,7 +33,7 @@ class Placing:
         self.leaving: Collection[str] = ()
         self.holding: Holding | None = None
         if share:
-            self.holding = Holding(processes, share, say, changed, self._orphaned)
+            self.holding = Holding(processes, share, clock, say, changed, self._orphaned)
 
     def there(self) -> Resources:
         """The nodes that are there to stay. Raises what the cluster does where it does not say so."""
@@ -45,9 +45,10 @@ class Placing:
         if self.holding is None:
             return
         alone = [work for work in self.running.values() if not work.ranked]
-        if not (queue and queue[0].ranked):
+        ranks_next = bool(queue) and queue[0].ranked
+        if not ranks_next:
             alone += [work for work in queue if not work.ranked]
-        self.holding.want(min(len(alone), self.parallel or len(alone)), nodes)
+        self.holding.want(min(len(alone), self.parallel or len(alone)), nodes, at_once=ranks_next)
 
     def next(
         self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources
@@ -111,5 +112,5 @@ class Placing:
         """The GPU of these is no longer held, as its node is gone: a process that waits to be started there never
         is."""
         for key in keys:
-            if (work := self.running.get(key)) is not None:
+            if (work := self.running.get(key)) is not None and work.process is not None:
                 self.processes.kill(work.process)
