@@ -6,6 +6,7 @@ and keeps nothing between calls but the connection's address. Ray is imported at
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -44,6 +45,20 @@ class JobInfo:
     def done(self) -> bool:
         """Whether the status is final."""
         return self.status in dashboard.FINAL
+
+
+@dataclass(frozen=True)
+class ClusterNode:
+    """A machine of the cluster."""
+
+    host: str
+    address: str
+    cpus: int
+    memory: int
+    "Bytes."
+    memory_free: int
+    gpus: list[dict[str, Any]]
+    "Of each, by the driver: name, uuid, memory_mb, used_mb and busy_percent, the last two of a moment ago."
 
 
 def connect(address: str = "auto", *, token_path: Path | None = None) -> Jobs:
@@ -172,6 +187,15 @@ class Jobs:
         with self._asking(f"read the log of {submission_id}"):
             return str(self._client.get_job_logs(submission_id))
 
+    def nodes(self) -> Sequence[ClusterNode]:
+        """The nodes that are alive, by what their agents told the dashboard last."""
+        with self._asking("list the nodes"):
+            answer = dashboard.get(f"{self.url}/nodes?view=summary", self._token, timeout_s=10.0)
+            if answer.status != 200:
+                raise ValueError(f"HTTP {answer.status}")
+            rows = json.loads(answer.body)["data"]["summary"]
+        return [_node(row) for row in rows if row.get("raylet", {}).get("state", "ALIVE") == "ALIVE"]
+
     @property
     def headers(self) -> dict[str, str]:
         """What identifies us to the cluster; holds the token."""
@@ -218,6 +242,24 @@ def _explain(text: str) -> str:
         return "there is no such job."
     lines = [line for line in without_colours(text).splitlines() if re.search(r"\w", line)]
     return lines[-1].strip() if lines else "Ray gave no reason."
+
+
+def _node(row: Any) -> ClusterNode:
+    memory = row.get("mem") or (0, 0)
+    gpus = [
+        {
+            "name": gpu["name"],
+            "uuid": gpu["uuid"],
+            "memory_mb": gpu["memoryTotal"],
+            "used_mb": gpu["memoryUsed"],
+            "busy_percent": gpu["utilizationGpu"],
+        }
+        for gpu in row.get("gpus") or []
+    ]
+    cpus = (row.get("cpus") or (0,))[0]
+    return ClusterNode(
+        row.get("hostname", ""), row.get("ip", ""), int(cpus), int(memory[0]), int(memory[1]), gpus
+    )
 
 
 def _info(job: Any) -> JobInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from muster.orchestrator.console.say import say
 from muster.orchestrator.console.tables import show_document, show_rows
 from muster.orchestrator.settings.checks import whole_path
 from muster.workers.errors import UsageError
+from muster.workers.quantities import bytes_text
+
+if TYPE_CHECKING:
+    from muster.cluster.jobs import ClusterNode
 
 
 @guarded
@@ -51,7 +55,7 @@ def cluster_down(
 
 @guarded
 def cluster_status(address: Address = None, as_json: AsJson = False) -> None:
-    """Which cluster a launch would use, and its jobs."""
+    """Which cluster a launch would use, its jobs, and its nodes with their GPUs."""
     from muster.cluster import local
     from muster.cluster.jobs import connect
 
@@ -63,10 +67,19 @@ def cluster_status(address: Address = None, as_json: AsJson = False) -> None:
     rows = [
         {"job": job.submission_id, "status": job.status, "exit_code": job.exit_code} for job in jobs.list()
     ]
+    nodes = jobs.nodes()
     if as_json:
-        show_document({"up": True, "url": jobs.url, "ray": jobs.ray_version, "jobs": rows})
-    else:
-        show_rows(rows, title=f"Ray {jobs.ray_version} at {jobs.url}: {len(rows)} jobs")
+        there = [dataclasses.asdict(node) for node in nodes]
+        show_document({"up": True, "url": jobs.url, "ray": jobs.ray_version, "jobs": rows, "nodes": there})
+        return
+    show_rows(rows, title=f"Ray {jobs.ray_version} at {jobs.url}: {len(rows)} jobs")
+    show_rows([_node_row(node) for node in nodes], title=f"{len(nodes)} node{'s' * (len(nodes) != 1)}")
+
+
+def _node_row(node: ClusterNode) -> dict[str, Any]:
+    gpus = [f"{gpu['name']}, {gpu['used_mb']} of {gpu['memory_mb']} MB used" for gpu in node.gpus]
+    free = f"{bytes_text(node.memory_free)} of {bytes_text(node.memory)} free"
+    return {"node": node.host, "CPUs": node.cpus, "memory": free, "GPUs": "\n".join(gpus) or "none"}
 
 
 def _head_row(head: Any) -> dict[str, Any]:

@@ -7,14 +7,17 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from muster.cluster import environment, launch
+from muster.orchestrator.fleet.places.gpus import CURE
 from muster.orchestrator.machine.complaints import explained
 from muster.orchestrator.machine.places import places
 from muster.workers.errors import MusterError
+from muster.workers.gpus import nvml
+from muster.workers.gpus.kernels import unsupported
 from muster.workers.quantities import bytes_text
 from muster.workers.store.layout import Store
 
@@ -70,18 +73,34 @@ def _packages() -> Iterator[Finding]:
 
 
 def _device() -> Iterator[Finding]:
-    import torch
-
-    if not torch.cuda.is_available():
+    found = nvml.cards()
+    if not found:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         yield Finding("device", "ok", f"no GPU here; members would train on {cores} CPU cores")
         return
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        bf16 = (
-            "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16: trains in fp32"
-        )
-        yield Finding(f"gpu {index}", "ok", f"{properties.name}, {properties.total_memory >> 30} GiB, {bf16}")
+    import torch
+
+    able = torch.cuda.get_arch_list() if torch.version.cuda else []
+    for card in found:
+        state, text = _judged(card, able)
+        bf16 = "bf16" if card.bf16 else "no bf16: trains in fp32"
+        memory = f"{bytes_text(card.memory)}, {bytes_text(card.used)} used"
+        detail = f"{card.name}, {memory}, {bf16}, driver {card.driver}, {card.uuid}"
+        yield Finding(f"gpu {card.index}", state, detail + (f": {text}" if text else ""))
+
+
+def _judged(card: nvml.Card, able: Sequence[str]) -> tuple[str, str]:
+    """How a GPU is, and what to do where it is of no use."""
+    if card.trouble:
+        return "failed", f"{card.trouble}. {CURE}"
+    if not able:
+        return "failed", "torch here is built without CUDA: pip install torch, the plain way"
+    if text := unsupported(card.capability, able):
+        return "failed", text
+    if card.mig:
+        text = "it is divided into slices (MIG), and Ray counts it as one: see docs/gpu.md"
+        return "warning", text
+    return "ok", ""
 
 
 def _store(storage: str) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from muster.orchestrator.jobs.entry import ATTEMPT, REQUEST
 from muster.orchestrator.jobs.registry import job_of
 from muster.orchestrator.records.events import Event, from_line
 from muster.orchestrator.records.identity import Request
+from muster.orchestrator.settings.resources import FAR
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.networks.own_code import OwnNetwork, copied, found, own_network
 from muster.workers.provenance import COMMIT, commit
@@ -154,7 +155,7 @@ def _ours(cluster: Cluster) -> dict[str, str]:
     return (
         {name: value for name, value in os.environ.items() if name.startswith(wanted)}
         if cluster.local
-        else {}
+        else {FAR: "1"}
     )
 
 

@@ -6,21 +6,26 @@ become something else, and other members would be trained under the name of the 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from muster.orchestrator.ensemble.requests import EnsembleRequest, Settled
 from muster.orchestrator.fleet.places.capacity import (
-    Amounts,
     auto_precision,
     check_places_for,
-    cluster_resources,
     gpu_share,
+    here,
     place_of,
+    remarks,
 )
+from muster.orchestrator.fleet.places.inventory import Inventory
+from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
+from muster.orchestrator.settings.resources import FAR
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
 from muster.workers.store.layout import Store
@@ -64,9 +69,7 @@ def _precision(launch: LaunchRequest, auto: Precision) -> Precision:
 
 def place_here(launch: LaunchRequest, run: RunFolder) -> Place:
     """Where this machine would train its members, on a local head: for a plan that starts nothing."""
-    from muster.cluster import local
-
-    there, before = local.offered(), settled_run(run)
+    there, before = here(), settled_run(run)
     bound = before is not None and before.device == "cpu" and launch.resources.gpus_per_member is None
     return place_of(launch, 0.0 if bound else gpu_share(launch, there), there)
 
@@ -78,9 +81,9 @@ def _named(launch: LaunchRequest) -> str:
 class ClusterTerms:
     """What the cluster settles of a request. It must have a place for it: UsageError is raised, or there is one."""
 
-    def __init__(self, example: LaunchRequest, run: RunFolder, there: Amounts | None = None) -> None:
-        """`example` has the job's resources; `there` is what the cluster has, by default the one of this process."""
-        self.run, self.there = run, cluster_resources() if there is None else there
+    def __init__(self, example: LaunchRequest, run: RunFolder, there: Inventory) -> None:
+        """`example` has the job's resources; `there` is what the cluster has."""
+        self.run, self.there = run, there
         before = settled_run(run)
         self.gpus = gpu_share(example, self.there)
         "A member's share of a GPU."
@@ -118,6 +121,24 @@ class ClusterTerms:
     def _settle(self, settled: SettledRun) -> None:
         self.settled = settled
         self.run.write(SETTLED, asdict(settled))
+
+
+def terms_of(example: LaunchRequest, run: RunFolder, emit: Callable[[Event], None]) -> ClusterTerms:
+    """What the cluster of this process settles of a job, of which `example` has the resources. On a cluster that others
+    run GPUs are waited for; what an operator should know is told. Raises UsageError."""
+    from muster.orchestrator.fleet.actors.nodes import await_gpus, look_around
+
+    def say(text: str) -> None:
+        emit(event("message", level="info", text=text))
+
+    before, share = settled_run(run), example.resources.gpus_per_member
+    if os.environ.get(FAR) and not (before is not None and before.device == "cpu" and share is None):
+        await_gpus(share, say)
+    terms = ClusterTerms(example, run, look_around())
+    precision = _precision(example, terms.settled.precision)
+    for text in remarks(example, terms.gpus, precision, terms.there):
+        say(text)
+    return terms
 
 
 def check_weights(request: LaunchRequest) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import ClassVar, Literal
 from muster.workers.flags import flag
 from muster.workers.spec import check
 
+#: The environment of a job has it on a cluster that others run, whose nodes may still be joining.
+FAR = "MUSTER_FAR"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:

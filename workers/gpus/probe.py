@@ -6,6 +6,8 @@ import time
 
 import torch
 
+from muster.workers.gpus.kernels import unsupported
+
 #: How long it computes, in seconds; the side of the matrices.
 SECONDS, SIDE = 1.0, 2048
 
@@ -18,7 +20,9 @@ def fault(device: str = "cuda", seconds: float = SECONDS, side: int = SIDE) -> s
     if device == "cuda" and not torch.cuda.is_available():
         return "torch can't use it: is the driver too old for this torch, or torch's build without CUDA?"
     try:
-        if device == "cuda" and (text := unsupported()):
+        if device == "cuda" and (
+            text := unsupported(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
+        ):
             return text
         left = torch.arange(side, device=device, dtype=torch.float32).remainder(7).expand(side, side)
         right = torch.ones(side, side, device=device)
@@ -31,26 +35,3 @@ def fault(device: str = "cuda", seconds: float = SECONDS, side: int = SIDE) -> s
                 return ""
     except RuntimeError as error:
         return str(error).strip().splitlines()[0]
-
-
-def unsupported() -> str:
-    """What to say where torch has no kernels for this GPU, or ""."""
-    major, minor = torch.cuda.get_device_capability()
-    able = torch.cuda.get_arch_list()
-    if any(_runs_on(arch, major, minor) for arch in able):
-        return ""
-    return (
-        f"torch {torch.__version__} has no kernels for its compute capability {major}.{minor} (it has "
-        f"{', '.join(able)}): install a torch that does, for older GPUs one of an older CUDA"
-    )
-
-
-def _runs_on(arch: str, major: int, minor: int) -> bool:
-    """Whether what was built for `arch`, as "sm_80" or "compute_90", runs: binaries do on the same major version and
-    no lower minor one, PTX on all later."""
-    kind, _, number = arch.partition("_")
-    digits = "".join(letter for letter in number if letter.isdigit())
-    built = (int(digits[:-1]), int(digits[-1]))
-    if kind == "compute":
-        return (major, minor) >= built
-    return major == built[0] and minor >= built[1]

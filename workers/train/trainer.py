@@ -7,6 +7,7 @@ history. All is counted in steps from 0: an epoch is a number of steps.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from muster.workers.errors import UsageError
+from muster.workers.gpus.nvml import BF16
 from muster.workers.networks.backbones import State, build, head
 from muster.workers.packs.pack import Int64, Pack, Part
 from muster.workers.rng import Float64, torch_seed
@@ -236,3 +239,12 @@ def prepare_device(spec: ModelSpec, device: torch.device) -> None:
         if spec.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
+
+
+def check_precision(spec: ModelSpec, device: torch.device) -> None:
+    """Raises UsageError for bf16 on a GPU that only imitates it: it would be slow, and its rounding another."""
+    if device.type == "cuda" and spec.precision == "bf16" and torch.cuda.get_device_capability(device) < BF16:
+        raise UsageError(
+            f"Its precision is bf16, and {torch.cuda.get_device_name(device)} of {socket.gethostname()} has none. "
+            "Leave that node out, or train other models with --precision fp32."
+        )

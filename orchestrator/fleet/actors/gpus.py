@@ -46,7 +46,7 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
         )
         trouble += "CUDA_VISIBLE_DEVICES and as many --num-gpus"
         return Gpu(node, host, visible, card.name, trouble)
-    return Gpu(node, host, card.uuid or visible, card.name, card.trouble or taken(card))
+    return Gpu(node, host, card.uuid or visible, card.name, card.trouble or taken(card), card.bf16)
 
 
 def taken(card: nvml.Card) -> str:

@@ -6,27 +6,15 @@ be met is refused at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from muster.orchestrator.fleet.places.nodes import room_of
+from muster.orchestrator.fleet.places.inventory import Inventory
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
+from muster.workers.gpus.nvml import cards
 from muster.workers.methods.registry import METHODS
 from muster.workers.spec import Precision
-
-#: GPUs that have no bf16 arithmetic of their own, as Ray names them.
-WITHOUT_BF16 = ("V100", "P100", "T4", "P4", "K80", "M60", "RTX-20")
-#: Amounts by name, as Ray counts: "CPU", "GPU", "accelerator_type:H100".
-Amounts = Mapping[str, float]
-
-
-def cluster_resources() -> Amounts:
-    """What the cluster has that this process is connected to."""
-    import ray
-
-    found: Amounts = ray.cluster_resources()
-    return found
 
 
 def check_machine(requests: Iterable[LaunchRequest]) -> None:
@@ -34,9 +22,7 @@ def check_machine(requests: Iterable[LaunchRequest]) -> None:
     asked = [request for request in requests if _asks(request)]
     if not asked:  # counting takes Ray a second
         return
-    from muster.cluster import local
-
-    there = local.offered()
+    there = here()
     problems: list[str] = []
     for request in asked:
         try:
@@ -47,6 +33,14 @@ def check_machine(requests: Iterable[LaunchRequest]) -> None:
         raise UsageError(list(dict.fromkeys(problems)))
 
 
+def here() -> Inventory:
+    """This machine, as a local head would have it."""
+    from muster.cluster import local
+
+    there = local.offered()
+    return Inventory.of(there, cards() or None if there["GPU"] else None)
+
+
 def _asks(request: LaunchRequest) -> bool:
     """Whether a request can be too large for a machine that has a CPU."""
     return (
@@ -54,9 +48,9 @@ def _asks(request: LaunchRequest) -> bool:
     )
 
 
-def gpu_share(request: LaunchRequest, there: Amounts) -> float:
+def gpu_share(request: LaunchRequest, there: Inventory) -> float:
     """The share of a GPU that a member takes; 0 where there is none. Raises UsageError if asked for in vain."""
-    gpus = there.get("GPU", 0)
+    gpus = there.total("GPU")
     share = request.resources.gpus_per_member
     if share is None or (share and METHODS[request.method].multi_rank):  # a rank has a GPU to itself
         return 1.0 if gpus else 0.0
@@ -67,40 +61,52 @@ def gpu_share(request: LaunchRequest, there: Amounts) -> float:
     return share
 
 
-def check_places_for(request: LaunchRequest, gpus: float, there: Amounts) -> None:
+def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> None:
     """Raises UsageError if there is no place for a member, or for all ranks at once: they would wait for ever.
 
     `gpus` is the share of a GPU that each takes.
     """
     ranks = request.resources.ranks if METHODS[request.method].multi_rank else 1
-    threads, cpus = request.ensemble.threads, there.get("CPU", 0)
+    threads, cpus = request.ensemble.threads, there.total("CPU")
     if not gpus and threads > cpus:
         raise UsageError(
             f"ensemble.threads = {threads}: the cluster has {cpus:g} CPUs. Take at most {cpus:g}."
         )
-    kind, room, have = ("GPUs", there.get("GPU", 0), there.get("GPU", 0))
+    if gpus and there.total("GPU") and not there.room(gpus, threads):
+        raise UsageError(
+            f"The cluster has {there.total('GPU'):g} GPUs and no CPU beside them, and each member needs one: start Ray "
+            "on those nodes with --num-cpus."
+        )
+    lacking = there.lacking_bf16
+    if gpus and request.ensemble.precision == "bf16" and len(lacking) >= there.total("GPU") > 0:
+        raise UsageError(
+            f"--precision bf16: no GPU of the cluster has it: {', '.join(lacking[:4])}. Take --precision fp32."
+        )
+    kind, room, have = ("GPUs", there.total("GPU"), there.total("GPU"))
     if not gpus:
         kind, room, have = f"CPUs, {threads} a rank", cpus / threads, cpus
     if ranks > room and ranks > 1:
         raise UsageError(f"--ranks {ranks}: the cluster has {int(have)} {kind}. Take at most {int(room)}.")
 
 
-def place_of(request: LaunchRequest, gpus: float, there: Amounts) -> Place:
+def place_of(request: LaunchRequest, gpus: float, there: Inventory) -> Place:
     """Where members that each take so many GPUs (0: none) are trained, and how many of them at once."""
-    (room,) = room_of({"all of it": there}, gpus, request.ensemble.threads).values()
+    room = there.room(gpus, request.ensemble.threads)
     ranks = request.resources.ranks if METHODS[request.method].multi_rank else 1
     slots = request.resources.parallel or max(1, room // ranks)
-    return Place("gpu" if gpus else "cpu", slots, _cards(there) if gpus else ())
+    return Place("gpu" if gpus else "cpu", slots, there.kinds if gpus else ())
 
 
-def _cards(there: Amounts) -> tuple[str, ...]:
-    """The kinds of GPUs, as Ray names them."""
-    kind = "accelerator_type:"
-    return tuple(name.removeprefix(kind) for name in there if name.startswith(kind))
-
-
-def auto_precision(gpus: float, there: Amounts) -> Precision:
+def auto_precision(gpus: float, there: Inventory) -> Precision:
     """What precision "auto" is, which is part of the keys: what every GPU of the cluster can do."""
-    cards = _cards(there)
-    able = bool(cards) and not any(card.startswith(WITHOUT_BF16) for card in cards)
-    return "bf16" if gpus and able else "fp32"
+    return "bf16" if gpus and any(True for _ in there.with_gpus) and not there.lacking_bf16 else "fp32"
+
+
+def remarks(request: LaunchRequest, gpus: float, precision: Precision, there: Inventory) -> list[str]:
+    """What an operator should know of the places that a job has."""
+    found = []
+    if gpus and not METHODS[request.method].multi_rank and (bound := there.bound(gpus)):
+        found.append(bound)
+    if gpus and precision == "bf16" and (lacking := there.lacking_bf16):
+        found.append(f"{len(lacking)} GPUs have no bf16 and get no members: {', '.join(lacking[:4])}")
+    return found

@@ -32,6 +32,8 @@ class Gpu:
     name: str = "GPU"
     trouble: str = ""
     "Why no member could use it, as far as its holder sees."
+    bf16: bool = True
+    "Has it bf16 arithmetic of its own? Where that is not told it is left to the member."
 
     @property
     def key(self) -> str:
@@ -98,9 +100,11 @@ class Gpus:
         """Those that may get members."""
         return [held for held in self.held.values() if not held.out]
 
-    def place(self, avoided: Collection[str], bad: Collection[str], beside: float) -> Held | None:
-        """The GPU for a member: none of the nodes `avoided` or of the GPUs `bad`, beside at most so many others; of
-        those the emptiest, and the most reliable. None if it has to wait."""
+    def place(
+        self, avoided: Collection[str], bad: Collection[str], beside: float, *, bf16: bool = False
+    ) -> Held | None:
+        """The GPU for a member: none of the nodes `avoided` or of the GPUs `bad`, beside at most so many others, with
+        `bf16` where it needs that; of those the emptiest, and the most reliable. None if it has to wait."""
         fit = [
             held
             for held in self.usable()
@@ -108,10 +112,11 @@ class Gpus:
             and len(held.members) <= min([beside, *held.members.values()])
             and held.gpu.node not in avoided
             and held.gpu.key not in bad
+            and (held.gpu.bf16 or not bf16)
         ]
         return min(fit, key=lambda held: (len(held.members), held.strikes, not held.proven), default=None)
 
-    def sound(self) -> list[Held]:
-        """Those that failed nobody of late. The others may get members too, but not everyone goes there, and they are
-        not given back: somebody else would get them."""
-        return [held for held in self.usable() if not held.strikes]
+    def sound(self, *, bf16: bool = False) -> list[Held]:
+        """Those that failed nobody of late, and with `bf16` have it. The others may get members too, but not everyone
+        goes there, and bad ones are not given back: somebody else would get them."""
+        return [held for held in self.usable() if not held.strikes and (held.gpu.bf16 or not bf16)]

@@ -56,11 +56,12 @@ class Holding:
         self.tasks: set[asyncio.Task[None]] = set()
         self.told = ""
 
-    def want(self, members: int, nodes: Resources, *, at_once: bool = False) -> None:
+    def want(self, members: int, nodes: Resources, *, bf16: bool = False, at_once: bool = False) -> None:
         """Holds a GPU for each of so many members, as far as there are any: they share GPUs only where there are more
-        of them than GPUs. Gives the others back, `at_once` or when nobody has needed them for a while."""
+        of them than GPUs. With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody
+        has needed them for a while."""
         self.total = sum(gpus_of(has) for has in nodes.values())
-        if len(self.gpus.sound()) < members:
+        if len(self.gpus.sound(bf16=bf16)) < members:
             there = Counter([*self.asked.values(), *(held.gpu.node for held in self.gpus.held.values())])
             for node, has in nodes.items():
                 for _ in range(gpus_of(has) - there[node]):
@@ -75,7 +76,9 @@ class Holding:
                 held.idle_since = None
                 continue
             held.idle_since = now if held.idle_since is None else held.idle_since
-            if len(self.gpus.sound()) > members and (at_once or now - held.idle_since >= KEPT_SECONDS):
+            if len(self.gpus.sound(bf16=bf16)) > members and (
+                at_once or now - held.idle_since >= KEPT_SECONDS
+            ):
                 self._give_back(held)
 
     def failed(self, held: Held, cause: str) -> None:

@@ -48,7 +48,8 @@ class Placing:
         ranks_next = bool(queue) and queue[0].ranked
         if not ranks_next:
             alone += [work for work in queue if not work.ranked]
-        self.holding.want(min(len(alone), self.parallel or len(alone)), nodes, at_once=ranks_next)
+        members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
+        self.holding.want(members, nodes, bf16=bf16, at_once=ranks_next)
 
     def next(
         self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources
@@ -79,7 +80,8 @@ class Placing:
 
     def _gpu(self, work: Work, holding: Holding, nodes: Resources) -> Held | None:
         bad = work.failed_on if holding.elsewhere(work.failed_on) else ()
-        return holding.gpus.place(self._avoided(work, nodes), bad, work.beside_on_gpu)
+        avoided = self._avoided(work, nodes)
+        return holding.gpus.place(avoided, bad, work.beside_on_gpu, bf16=needs_bf16(work))
 
     def _avoided(self, work: Work, nodes: Resources) -> list[str]:
         room = room_of(nodes, self.share, work.task.spec.threads)
@@ -114,3 +116,8 @@ class Placing:
         for key in keys:
             if (work := self.running.get(key)) is not None and work.process is not None:
                 self.processes.kill(work.process)
+
+
+def needs_bf16(work: Work) -> bool:
+    """Whether a member may only go where bf16 is computed, and not imitated."""
+    return work.trains and work.task.spec.precision == "bf16"

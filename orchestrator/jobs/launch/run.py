@@ -20,7 +20,7 @@ from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResul
 from muster.orchestrator.ensemble.results import write_results
 from muster.orchestrator.ensemble.run import pack, train
 from muster.orchestrator.ensemble.scores import keep, result_of, scored
-from muster.orchestrator.ensemble.terms import ClusterTerms
+from muster.orchestrator.ensemble.terms import terms_of
 from muster.orchestrator.jobs.launch.answer import launch_answer, plan_text
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.stages import Emit, stage
@@ -47,7 +47,7 @@ def launch(
     (ensemble,) = ensembles
     assert ensemble.prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
-        terms = ClusterTerms(request, run)
+        terms = terms_of(request, run, emit)
         settle_members(ensembles, terms, all_needed=True)
         check_code(request, ensemble.tasks, store)
         plan = make_plan(ensembles, store, lambda: terms.place(request))

@@ -19,7 +19,7 @@ from muster.orchestrator.ensemble.plan import Plan, make_plan, settle_members
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.ensemble.run import pack, train
 from muster.orchestrator.ensemble.scores import digest_of, score_all
-from muster.orchestrator.ensemble.terms import ClusterTerms
+from muster.orchestrator.ensemble.terms import terms_of
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.jobs.reproduce.answer import answer_of, write_answer
 from muster.orchestrator.jobs.reproduce.plan import Draft, check_data, draft, plan_text
@@ -51,7 +51,7 @@ def reproduce(
     ensembles = pack(found.requests, store, emit, all_needed=False)
     with stage(emit, "plan"):
         example = _any_launch(options, found)
-        terms = ClusterTerms(example, run)
+        terms = terms_of(example, run, emit)
         settle_members(ensembles, terms)
         plan = make_plan(ensembles, store, lambda: terms.place(example))
         _write_plan(plan, run)

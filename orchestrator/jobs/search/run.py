@@ -19,7 +19,7 @@ from muster.orchestrator.ensemble.cost import plan_event
 from muster.orchestrator.ensemble.plan import check_listing
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.run import pack
-from muster.orchestrator.ensemble.terms import ClusterTerms
+from muster.orchestrator.ensemble.terms import ClusterTerms, terms_of
 from muster.orchestrator.fleet.actors.fleet import NAMESPACE
 from muster.orchestrator.fleet.budget import Budget, trained_seconds
 from muster.orchestrator.fleet.client import FleetClient
@@ -90,7 +90,7 @@ def _planned(
     prepared = prepared_by_pictures(pack(ensembles_of(request), store, emit, all_needed=True))
     assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
-        terms = ClusterTerms(request.base, run)
+        terms = terms_of(request.base, run, emit)
         weights, precision = terms(EnsembleRequest(launch=request.base))
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
         cost = search_cost(plan, store, lambda: terms.place(request.base))

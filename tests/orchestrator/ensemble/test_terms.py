@@ -11,15 +11,16 @@ from safetensors.torch import save_file
 
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.terms import ClusterTerms, known_terms
+from muster.orchestrator.fleet.places.inventory import Inventory
 from muster.orchestrator.methods.loading import load
 from muster.workers.errors import DamagedRunError, UsageError
 from muster.workers.networks import backbones
 from muster.workers.store.layout import Store
 from muster.workers.store.runs import RunFolder
 
-H100 = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:H100": 1.0}
-V100 = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:V100": 1.0}
-CPUS = {"CPU": 8.0}
+H100 = Inventory.of({"CPU": 8.0, "GPU": 2.0, "accelerator_type:H100": 1.0})
+V100 = Inventory.of({"CPU": 8.0, "GPU": 2.0, "accelerator_type:V100": 1.0})
+CPUS = Inventory.of({"CPU": 8.0})
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def launch(shapes: Path, run: RunFolder) -> Callable[..., Any]:
     return of
 
 
-def begun(run: RunFolder, request: Any, there: dict[str, float]) -> Any:
+def begun(run: RunFolder, request: Any, there: Inventory) -> Any:
     """Its terms on a cluster, and a plan: from now on the run is bound."""
     terms = ClusterTerms(request, run, there)
     found = terms(EnsembleRequest(launch=request))

@@ -14,6 +14,7 @@ from muster.orchestrator.fleet.places.capacity import (
     gpu_share,
     place_of,
 )
+from muster.orchestrator.fleet.places.inventory import Inventory
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
@@ -39,13 +40,13 @@ def request(method: str = "dreml", **flags: Any) -> LaunchRequest:
     ],
 )
 def test_a_member_s_share_of_a_gpu(asked: LaunchRequest, gpus: float, share: float) -> None:
-    assert gpu_share(asked, {"GPU": gpus} if gpus else {}) == share
+    assert gpu_share(asked, Inventory.of({"GPU": gpus} if gpus else {})) == share
 
 
 @pytest.mark.parametrize(("share", "there"), [(1.0, {}), (0.5, {"GPU": 0.0})])
 def test_gpus_that_are_not_there_are_refused(share: float, there: dict[str, float]) -> None:
     with pytest.raises(UsageError) as refused:
-        gpu_share(request(gpus=share), there)
+        gpu_share(request(gpus=share), Inventory.of(there))
     assert str(refused.value) == (
         f"--gpus-per-member {share:g}: the cluster has {there.get('GPU', 0):g} GPUs. Give 0 to train on CPUs."
     )
@@ -83,10 +84,10 @@ def test_what_would_wait_for_ever_is_refused(
     asked: LaunchRequest, gpus: float, there: dict[str, float], refused: str
 ) -> None:
     if not refused:
-        check_places_for(asked, gpus, there)
+        check_places_for(asked, gpus, Inventory.of(there))
         return
     with pytest.raises(UsageError) as error:
-        check_places_for(asked, gpus, there)
+        check_places_for(asked, gpus, Inventory.of(there))
     assert str(error.value) == refused
 
 
@@ -99,14 +100,18 @@ def with_cards(*kinds: str, **amounts: float) -> dict[str, float]:
     [
         (1.0, ["H100"], "bf16"),
         (0.5, ["A100-40G", "H100"], "bf16"),
+        (1.0, ["GeForce-RTX-4090", "L40S"], "bf16"),
         (1.0, ["H100", "V100"], "fp32"),
-        (1.0, ["T4"], "fp32"),
+        *(
+            (1.0, [kind], "fp32")
+            for kind in ("T4", "GeForce-RTX-2080-Ti", "RTX-6000", "TITAN-RTX", "TITAN-V", "T1000")
+        ),
         (0.0, ["H100"], "fp32"),
         (1.0, [], "fp32"),
     ],
 )
 def test_auto_is_what_every_gpu_can_do(gpus: float, kinds: list[str], precision: str) -> None:
-    assert auto_precision(gpus, with_cards(*kinds)) == precision
+    assert auto_precision(gpus, Inventory.of(with_cards(*kinds))) == precision
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_auto_is_what_every_gpu_can_do(gpus: float, kinds: list[str], precision:
 def test_where_members_are_trained_and_how_many_at_once(
     asked: LaunchRequest, gpus: float, there: dict[str, float], place: Place
 ) -> None:
-    assert place_of(asked, gpus, there) == place
+    assert place_of(asked, gpus, Inventory.of(there)) == place
 
 
 def test_this_machine_is_asked_only_where_it_could_be_too_small(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,166 @@
+"""What a cluster has, node by node, and what of it binds; GPUs are played by tests/workers/gpus/played.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muster.orchestrator.fleet.actors import nodes as module
+from muster.orchestrator.fleet.actors.gpus import gpu_of
+from muster.orchestrator.fleet.actors.nodes import await_gpus
+from muster.orchestrator.fleet.places.capacity import auto_precision, check_places_for, place_of, remarks
+from muster.orchestrator.fleet.places.inventory import Inventory, Node
+from muster.orchestrator.methods.loading import load
+from muster.orchestrator.settings.request import LaunchRequest
+from muster.workers.errors import UsageError
+from muster.workers.gpus.nvml import cards
+from tests.workers.gpus import played
+from tests.workers.gpus.played import PlayedNvml
+
+
+def node(
+    *gpus: dict[str, object], cpus: float = 64, kind: str = "", group: str = "", told: bool = True
+) -> Node:
+    has = {"CPU": cpus, "GPU": float(len(gpus))} | ({f"accelerator_type:{kind}": 1.0} if kind else {})
+    return Node("host", has, cards(PlayedNvml(*gpus)) if gpus and told else None, group)
+
+
+def there(*nodes: Node) -> Inventory:
+    return Inventory({str(number): one for number, one in enumerate(nodes)})
+
+
+def request(**flags: Any) -> LaunchRequest:
+    named = {name.replace("__", "."): value for name, value in flags.items()}
+    return load(None, {"method": "dreml", "data.dataset": "glyphs", **named}, [])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "precision"),
+    [
+        ([node(played.H100, played.H100)], "bf16"),
+        ([node(played.RTX_6000_ADA, kind="RTX-6000")], "bf16"),  # by its name it could be one of Turing
+        ([node(played.RTX_2080_TI, kind="GeForce-RTX-2080-Ti")], "fp32"),
+        ([node(played.H100), node(played.T4)], "fp32"),
+        ([node(played.H100, played.V100)], "fp32"),  # Ray's label is that of the first alone
+        ([node(played.H100, kind="H100", told=False)], "bf16"),
+        ([node(played.H100, kind="RTX-6000", told=False)], "fp32"),
+        ([node(played.H100, told=False)], "fp32"),
+        ([node(played.H100), node()], "bf16"),  # a head without GPUs
+        ([node()], "fp32"),
+    ],
+)
+def test_auto_is_what_every_gpu_of_every_node_can_do(nodes: list[Node], precision: str) -> None:
+    found = there(*nodes)
+    assert auto_precision(1.0, found) == precision
+    assert auto_precision(0.0, found) == "fp32"
+
+
+def test_bf16_where_no_gpu_has_it_is_refused_and_where_some_have_not_they_are_counted() -> None:
+    asked = request(ensemble__precision="bf16")
+    with pytest.raises(
+        UsageError, match=r"no GPU of the cluster has it: Tesla T4 GPU-.* of host.*--precision fp32"
+    ):
+        check_places_for(asked, 1.0, there(node(played.T4)))
+    mixed = there(node(played.H100, played.H100), node(played.T4))
+    check_places_for(asked, 1.0, mixed)
+    (remark,) = remarks(asked, 1.0, "bf16", mixed)
+    assert remark.startswith("1 GPUs have no bf16 and get no members: Tesla T4")
+    assert remarks(asked, 1.0, "fp32", mixed) == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "share", "slots", "bound"),
+    [
+        ([node(*[played.H100] * 8)], 0.3, 24, ""),
+        ([node(played.H100)] * 8, 1.0, 8, ""),
+        ([node(*[played.H100] * 4, cpus=8, group="gpu")], 0.25, 8,
+         "8 members at once: CPUs of worker group gpu; 16 would fit the GPUs"),
+        ([node(*[played.H100] * 4, cpus=2)], 1.0, 2, "2 members at once: CPUs of node host; 4 would fit the GPUs"),
+        ([node(cpus=0), node(*[played.H100] * 2, cpus=4)], 0.5, 4, ""),
+    ],
+)  # fmt: skip
+def test_the_plan_knows_how_many_run_at_once_and_what_binds(
+    nodes: list[Node], share: float, slots: int, bound: str
+) -> None:
+    asked, found = request(resources__gpus_per_member=share), there(*nodes)
+    assert place_of(asked, share, found).slots == slots
+    assert remarks(asked, share, "fp32", found) == ([bound] if bound else [])
+
+
+def test_gpus_without_a_cpu_hold_nobody() -> None:
+    with pytest.raises(UsageError, match="2 GPUs and no CPU beside them"):
+        check_places_for(request(), 1.0, there(node(played.H100, played.H100, cpus=0), node(cpus=8)))
+
+
+def gpu(*gpus: dict[str, object], visible: str = "0") -> Any:
+    return gpu_of("node", "host", visible, cards(PlayedNvml(*gpus)))
+
+
+def test_a_holder_knows_its_gpu_by_its_uuid() -> None:
+    found = gpu(played.T4, played.H100, visible="1")
+    assert found.visible == cards(PlayedNvml(played.H100))[0].uuid
+    assert (found.name, found.bf16, found.trouble) == ("NVIDIA H100 80GB HBM3", True, "")
+    assert not gpu(played.T4).bf16
+
+
+def test_what_a_holder_finds_wrong() -> None:
+    assert gpu(played.FAULTY).trouble == "3 uncorrected ECC errors"
+    assert gpu(played.LOST).trouble == "its driver says: GPU is lost"
+    assert gpu(played.H100, visible="5").trouble == "the driver does not know it any more"
+    assert "another process holds 75.2 GB of its 85.5 GB" in gpu(played.BUSY).trouble
+    assert "divided into slices (MIG)" in gpu(played.SLICED).trouble
+
+
+def test_a_slice_that_ray_was_told_of_and_a_gpu_by_ray_s_word_are_taken_as_they_are() -> None:
+    assert gpu(played.SLICED, visible="MIG-1234").trouble == ""
+    assert gpu_of("node", "host", "3", ()).visible == "3"
+
+
+class Ray:
+    """A cluster whose GPUs join after some looks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, joins_after: int) -> None:
+        self.looks, self.joins_after, self.asked, self.now = 0, joins_after, list[Any](), 0.0
+        monkeypatch.setattr(module.ray, "cluster_resources", self.resources)
+        monkeypatch.setattr("ray.autoscaler.sdk.request_resources", self.request)
+        monkeypatch.setattr(module.time, "sleep", self.sleep)
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+
+    def resources(self) -> dict[str, float]:
+        self.looks += 1
+        return {"CPU": 4.0} | ({"GPU": 1.0} if self.looks > self.joins_after else {})
+
+    def request(self, bundles: Any) -> None:
+        self.asked.append(bundles)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_gpus_that_are_about_to_join_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, share: float | None
+) -> None:
+    said: list[str] = []
+    ray = Ray(monkeypatch, joins_after=4)
+    await_gpus(share, said.append)
+    assert "waiting" in said[0]
+    assert ray.asked == [[{"GPU": 1}], []]  # an autoscaler starts a node
+
+
+def test_where_none_joins_nothing_is_trained_on_cpus_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Ray(monkeypatch, joins_after=10**6)
+    with pytest.raises(UsageError, match="--gpus-per-member 0"):
+        await_gpus(None, lambda text: None)
+    assert ray.now == 60
+    assert ray.asked[-1] == []
+
+
+@pytest.mark.parametrize(("share", "joins_after"), [(0.0, 10**6), (None, 0), (1.0, 0)])
+def test_nobody_waits_where_there_is_no_need(
+    monkeypatch: pytest.MonkeyPatch, share: float | None, joins_after: int
+) -> None:
+    ray = Ray(monkeypatch, joins_after)
+    await_gpus(share, lambda text: None)
+    assert ray.now == 0
