@@ -102,6 +102,14 @@ class DeviceError(MusterError):
     """The GPU of a member failed, or is none that it can use: that is not the member's fault."""
 
 
+def said(error: BaseException) -> str:
+    """What somebody else's code raised, in a line without a full stop. One that ends the process says so."""
+    text = str(error).strip().splitlines()
+    if isinstance(error, SystemExit):
+        return "it ends the process (sys.exit)"
+    return f"{type(error).__name__}: {text[0]}".rstrip(".") if text else type(error).__name__
+
+
 def loss_before(last: float) -> str:
     """What is known of the loss before it diverged, for the message; `last` is NaN where none was finite."""
     if math.isfinite(last):

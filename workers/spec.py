@@ -148,7 +148,8 @@ class LabelBatchShape:
     def check_batch(self, classes: int, world_size: int) -> None:
         """Raises ValueError unless `classes` are enough for P. Ranks are the business of who has them."""
         del world_size
-        check({f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes})
+        too_many = f"labels = {self.labels}: there are only {classes} training classes. Give --P {classes}"
+        check({too_many: self.labels <= classes})
 
 
 class VectorsOf(NamedTuple):

@@ -41,7 +41,8 @@ def finished_run(name: str, student: LaunchRequest, store: Store) -> tuple[Launc
         )
     if differences := _other_images(launch, student):
         raise UsageError(
-            f"{name} was trained on other images: {'; '.join(differences)}. Give a run of the same ones."
+            f"{name} was trained on other images: {'; '.join(differences)}. Give the student the "
+            "teacher's own data flags, or a run of the same images."
         )
     places = {place: getattr(student.data, place) for place in DATA_PLACES}
     located = replace(launch, data=replace(launch.data, **places), name=name, storage=store.root)

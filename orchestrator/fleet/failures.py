@@ -59,7 +59,10 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
     cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
     if isinstance(cause, DivergedError | UsageError):
         return Failure(
-            _line(cause), counts=True, final=True, cure="Change the recipe or the input; it is not retried."
+            _line(cause),
+            counts=True,
+            final=True,
+            cure="It would fail again, and is not retried: change what the message names.",
         )
     if isinstance(cause, ToldToEndError):
         return Failure(_line(cause), counts=False, final=False, cure=_again())

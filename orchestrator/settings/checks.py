@@ -77,11 +77,12 @@ def backbone_problems(backbone: Any, crops: set[int]) -> list[str]:
     elif backbone not in backbones.names():
         near = difflib.get_close_matches(str(backbone), backbones.names(), 3)
         hint = f"Did you mean {' or '.join(near)}?" if near else "Try conv4, resnet18 or googlenet."
+        hint += " One of your own is written MODULE:FACTORY." if ":" in str(backbone) else ""
         return [f"There is no backbone {backbone!r}. {hint}"]
     causes = {crop: backbones.refusal(backbone, crop) for crop in sorted(crops)}
-    return [
-        f"{backbone} can't take pictures of {crop} px: {cause}." for crop, cause in causes.items() if cause
-    ]
+    made_for = input_of(backbone).side if backbone.startswith(TIMM) else 0
+    hints = {crop: f" It was made for {made_for} px." if made_for not in {0, crop} else "" for crop in causes}
+    return [f"{cause}.{hints[crop]}" for crop, cause in causes.items() if cause]
 
 
 def whole_path(place: str) -> str:

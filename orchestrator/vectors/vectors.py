@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from muster.orchestrator.vectors.questions import roles_of
 from muster.workers.errors import CorruptFileError, DamagedMember, StoreError
 from muster.workers.packs.pack import PackIndex, Part, read_index
 from muster.workers.score.combine import Combination, combine
@@ -36,8 +37,9 @@ def member_vectors(
 
 
 def content_of(store: Store, target: Target, keys: Iterable[str]) -> str:
-    """16 hex digits of what the members' vectors are, by their records: a member that is trained again on another
-    machine keeps its key, and has others. Raises DamagedMember."""
+    """16 hex digits of what the members' vectors are, by their records, and of which images ask and which answer: a
+    member that is trained again on another machine keeps its key, and has others; and the same pictures may be listed
+    with other roles. Raises DamagedMember."""
     found = hashlib.sha256()
     for key in keys:
         try:
@@ -47,6 +49,10 @@ def content_of(store: Store, target: Target, keys: Iterable[str]) -> str:
         if done is None:
             raise DamagedMember(key, f"The vectors of {key} are gone.")
         found.update(done.files[VECTORS].sha256.encode())
+    with contextlib.suppress(CorruptFileError):  # whoever reads its images says so
+        index = read_index(store.pack(target.images.pack), target.images.pack)
+        if index is not None and any(roles := roles_of(index, index.part(target.images.class_ids))):
+            found.update("\n".join(roles).encode())
     return found.hexdigest()[:16]
 
 

@@ -22,6 +22,7 @@ from muster.orchestrator.ensemble.terms import ClusterTerms
 from muster.orchestrator.fleet.actors.member import AttemptLog, logged
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.failures import judge
+from muster.orchestrator.fleet.places.inventory import Inventory
 from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.jobs import entry, turn
@@ -94,9 +95,9 @@ def bare_train(
     return client
 
 
-def bare_terms(example: Any, run: RunFolder) -> ClusterTerms:
+def bare_terms(example: Any, run: RunFolder, emit: Any = None) -> ClusterTerms:
     """Places on this machine's CPUs, whatever it has."""
-    return ClusterTerms(example, run, {"CPU": 2})
+    return ClusterTerms(example, run, Inventory.of({"CPU": 2}))
 
 
 def here(calls: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
@@ -165,7 +166,7 @@ def submitted(request: Any, address: str | None, detach: bool, as_json: bool, *s
 def bare_muster(monkeypatch: pytest.MonkeyPatch) -> BareMuster:
     """Commands whose jobs need no cluster."""
     monkeypatch.setattr(session, "_submitted", submitted)
-    monkeypatch.setattr(launching, "ClusterTerms", bare_terms)
+    monkeypatch.setattr(launching, "terms_of", bare_terms)
     monkeypatch.setattr(launching, "train", bare_train)
     monkeypatch.setattr(gathering, "on_ray", here)
     for module in (scores, floors):

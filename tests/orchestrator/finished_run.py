@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from muster.orchestrator.ensemble import floors, scores
 from muster.orchestrator.ensemble.terms import ClusterTerms
+from muster.orchestrator.fleet.places.inventory import Inventory
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.jobs.base import run_job
 from muster.orchestrator.jobs.launch import run as launching
@@ -37,8 +37,12 @@ def request_of(storage: str, images: Path, name: str = "one", **flags: Any) -> L
 
 def finish(request: LaunchRequest, extra: tuple[str, ...] = ()) -> None:
     """Runs a launch to its end, with its log in the store and its DONE.json."""
+
+    def terms(example: Any, run: Any, emit: Any) -> ClusterTerms:
+        return ClusterTerms(example, run, Inventory.of({"CPU": 2.0}))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching, "ClusterTerms", functools.partial(ClusterTerms, there={"CPU": 2.0}))
+        patch.setattr(launching, "terms_of", terms)
         patch.setattr(launching, "train", trained)
         patch.setattr(gather, "on_ray", lambda calls: [gather.write_shard(*call) for call in calls])
         for module in (scores, floors):

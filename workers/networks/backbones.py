@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from muster.workers.errors import UsageError
+from muster.workers.errors import UsageError, said
 from muster.workers.networks import own, timm_models
 from muster.workers.networks.bvlc_googlenet import BvlcGoogLeNet
 from muster.workers.networks.facts import TIMM, without_imagenet
@@ -69,17 +69,38 @@ def names() -> list[str]:
     return ["conv4", "bvlc_googlenet", *torchvision.models.list_models(module=torchvision.models)]
 
 
+#: Outputs of the network that is tried: no network has so many by chance.
+TRIED = 13
+
+
 def refusal(backbone: str, side: int) -> str | None:
-    """Why a network can't take pictures of this side, in pixels; None if it can. It is tried: few say so."""
+    """Why a network can't be trained on pictures of this side, in pixels, as a sentence without a full stop; None if it
+    can. It is tried: few say so."""
+    can_not = f"{backbone} can't take pictures of {side} px: "
     try:
-        network = build(backbone, 2, 0, pretrained=True).eval()
-        with torch.inference_mode():
-            network(torch.zeros(2, 3, side, side))
+        network = build(backbone, TRIED, 0, pretrained=True).eval()
     except UsageError as error:
         return str(error).rstrip(".")
+    try:
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found = network(torch.rand(2, 3, side, side))
     except (RuntimeError, ValueError, AssertionError) as error:
-        return str(error).splitlines()[0].rstrip(".!") or type(error).__name__
-    return None
+        return can_not + (str(error).splitlines()[0].rstrip(".!") if str(error) else type(error).__name__)
+    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+        return can_not + said(error)
+    if not isinstance(found, torch.Tensor):
+        return f"{backbone} gives a {type(found).__name__} for a batch of pictures, and no tensor"
+    if tuple(found.shape) != (2, TRIED):
+        return (
+            f"{backbone} gives {list(found.shape)} for two pictures, where its last linear layer was given {TRIED} "
+            f"outputs: the network has to end in that layer, and to give [2, {TRIED}]"
+        )
+    return (
+        None
+        if bool(found.isfinite().all())
+        else f"{backbone} gives numbers that are not finite before training"
+    )
 
 
 def build(

@@ -11,7 +11,7 @@ import sys
 
 from torch import nn
 
-from muster.workers.errors import UsageError
+from muster.workers.errors import UsageError, said
 from muster.workers.networks.own_code import OwnNetwork, found
 
 
@@ -23,19 +23,22 @@ def build(network: OwnNetwork) -> nn.Module:
     sys.path.insert(0, str(place.parent))
     try:
         module = importlib.import_module(network.module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
-            f"--backbone {network.asked}: {network.module} can't be imported: {_said(error)}."
+            f"--backbone {network.asked}: {network.module} can't be imported: {said(error)}."
         ) from error
     finally:
         sys.path.remove(str(place.parent))
     factory = getattr(module, network.factory, None)
     if not callable(factory):
-        raise UsageError(f"--backbone {network.asked}: {network.module} has no function {network.factory}.")
+        kind = f"is a {type(factory).__name__} there" if factory is not None else "is not there"
+        raise UsageError(
+            f"--backbone {network.asked}: {network.module} has no function {network.factory}, it {kind}."
+        )
     try:
         built = factory()
-    except Exception as error:
-        raise UsageError(f"--backbone {network.asked}: {network.factory}() fails: {_said(error)}.") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"--backbone {network.asked}: {network.factory}() fails: {said(error)}.") from error
     if not isinstance(built, nn.Module):
         kind = type(built).__name__
         raise UsageError(
@@ -50,8 +53,3 @@ def _forget_other(top: str, place: str) -> None:
         origin = getattr(sys.modules[name], "__file__", None) or ""
         if not origin.startswith(place):
             del sys.modules[name]
-
-
-def _said(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}".rstrip(".") if text else type(error).__name__

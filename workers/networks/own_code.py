@@ -19,6 +19,8 @@ from muster.workers.errors import UsageError
 _NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)(?:@([0-9a-f]{16}))?", re.ASCII)
 #: A package of networks is small. What is larger is another one's, or holds what is no code.
 MOST_FILES, MOST_BYTES = 1000, 16 << 20
+#: What a module that is in no package is called as a package's one file.
+ALONE = "__init__.py"
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ def files_of(place: Path) -> list[Path]:
 
 
 def digest_of(place: Path) -> str:
-    """16 hex digits of the names and the bytes of a package's files."""
+    """16 hex digits of the names and the bytes of a package's files; a module is a package of one file."""
     whole = hashlib.sha256()
     for path in files_of(place):
-        name = path.name if path == place else path.relative_to(place).as_posix()
+        name = ALONE if path == place else path.relative_to(place).as_posix()
         data = path.read_bytes()
         whole.update(f"{name}\n{len(data)}\n".encode())
         whole.update(data)
@@ -115,10 +117,11 @@ def digest_of(place: Path) -> str:
 
 
 def copied(network: OwnNetwork, folder: Path) -> Path:
-    """A copy of its code below a folder, to travel with a job. Raises UsageError as `found` does."""
+    """A copy of its code below a folder, to travel with a job: always a package, as Ray takes folders alone. Raises
+    UsageError as `found` does."""
     place = found(network)
     for path in files_of(place):
-        target = folder / place.name / (path.relative_to(place) if path != place else "")
+        target = folder / network.top / (path.relative_to(place) if path != place else ALONE)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    return folder / place.name
+    return folder / network.top

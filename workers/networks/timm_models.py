@@ -89,4 +89,4 @@ def _timm() -> Any:
 def _unknown(name: str) -> UsageError:
     near = difflib.get_close_matches(name, _timm().list_models(), 3)
     hint = f" Did you mean {' or '.join(TIMM + one for one in near)}?" if near else ""
-    return UsageError(f"timm has no network {name!r}.{hint}")
+    return UsageError(f"timm has no network {name!r}.{hint or ' Its list_models() names them all.'}")

@@ -234,6 +234,13 @@ def place(given: str) -> AnyPath:
     return RemotePath(Tree(given))
 
 
+def no_folder(root: AnyPath) -> str:
+    """What to say of a data root that is none. An object store has no empty folders: nothing is below that name."""
+    if isinstance(root, RemotePath):
+        return f"There is nothing at {root}: is the bucket called so, and the path in it?"
+    return f"The data root {root} is not a folder."
+
+
 def inner_name(path: AnyPath, root: AnyPath) -> str | None:
     """A path's name below a root, with / between its parts; None if it is not below it."""
     whole, top = str(path), str(root).rstrip("/")

@@ -48,7 +48,7 @@ def test_what_would_happen_again_is_final(error: Exception, how: Any) -> None:
     found = verdict(how(error), node_lost=True)
     assert (found.counts, found.final) == (True, True)
     assert found.cause == str(error).splitlines()[0]
-    assert found.cure == "Change the recipe or the input; it is not retried."
+    assert found.cure == "It would fail again, and is not retried: change what the message names."
 
 
 @pytest.mark.parametrize(

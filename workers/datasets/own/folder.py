@@ -19,7 +19,7 @@ from muster.workers.datasets.own.scan import Found, scan
 from muster.workers.datasets.own.splits import LEAST_CLASSES, SIDES, SPLITS
 from muster.workers.errors import StoreError, UsageError
 from muster.workers.names import no_text, shortened
-from muster.workers.store.remote import AnyPath, RemotePath
+from muster.workers.store.remote import AnyPath, RemotePath, no_folder
 
 LAYOUTS = (
     "Expected ROOT/CLASS/image.jpg, or ROOT/train/CLASS/... and ROOT/test/CLASS/..., where val/ may stand beside them, "
@@ -43,9 +43,7 @@ class ImageFolder(OwnPictures):
         """Train and test, and val if it is given. Raises UsageError if the folder is missing, has too few classes, or
         holds what can't be told or read."""
         if not self.root.is_dir():
-            raise UsageError(
-                f"The data root {self.root} is not a folder. Give --data-root a folder of class folders."
-            )
+            raise UsageError(f"{no_folder(self.root)} Give --data-root a folder of class folders.")
         if self.reading.version == 1 and isinstance(self.root, RemotePath):
             raise UsageError(
                 f"reading = 1: {self.root} is no folder on a disk, which that rule was made for."

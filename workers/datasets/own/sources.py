@@ -99,6 +99,11 @@ def _columns(table: Table, mapping: dict[str, str]) -> dict[str, str]:
         (found["image"],) = table.image_columns
     else:
         lacking.append(named["path"])
+    if lacking == [named["path"]] and len(table.image_columns) > 1:
+        raise UsageError(
+            f"{table.path} has several columns of pictures: {', '.join(table.image_columns)}. Say which is meant: "
+            f"--columns image={table.image_columns[0]}."
+        )
     if lacking:
         raise UsageError(
             f"{table.path} has no column {' and '.join(dict.fromkeys(lacking))}; it has {', '.join(there)}. Say how "

@@ -26,12 +26,13 @@ from muster.workers.datasets.own.sources import Source, sources
 from muster.workers.datasets.own.splits import KINDS, LEAST_CLASSES, SIDES, kind_of
 from muster.workers.errors import UsageError
 from muster.workers.names import shortened
-from muster.workers.store.remote import AnyPath, inner_name, place
+from muster.workers.store.remote import AnyPath, inner_name, no_folder, place
 from muster.workers.watch import watched
 
 AGAIN = "that name a picture again"
 NO_SIDE = "of test that neither ask nor answer"
 GONE = "whose pictures are not there"
+NOT_THERE = "picture(s) that are not there, without which --skip-bad-images goes on"
 #: The role of a row on neither side, until it is known whether its class is tested.
 NEITHER = "neither"
 LABELS = (str, int, float, datetime.date, datetime.time, Decimal, type(None))
@@ -70,7 +71,7 @@ class ImageTable(OwnPictures):
     def sources(self) -> list[Source]:
         """Its files. Raises UsageError."""
         if not self.root.is_dir():
-            raise UsageError(f"The data root {self.root} is not a folder.")
+            raise UsageError(no_folder(self.root))
         return sources(self.root, self.list, self.reading)
 
     @cached_property
@@ -90,20 +91,27 @@ class ImageTable(OwnPictures):
         """The splits. Raises UsageError with all that is wrong with the table, by row."""
         if self.sources[0].says_splits:
             self.as_given()
-        taken = _Taken(Mistakes(self.root))
+        taken = _Taken(Mistakes(self.list or self.root))
         with watched("rows read") as tell:
             for number, (source, row) in enumerate(self._rows(), 1):
                 self._take(taken, source, row)
                 tell(number)
         self._look(taken)
         if taken.lists.mistakes:
-            raise UsageError(taken.lists.problems())
+            raise UsageError([*taken.lists.problems(), self._cure(taken)])
         taken.account.taken = sum(map(len, taken.items.values()))
         if not taken.account.taken:
             raise UsageError([f"{self.traits.title} has no row with a picture.", *taken.account.texts()])
         self.account, self.warnings = taken.account, tuple(self._joined())
         parts = self._tested(taken.items) if self.sources[0].says_splits else self._by_class(taken)
         return self.kept_apart({name: _split(name, items) for name, items in parts.items()})
+
+    def _cure(self, taken: _Taken) -> str:
+        """What to do about mistakes in rows."""
+        gone = len(taken.lists.mistakes.get(NOT_THERE, ()))
+        if gone and gone == len(taken.seen):
+            return f"None of its pictures is there: paths are looked for below {self.root}. Is --data-root right?"
+        return "Mend these rows, or give --list another table."
 
     def opened(self, item: Item) -> AnyPath | IO[bytes]:
         image = self.sources[0].columns.get("image")
@@ -278,8 +286,7 @@ class ImageTable(OwnPictures):
             if self.reading.skip_bad:
                 taken.account.leave(GONE, said)
             else:
-                kind = "picture(s) that are not there, without which --skip-bad-images goes on"
-                taken.lists.wrong(kind, said)
+                taken.lists.wrong(NOT_THERE, said)
         for split, items in taken.items.items() if gone else ():
             taken.items[split] = [item for item in items if item.image_id not in gone]
 

@@ -143,7 +143,9 @@ class BierSettings(LabelBatchShape):
         """Raises ValueError unless `classes` are enough for P and the global batch divides by `world_size`."""
         check(
             {
-                f"labels = {self.labels}: there are only {classes} training classes": self.labels <= classes,
+                f"labels = {self.labels}: there are only {classes} training classes. Give --P {classes}": (
+                    self.labels <= classes
+                ),
                 _ranks_message(self.labels, self.images, world_size, classes): self.batch_size % world_size
                 == 0,
             }

@@ -180,3 +180,43 @@ def test_a_floor_of_pretrained_weights_is_that_networks(
     features = network(torch.from_numpy(numbers).float()).detach().numpy()
     assert [floor["name"] for floor in answer["floors"]] == ["pixels", "network"]
     assert answer["floors"][1]["curve"][0]["recall_at_1"] == pytest.approx(recall_at_1(features, labels))
+
+
+def test_roles_of_the_same_pictures_have_floors_of_their_own(
+    bare_muster: BareMuster, words: list[str], image_folder: Path, tmp_path: Path
+) -> None:
+    """Which pictures ask is no part of the vectors' key: the same floors' vectors have other scores."""
+    listed = sorted(path.relative_to(image_folder) for path in image_folder.rglob("*") if path.is_file())
+    classes = sorted({path.parts[0] for path in listed})
+    rows = [
+        (path, path.parts[0], "test" if path.parts[0] in classes[len(classes) // 2 :] else "train")
+        for path in listed
+    ]
+    asks = {path: number % 2 for number, path in enumerate(listed)}
+
+    def launched(name: str, roles: bool) -> dict[str, Any]:
+        table = tmp_path / f"{name}.csv"
+        cells = [
+            f"{path},{label},{split}"
+            + (f",{('query', 'gallery')[asks[path]] if split == 'test' else ''}" if roles else "")
+            for path, label, split in rows
+        ]
+        table.write_text("\n".join(["path,label,split" + (",role" if roles else ""), *cells]))
+        where = [
+            word if word not in {"folder", "one"} else {"folder": "table", "one": name}[word]
+            for word in words
+        ]
+        answer: dict[str, Any] = bare_muster(*where, "--list", table, "--json").document
+        return {floor["name"]: floor["curve"] for floor in answer["floors"]}
+
+    def alone(name: str) -> dict[str, Any]:
+        """The same in a store of its own."""
+        words[words.index(str(tmp_path / "store"))] = str(tmp_path / "other")
+        found = launched(name, roles=True)
+        words[words.index(str(tmp_path / "other"))] = str(tmp_path / "store")
+        return found
+
+    plain, roles = launched("plain", roles=False), launched("roles", roles=True)
+    assert roles == alone("roles")
+    assert roles != plain
+    assert launched("again", roles=False) == plain

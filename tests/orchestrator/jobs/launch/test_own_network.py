@@ -35,10 +35,46 @@ def unlike():
 def number():
     return 7
 
+def ends():
+    raise SystemExit(0)
+
+size = 3
+
+class Net(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.conv, self.used, self.z = how, nn.Conv2d(3, 4, 3), nn.Linear(4, 5), nn.Linear(4, 5)
+
+    def forward(self, x):
+        pooled = self.conv(x).mean((2, 3))
+        found = self.z(pooled)
+        if self.how == "key":
+            raise KeyError("no such layer")
+        if self.how == "exit":
+            raise SystemExit(0)
+        return {
+            "unused": self.used(pooled), "cube": found[:, None], "pair": (found, found), "one": found[:1],
+            "nan": found / 0 * 0,
+        }[self.how]
+
+class TwoArguments(Net):
+    def forward(self, x, y):
+        return self.z(x)
+
+unused = lambda: Net("unused")
+cube = lambda: Net("cube")
+pair = lambda: Net("pair")
+one = lambda: Net("one")
+nan = lambda: Net("nan")
+key = lambda: Net("key")
+leaves = lambda: Net("exit")
+two = lambda: TwoArguments("")
+
 def broken():
     raise KeyError("no such size")
 """,
     "lost.py": "import a_package_that_is_not_there\n",
+    "exits.py": "import sys\nsys.exit(7)\n",
 }
 METHODS = {
     "dreml": ["--D", "2", "--L", "2", "--epochs", "1"],
@@ -159,7 +195,30 @@ BAD = {
     ),
     "no network": ("nets_of_mine.made:number", ["number() gives a int, and no torch.nn.Module"]),
     "fails": ("nets_of_mine.made:broken", ["broken() fails: KeyError", "no such size"]),
-    "no name": ("nets_of_mine.made:", ["There is no backbone 'nets_of_mine.made:'"]),
+    "no callable": ("nets_of_mine.made:size", ["has no function size, it is a int there"]),
+    "exits on import": ("nets_of_mine.exits:small", ["can't be imported", "it ends the process (sys.exit)"]),
+    "exits when it is built": ("nets_of_mine.made:ends", ["ends() fails: it ends the process"]),
+    "exits on pictures": (
+        "nets_of_mine.made:leaves",
+        ["can't take pictures of 32 px", "it ends the process"],
+    ),
+    "raises anything": (
+        "nets_of_mine.made:key",
+        ["can't take pictures of 32 px", "KeyError", "no such layer"],
+    ),
+    "takes two": ("nets_of_mine.made:two", ["can't take pictures of 32 px", "TypeError", "'y'"]),
+    "another layer is its output": (
+        "nets_of_mine.made:unused",
+        ["gives [2, 5] for two pictures", "end in that layer"],
+    ),
+    "a cube": ("nets_of_mine.made:cube", ["gives [2, 1, 13] for two pictures"]),
+    "a pair": ("nets_of_mine.made:pair", ["gives a tuple for a batch of pictures"]),
+    "one row": ("nets_of_mine.made:one", ["gives [1, 13] for two pictures"]),
+    "no numbers": ("nets_of_mine.made:nan", ["numbers that are not finite before training"]),
+    "no name": (
+        "nets_of_mine.made:",
+        ["There is no backbone 'nets_of_mine.made:'", "written MODULE:FACTORY"],
+    ),
 }
 
 
@@ -208,9 +267,10 @@ def test_what_travels_is_the_code_and_nothing_else(package: Path, tmp_path: Path
     assert not list((tmp_path / "away").rglob(".*"))
 
 
+@pytest.mark.parametrize("backbone", ["nets_of_mine.made:small", "alone:small"])
 def test_the_code_travels_with_the_job(
-    muster: Muster, package: Path, words: list[str], tmp_path: Path
+    muster: Muster, package: Path, words: list[str], tmp_path: Path, backbone: str
 ) -> None:
-    answer = muster("launch", "dreml", *words, *METHODS["dreml"], *MINE).document
+    answer = muster("launch", "dreml", *words, *METHODS["dreml"], "--backbone", backbone).document
     assert answer["models"]["trained"] == 2
     assert [floor["name"] for floor in answer["floors"]] == ["pixels", "network"]
