@@ -38,7 +38,7 @@ from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import Images, MemberTask, missing
 from muster.workers.train.loop import Report, train
 from muster.workers.train.team import ALONE, Team
-from muster.workers.train.trainer import Materials, check_precision, prepare_device
+from muster.workers.train.trainer import Materials, arithmetic, prepare_device
 
 Log = Callable[[str], None]
 
@@ -152,7 +152,6 @@ def _train(
         )
         log(f"kept {spec.described()}{LATE[first]}")
         return
-    check_precision(spec, device)
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
     materials = Materials(pack, part, device, team, initial, _inputs(store, spec, len(part.rows)))
@@ -172,7 +171,7 @@ def _train(
         else:
             log(_stretch(trainer.unit, checkpoint.history[-1]))
 
-    with heeding_sigterm() as sigterm:
+    with arithmetic(spec, device), heeding_sigterm() as sigterm:
         state = train(
             trainer, resume=resume, save=saved, report=report, told_to_end=lambda: sigterm() or told_to_end()
         )

@@ -25,7 +25,7 @@ TRAINING_VERSION = 1
 #: Sides of pictures, in pixels: a larger square has more of them than Pillow takes for an image that is meant.
 LEAST_SIDE, MOST_SIDE = 8, 9459
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Triple = tuple[float, float, float]
 
 

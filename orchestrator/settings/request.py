@@ -162,8 +162,8 @@ class EnsembleSettings:
     "conv4, any classifier of torchvision by name, one of timm as timm/NAME, or your own as MODULE:FACTORY."
     weights: str = field(default="none", metadata=flag())
     "none, imagenet, or a file of a state dict."
-    precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=flag())
-    "auto: bf16 where all GPUs have it, else fp32."
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = field(default="auto", metadata=flag())
+    "auto: bf16 where all GPUs have it, else fp32. tf32: float32 whose products GPUs round to 10 bits of mantissa."
     threads: int = 1
     "CPU threads of a member that trains on a CPU."
     deterministic: bool = field(default=False, metadata=flag())

@@ -63,7 +63,7 @@ WEIGHTS = Kind(
     lambda value: isinstance(value, str) and re.fullmatch(r"none|[0-9a-f]{1,64}", value) is not None,
 )
 DEVICE = Kind("gpu or cpu", lambda value: value in ("gpu", "cpu"))
-PRECISION = Kind("fp32 or bf16", lambda value: value in ("fp32", "bf16"))
+PRECISION = Kind("fp32, tf32 or bf16", lambda value: value in ("fp32", "tf32", "bf16"))
 
 _RECORDS = {NAME: {"size": COUNT, "sha256": SHA256}}
 #: A commit record, and what those of models, packs and vectors say beside their files.

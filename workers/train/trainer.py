@@ -6,11 +6,12 @@ history. All is counted in steps from 0: an epoch is a number of steps.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -241,10 +242,22 @@ def prepare_device(spec: ModelSpec, device: torch.device) -> None:
             torch.use_deterministic_algorithms(True)
 
 
-def check_precision(spec: ModelSpec, device: torch.device) -> None:
-    """Raises UsageError for bf16 on a GPU that only imitates it: it would be slow, and its rounding another."""
-    if device.type == "cuda" and spec.precision == "bf16" and torch.cuda.get_device_capability(device) < BF16:
+@contextlib.contextmanager
+def arithmetic(spec: ModelSpec, device: torch.device) -> Iterator[None]:
+    """Within it products are computed as the spec's precision says; vectors are embedded outside, in float32.
+
+    Raises UsageError for bf16 on a GPU that only imitates it, which would be slow and round otherwise, and for TF32
+    where it has no effect.
+    """
+    lacking = device.type == "cuda" and torch.cuda.get_device_capability(device) < BF16
+    if (spec.precision != "fp32" and lacking) or (spec.precision == "tf32" and device.type != "cuda"):
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
         raise UsageError(
-            f"Its precision is bf16, and {torch.cuda.get_device_name(device)} of {socket.gethostname()} has none. "
-            "Leave that node out, or train other models with --precision fp32."
+            f"Its precision is {spec.precision}, and {name} of {socket.gethostname()} has none. Leave that node out, "
+            "or train other models with --precision fp32."
         )
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = spec.precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

@@ -6,9 +6,11 @@ which is on loopback, ranks must not open a port to the network.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,8 +24,13 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 _served: list[TCPStore] = []
 
 
+@dataclass
 class GroupConfig(TorchConfig):
     """Ray Train's, with the meeting place of this module."""
+
+    store: str = ""
+    pack: str = ""
+    "The pack that the ranks will open."
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
@@ -33,6 +40,8 @@ class GroupConfig(TorchConfig):
 class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         size, within = len(worker_group), backend_config.timeout_s
+        if backend_config.pack:
+            worker_group.execute(fetch, backend_config.store, backend_config.pack)
         address, port = worker_group.execute_single(0, serve, size, within)
         joining = [
             worker_group.execute_single_async(
@@ -41,6 +50,16 @@ class _Backend(_TorchBackend):
             for rank in range(size)
         ]
         ray.get(joining)
+
+
+def fetch(store: str, pack: str) -> None:
+    """Brings a pack to this node before the ranks form a group: from then on they wait for each other in collectives,
+    whose patience is shorter than a download may be. What goes wrong is met again, and told, by the training itself."""
+    from muster.workers.packs.pack import cache_folder, open_pack
+    from muster.workers.store.layout import Store
+
+    with contextlib.suppress(Exception):
+        open_pack(Store(store).pack(pack), pack, cache_folder())
 
 
 def serve(size: int, within_s: float) -> tuple[str, int]:

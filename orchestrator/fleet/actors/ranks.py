@@ -21,6 +21,8 @@ from muster.workers.errors import DivergedError, MusterError
 
 #: A rank that waits longer than this for the others in a collective has lost them.
 COLLECTIVE_SECONDS = 600
+#: Ray Train asks for the ranks' places so often, and waits so long for them each time (its own default, in seconds).
+PLACE_TRIES, START_SECONDS = 15, 60
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
@@ -39,19 +41,25 @@ class RanksActor:
     ) -> None:
         """Trains and embeds what the store lacks; the ranks' GPUs are Ray Train's to give. Raises the failure of a rank
         that tells most."""
-        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
         from ray.train.torch import TorchTrainer
 
         from muster.orchestrator.fleet.actors.process_group import GroupConfig
 
         fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
+        failures: Any = FailureConfig  # whose types are those of the class that it replaced
         scratch = Path(tempfile.gettempdir()) / f"muster-train-{attempt}"
         trainer = TorchTrainer(
             train_rank,
             train_loop_config={
                 "store": store_root, "run": run, "task": task, "attempt": attempt, "gpus": gpus, "fleet": fleet,
             },
-            torch_config=GroupConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_SECONDS),
+            torch_config=GroupConfig(
+                backend="nccl" if gpus else "gloo",
+                timeout_s=COLLECTIVE_SECONDS,
+                store=store_root,
+                pack=task.train.pack,
+            ),
             scaling_config=ScalingConfig(
                 num_workers=task.ranks,
                 use_gpu=bool(gpus),
@@ -59,12 +67,19 @@ class RanksActor:
                 **self.nodes,
             ),
             run_config=RunConfig(
-                name=attempt, storage_path=str(scratch), failure_config=FailureConfig(max_failures=0)
+                name=attempt,
+                storage_path=str(scratch),
+                # What becomes of a failure is the fleet's to say, and nobody waits for ever for places.
+                failure_config=failures(
+                    max_failures=0, controller_failure_limit=PLACE_TRIES, max_preemption_failures=0
+                ),
             ),
         )  # fmt: skip
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
             trainer.fit()
+        except ControllerError as error:
+            raise no_place(error, task.ranks, gpus) from error
         except TrainingFailedError as error:
             raise root_cause(error) from error
         finally:
@@ -102,6 +117,19 @@ def train_rank(config: dict[str, Any]) -> None:
         how["log"] = AttemptLog(store, store.run(config["run"]).log(task.key, config["attempt"]))
     with logged(how.get("log")):
         run_member(store, task, config["attempt"], get_device(), team=team, began=began, **how)
+
+
+def no_place(error: BaseException, ranks: int, gpus: float) -> BaseException:
+    """What is said where Ray Train never got to start the ranks."""
+    cause = getattr(error, "controller_failure", error)
+    if "Timeout" not in type(cause).__name__:
+        return cause
+    what = f"{ranks} GPUs" if gpus else f"the CPUs of {ranks} ranks"
+    minutes = PLACE_TRIES * START_SECONDS / 60
+    return MusterError(
+        f"its {ranks} ranks found no places in about {minutes:.0f} minutes: {what} were never free at once. Do other "
+        "jobs hold them, or is a node gone?"
+    )
 
 
 def root_cause(error: BaseException) -> BaseException:

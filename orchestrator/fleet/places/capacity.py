@@ -77,11 +77,13 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> N
             f"The cluster has {there.total('GPU'):g} GPUs and no CPU beside them, and each member needs one: start Ray "
             "on those nodes with --num-cpus."
         )
-    lacking = there.lacking_bf16
-    if gpus and request.ensemble.precision == "bf16" and len(lacking) >= there.total("GPU") > 0:
+    lacking, precision = there.lacking_bf16, request.ensemble.precision
+    if gpus and precision in {"bf16", "tf32"} and len(lacking) >= there.total("GPU") > 0:
         raise UsageError(
-            f"--precision bf16: no GPU of the cluster has it: {', '.join(lacking[:4])}. Take --precision fp32."
+            f"--precision {precision}: no GPU of the cluster has it: {', '.join(lacking[:4])}. Take --precision fp32."
         )
+    if not gpus and precision == "tf32":
+        raise UsageError("--precision tf32: it is a way of GPUs to compute. On CPUs take --precision fp32.")
     kind, room, have = ("GPUs", there.total("GPU"), there.total("GPU"))
     if not gpus:
         kind, room, have = f"CPUs, {threads} a rank", cpus / threads, cpus
@@ -107,6 +109,9 @@ def remarks(request: LaunchRequest, gpus: float, precision: Precision, there: In
     found = []
     if gpus and not METHODS[request.method].multi_rank and (bound := there.bound(gpus)):
         found.append(bound)
-    if gpus and precision == "bf16" and (lacking := there.lacking_bf16):
-        found.append(f"{len(lacking)} GPUs have no bf16 and get no members: {', '.join(lacking[:4])}")
+    lacking = there.lacking_bf16
+    if gpus and precision != "fp32" and lacking:
+        found.append(f"{len(lacking)} GPUs have no {precision} and get no members: {', '.join(lacking[:4])}")
+    if gpus and precision == "fp32" and not lacking:
+        found.append("precision fp32: bf16 or tf32 trains several times faster on these GPUs (other models)")
     return found

@@ -33,7 +33,7 @@ class Gpu:
     trouble: str = ""
     "Why no member could use it, as far as its holder sees."
     bf16: bool = True
-    "Has it bf16 arithmetic of its own? Where that is not told it is left to the member."
+    "Has it bf16 and TF32 arithmetic of its own? Where that is not told it is left to the member."
 
     @property
     def key(self) -> str:

@@ -36,7 +36,7 @@ class Node:
 
     @property
     def lacking_bf16(self) -> list[str]:
-        """Its GPUs that have no bf16, for people."""
+        """Its GPUs that have neither bf16 nor TF32, for people: both came with compute capability 8.0."""
         if self.cards:
             return [f"{card.name} {card.uuid} of {self.host}" for card in self.cards if not card.bf16]
         if self.kinds and all(kind.startswith(WITH_BF16) for kind in self.kinds):

@@ -119,5 +119,5 @@ class Placing:
 
 
 def needs_bf16(work: Work) -> bool:
-    """Whether a member may only go where bf16 is computed, and not imitated."""
-    return work.trains and work.task.spec.precision == "bf16"
+    """Whether a member may only go where bf16 and TF32 are computed, and not imitated."""
+    return work.trains and work.task.spec.precision != "fp32"

@@ -67,6 +67,12 @@ def test_bf16_where_no_gpu_has_it_is_refused_and_where_some_have_not_they_are_co
     (remark,) = remarks(asked, 1.0, "bf16", mixed)
     assert remark.startswith("1 GPUs have no bf16 and get no members: Tesla T4")
     assert remarks(asked, 1.0, "fp32", mixed) == []
+    (slow,) = remarks(asked, 1.0, "fp32", there(node(played.H100)))
+    assert "tf32 trains several times faster" in slow
+    with pytest.raises(UsageError, match="tf32: it is a way of GPUs"):
+        check_places_for(request(ensemble__precision="tf32"), 0.0, mixed)
+    with pytest.raises(UsageError, match="tf32: no GPU of the cluster has it"):
+        check_places_for(request(ensemble__precision="tf32"), 1.0, there(node(played.V100)))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_the_plan_knows_how_many_run_at_once_and_what_binds(
 ) -> None:
     asked, found = request(resources__gpus_per_member=share), there(*nodes)
     assert place_of(asked, share, found).slots == slots
-    assert remarks(asked, share, "fp32", found) == ([bound] if bound else [])
+    assert remarks(asked, share, "bf16", found) == ([bound] if bound else [])
 
 
 def test_gpus_without_a_cpu_hold_nobody() -> None:
