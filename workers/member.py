@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,13 @@ from muster.workers.networks import backbones
 from muster.workers.packs.pack import Pack, Part, cache_folder, open_pack
 from muster.workers.provenance import driver, machine, versions
 from muster.workers.spec import ModelSpec
-from muster.workers.store.checkpoint import Checkpoint, newest_whole, read_checkpoint, save_checkpoint
+from muster.workers.store.checkpoint import (
+    Checkpoint,
+    newest_whole,
+    on_host,
+    read_checkpoint,
+    save_checkpoint,
+)
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Folder, ModelFolder, Store
 from muster.workers.store.parquet import table_bytes
@@ -37,6 +43,7 @@ from muster.workers.store.tensors import read_tensors
 from muster.workers.store.vectors import read_vectors, write_vectors
 from muster.workers.task import Images, MemberTask, missing
 from muster.workers.train.loop import Report, train
+from muster.workers.train.saving import Saver
 from muster.workers.train.team import ALONE, Team
 from muster.workers.train.trainer import Materials, arithmetic, prepare_device
 
@@ -75,13 +82,14 @@ def run_member(
     folder = store.model(task.key)
     if team.leads:
         _forget_damaged(folder, log)
+    weights = None
     if team.agree(missing(store, task)[0]):
-        _train(store, folder, task, attempt, device, report, log, team, began, told_to_end)
+        weights = _train(store, folder, task, attempt, device, report, log, team, began, told_to_end)
     if not team.leads or not missing(store, task)[1]:
         return
     report({"state": "embedding"})
     try:
-        network = load_network(folder, task.spec)
+        network = load_network(folder, task.spec, weights)
     except CorruptFileError as error:
         log(f"{error} Training it again.")
         folder.distrust()
@@ -111,8 +119,15 @@ def open_images(store: Store, images: Images) -> tuple[Pack, Part]:
     return pack, part
 
 
-def load_network(folder: ModelFolder, spec: ModelSpec) -> torch.nn.Module:
-    """A finished member's network, with its weights, on the CPU. Raises CorruptFileError if they are damaged."""
+def load_network(
+    folder: ModelFolder, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | None = None
+) -> torch.nn.Module:
+    """A finished member's network on the CPU, with these weights, or else those that the store has. Raises
+    CorruptFileError if they are damaged."""
+    if weights is not None:
+        network = method_of(spec).training.network(spec)
+        network.load_state_dict(weights)
+        return network
     done = folder.done()
     if done is None:
         raise UsageError(f"{folder.files.path(folder.name)} holds no finished model.")
@@ -138,7 +153,8 @@ def _train(
     team: Team = ALONE,
     began: float | None = None,
     told_to_end: Callable[[], bool] = lambda: False,
-) -> None:
+) -> dict[str, torch.Tensor] | None:
+    """Trains a model and commits it. Its weights, where they are those that the store has now."""
     spec, began = task.spec, time.monotonic() if began is None else began
     written = to_json({"key": spec.key, **form(spec)})
     if team.leads and folder.files.find(folder / "spec.json") != written:
@@ -151,7 +167,7 @@ def _train(
             folder, attempt, {"weights.safetensors": save(weights)}, {"seconds": 0.0, "epochs": 0}, device
         )
         log(f"kept {spec.described()}{LATE[first]}")
-        return
+        return None
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
     materials = Materials(pack, part, device, team, initial, _inputs(store, spec, len(part.rows)))
@@ -164,21 +180,24 @@ def _train(
     if resume is not None:
         log(f"resumed after {_place(trainer.unit, resume)}")
 
+    saver = Saver(lambda checkpoint: save_checkpoint(folder, attempt, checkpoint))
+
     def saved(checkpoint: Checkpoint) -> None:
-        save_checkpoint(folder, attempt, checkpoint)
+        saver(checkpoint)
         if checkpoint.stretch.steps:
             log(f"saved after {_place(trainer.unit, checkpoint)}")
         else:
             log(_stretch(trainer.unit, checkpoint.history[-1]))
 
-    with arithmetic(spec, device), heeding_sigterm() as sigterm:
+    with arithmetic(spec, device), heeding_sigterm() as sigterm, saver:
         state = train(
             trainer, resume=resume, save=saved, report=report, told_to_end=lambda: sigterm() or told_to_end()
         )
     if not team.leads:
-        return
+        return None
     rows, before = state.history, len(resume.history) if resume else 0
-    files = {"weights.safetensors": save(dict(trainer.kept(state))), "history.parquet": table_bytes(rows)}
+    weights = on_host(dict(trainer.kept(state)))
+    files = {"weights.safetensors": save(weights), "history.parquet": table_bytes(rows)}
     done_before = resume.stretch.seconds if resume else 0.0
     overhead = time.monotonic() - began - (sum(row["seconds"] for row in rows[before:]) - done_before)
     facts = {
@@ -190,8 +209,10 @@ def _train(
         "epochs": spec.epochs,
         "ranks": team.size,
     }
-    log(f"finished{LATE[_commit(folder, attempt, files, facts, device)]}")
+    first = _commit(folder, attempt, files, facts, device)
+    log(f"finished{LATE[first]}")
     folder.sweep()
+    return weights if first else None
 
 
 #: What follows in the log, by whether an attempt was the first to commit.

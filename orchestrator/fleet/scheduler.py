@@ -307,7 +307,7 @@ class Scheduler:
         report = ""
         if failure is not None:
             after = await asyncio.to_thread(folder.reached)
-            self._judge(work, failure, progressed=after > before)
+            self._judge(work, failure, progressed=work.went_on(before, after))
             log = self.store.run(self.settings.run).log(work.task.key, work.attempt)
             report = work.given_up(failure, await asyncio.to_thread(self.store.files.find, log))
         cost = await asyncio.to_thread(seconds_of, folder, work.attempt)

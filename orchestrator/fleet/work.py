@@ -14,6 +14,9 @@ from muster.orchestrator.fleet.processes import Former
 from muster.workers.methods.registry import method_of
 from muster.workers.task import MemberTask
 
+#: So many attempts in a row may die between the end of an epoch and that of the write of its checkpoint.
+MOST_UNSAVED = 6
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -44,6 +47,8 @@ class Work:
     "Who waits for it; with none left it need not be started."
     attempts: int = 0
     futile: int = 0
+    unsaved: int = 0
+    "Attempts in a row that saved nothing new."
     avoid: str = ""
     "The node that the last attempt failed on."
     attempt: str = ""
@@ -98,6 +103,15 @@ class Work:
                     self.avoid = one.node
                     self.crowded(one.others)
                     self.futile += not one.others
+
+    def went_on(self, before: tuple[int, int], after: tuple[int, int]) -> bool:
+        """Whether an attempt came further than what was saved `before` it: by what is saved `after` it, or by an epoch
+        whose checkpoint was still being written. The latter counts a few times only: it has to be trained again."""
+        if after > before:
+            self.unsaved = 0
+            return True
+        self.unsaved += 1
+        return int(self.where.get("epoch", 0)) > before[0] and self.unsaved <= MOST_UNSAVED
 
     def crowded(self, others: int) -> None:
         """It was killed for memory, with so many others at work."""

@@ -20,6 +20,7 @@ from muster.workers.store.layout import Store
 from muster.workers.store.records import to_json
 from muster.workers.store.vectors import read_vectors
 from muster.workers.task import missing, read_history
+from muster.workers.train.saving import Saver
 from tests.workers.members import result, run, same_result, snapshot, task_for
 from tests.workers.samples import CPU, VIEW
 
@@ -96,14 +97,14 @@ def test_a_killed_attempt_is_resumed_to_the_same_bytes(
     task = task_for(calm, images)
     run(calm, task)
     task_for(store, images)
-    save = member_module.save_checkpoint
+    save = Saver.__call__
 
-    def killed(folder: Any, attempt: str, checkpoint: Any) -> None:
-        save(folder, attempt, checkpoint)
+    def killed(saver: Saver, checkpoint: Any) -> None:
+        save(saver, checkpoint)
         if checkpoint.epoch == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(member_module, "save_checkpoint", killed)
+    monkeypatch.setattr(Saver, "__call__", killed)
     with pytest.raises(KeyboardInterrupt):
         run(store, task, "one")
     monkeypatch.undo()

@@ -67,7 +67,7 @@ class Checkpoint:
             state["stretch"] = {name: value for name, value in asdict(self.stretch).items() if name != "sums"}
             parts["stretch"] = {"sums": self.stretch.sums}
         tensors = {f"{part}/{name}": t for part, found in parts.items() for name, t in found.items()}
-        return save(tensors, metadata={"state": json.dumps(state)})
+        return save(on_host(tensors), metadata={"state": json.dumps(state)})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str = "The checkpoint") -> Checkpoint:
@@ -127,16 +127,37 @@ def read_checkpoint(folder: ModelFolder, name: str) -> Checkpoint:
     return Checkpoint.from_bytes(data, folder.files.path(name))
 
 
+def snapshot(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of tensors where they are, as a checkpoint holds them: on a GPU nobody waits for them."""
+    return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+
+
 def on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies of tensors in the CPU's memory, as a checkpoint holds them."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    """The same tensors in the CPU's memory. From a GPU they come beside its other work, over pinned memory."""
+    devices = {tensor.device for tensor in tensors.values() if tensor.is_cuda}
+    if not devices:
+        return tensors
+    (device,) = devices
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.default_stream(device))  # the copies were made there
+    with torch.cuda.stream(stream):
+        found = {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
+                tensor, non_blocking=True
+            )
+            if tensor.is_cuda
+            else tensor
+            for name, tensor in tensors.items()
+        }
+    stream.synchronize()
+    return found
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimiser's state as `<parameter>.<name>`: tensors alone, so that no pickle is needed."""
     state = optimizer.state_dict()["state"]
     flat = {f"{i}.{name}": value for i, found in state.items() for name, value in found.items()}
-    return on_host({name: value for name, value in flat.items() if isinstance(value, torch.Tensor)})
+    return snapshot({name: value for name, value in flat.items() if isinstance(value, torch.Tensor)})
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, torch.Tensor]) -> None:

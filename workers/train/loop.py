@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from muster.workers.errors import DivergedError, ToldToEndError, loss_before
-from muster.workers.store.checkpoint import Checkpoint, Stretch, flat_optimizer, on_host
+from muster.workers.store.checkpoint import Checkpoint, Stretch, flat_optimizer, snapshot
 from muster.workers.train.prefetch import Batch, fed
 from muster.workers.train.trainer import Trainer
 
@@ -116,9 +116,9 @@ def _look(trainer: Trainer, losses: list[float], first: int, last: float) -> flo
 def _checkpoint(trainer: Trainer, before: Checkpoint, units: int, done: Stretch) -> Checkpoint:
     """The state after a part of a stretch of so many units, or the whole of it. Raises DivergedError if its last step
     broke the weights: its loss came before."""
-    weights = on_host(trainer.module.state_dict())
+    weights = snapshot(trainer.module.state_dict())
     last = before.epoch * trainer.steps + done.steps - 1
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+    if not bool(torch.stack([tensor.isfinite().all() for tensor in weights.values()]).all()):
         raise _diverged(trainer, "a weight is no longer finite after", last, done.loss)
     state = replace(before, model=weights, optimizer=flat_optimizer(trainer.optimizer), stretch=done)
     if done.steps < units * trainer.steps:

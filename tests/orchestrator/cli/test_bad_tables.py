@@ -206,7 +206,7 @@ def test_a_column_of_bytes_beside_the_list_s_root_is_read(
     rows = [{**row, "embedding": b"\0"} for row in rows]
     table = parquet_file(tmp_path / "other" / "items.parquet", rows)
     assert sides(check("--list", table, "--columns", "image=photo").document) == BY_CLASS
-    assert "has no column path" in check("--list", table, code=2).err
+    assert "several columns of pictures" in check("--list", table, code=2).err
 
 
 def test_a_picture_of_each_row_is_its_own(image_folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from muster.orchestrator.fleet.processes import Former
 from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
+from muster.orchestrator.fleet.work import MOST_UNSAVED
 from muster.workers.errors import CorruptFileError, DivergedError, ToldToEndError, UsageError
 from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, bier, fails, member, played, well
@@ -426,4 +427,25 @@ def test_a_cluster_that_does_not_say_what_fell_is_told_and_stops_nothing(tmp_pat
     assert fleet.train(member(1)) == ["done"]
     assert fleet.said() == [
         "warning: the cluster does not say what became of the members that ran: no answer"
+    ]
+
+
+def test_an_epoch_whose_checkpoint_was_still_being_written_counts_as_progress_for_a_while(
+    tmp_path: Path,
+) -> None:
+    """A short member may be ended again and again before its first checkpoint has landed."""
+    fleet = PlayedFleet(tmp_path, parallel=1)
+    fleet.alive = {"a": {"CPU": 1}}
+
+    async def ended_late(attempt: Attempt) -> None:
+        await attempt.arrive()
+        await attempt.tell(epoch=1, epochs=3, step=1, steps=9, loss=1.0, step_seconds=1.0, stepping=False)
+        await fails()(attempt)
+
+    fleet.scenes[1] = [ended_late] * 5
+    fleet.scenes[2] = [ended_late] * 30
+    outcomes = played(fleet.ensure(member(1), member(2)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [
+        ("done", 6),
+        ("failed", MOST_UNSAVED + 3),
     ]
