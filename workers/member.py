@@ -25,7 +25,8 @@ from muster.workers.errors import CorruptFileError, UsageError
 from muster.workers.forms import form
 from muster.workers.methods.registry import method_of
 from muster.workers.networks import backbones
-from muster.workers.packs.pack import Pack, Part, cache_folder, open_pack
+from muster.workers.packs.cache import cache_folder
+from muster.workers.packs.pack import Pack, Part, open_pack
 from muster.workers.provenance import driver, machine, versions
 from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import (

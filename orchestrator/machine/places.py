@@ -15,7 +15,7 @@ from pathlib import Path
 
 from muster.orchestrator.machine.complaints import CURES
 from muster.workers.errors import StoreError, UsageError
-from muster.workers.packs.pack import cache_folder
+from muster.workers.packs.cache import cache_folder
 from muster.workers.quantities import bytes_text
 from muster.workers.store.files import nearest_folder
 from muster.workers.store.layout import Store

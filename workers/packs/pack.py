@@ -8,7 +8,6 @@ pack checks every image. This module never augments; it hands out uint8 crops; `
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import pyarrow as pa
 from PIL import Image
 
 from muster.workers.errors import CorruptFileError, StoreError, UsageError
+from muster.workers.packs.cache import network_disk
 from muster.workers.spec import MOST_SIDE
 from muster.workers.store.files import FileRecord
 from muster.workers.store.layout import Folder
@@ -243,13 +243,6 @@ class Pack:
         return out
 
 
-def cache_folder() -> Path:
-    """This node's cache of fetched packs: MUSTER_CACHE, or muster below the user's cache folder."""
-    if chosen := os.environ.get("MUSTER_CACHE", "").strip():
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache").expanduser() / "muster"
-
-
 def read_index(folder: Folder, digest: str) -> PackIndex | None:
     """The index of a committed pack, checked; None if there is no such pack. Raises CorruptFileError."""
     done = folder.done()
@@ -273,7 +266,8 @@ def read_pictures(folder: Folder) -> tuple[bytes, ...] | None:
 
 
 def open_pack(folder: Folder, digest: str, cache: Path) -> Pack:
-    """Maps a pack's pixels. A pack of a local store is used in place; others are fetched into `cache` once.
+    """Maps a pack's pixels. A pack of a store on a disk of this machine is used in place; others, also those on a disk
+    that nodes share, are fetched into `cache` once.
 
     The content is checked once per node and file version; a damaged copy in the cache is fetched again.
     Raises UsageError if there is no such pack, CorruptFileError if it is damaged (the store has then
@@ -303,6 +297,8 @@ def _checked_pixels(folder: Folder, digest: str, record: FileRecord, cache: Path
     """The file of a pack's pixels on this machine, its content checked unless this very version was before."""
     name = folder / "pixels.bin"
     local = folder.files.local_root
+    if local is not None and network_disk(local):
+        local = None
     path = local / name if local is not None else cache / "packs" / digest / "pixels.bin"
     if _was_checked(path, record, cache):
         return path

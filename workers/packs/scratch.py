@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from muster.workers.errors import SourceError
-from muster.workers.packs.pack import cache_folder
+from muster.workers.packs.cache import cache_folder
 from muster.workers.store.layout import Store
 
 SCRATCH = "muster-pack-"

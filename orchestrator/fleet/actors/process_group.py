@@ -55,7 +55,8 @@ class _Backend(_TorchBackend):
 def fetch(store: str, pack: str) -> None:
     """Brings a pack to this node before the ranks form a group: from then on they wait for each other in collectives,
     whose patience is shorter than a download may be. What goes wrong is met again, and told, by the training itself."""
-    from muster.workers.packs.pack import cache_folder, open_pack
+    from muster.workers.packs.cache import cache_folder
+    from muster.workers.packs.pack import open_pack
     from muster.workers.store.layout import Store
 
     with contextlib.suppress(Exception):

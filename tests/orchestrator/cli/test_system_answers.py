@@ -18,7 +18,7 @@ from muster.cluster import launch, local
 from muster.orchestrator.machine.complaints import explained
 from muster.orchestrator.methods.loading import load
 from muster.workers.errors import UsageError
-from muster.workers.packs.pack import cache_folder
+from muster.workers.packs.cache import cache_folder
 from muster.workers.quantities import bytes_text
 from tests import ROOT
 from tests.cli import MUSTER, Muster, Ran
