@@ -180,6 +180,8 @@ def status_table(status: dict[str, Any]) -> None:
     out.print(Text(f"{status['run']}: {status['state']}, {counts}"))
     if text := status["message"] or status["plan"]:  # once it has ended, what was planned is history
         out.print(Text(text), soft_wrap=True)
+    for text in status.get("gpus", ()):
+        out.print(Text(text), soft_wrap=True)
     if status["trials"]:
         rows = [{**row, "message": row.get("message")} for row in status["trials"]]
         show_rows([_in_percent(row) for row in rows], title="")

@@ -44,6 +44,8 @@ class FleetClient:
         "How each member ended that was asked for here; the newest, where it was asked for again."
         self.trained: set[str] = set()
         "Keys that this run's fleet trained: the others were in the store, or another job trained them."
+        self.gpu_events: list[Event] = []
+        "What was said of single GPUs."
         self._ensemble_of: dict[str, str] = {}
         self._seen: tuple[str, int] = ("", 0)
         self._forecast_at = 0.0
@@ -114,6 +116,8 @@ class FleetClient:
                     self.trained.add(item["key"])
                 if name := self._ensemble_of.get(item["key"]):
                     item = {**item, "of": name}  # noqa: PLW2901
+            if item.get("gpu"):
+                self.gpu_events.append(item)
             self.emit(item)
         if text := self.forecast.first_contact():
             self.emit(event("message", level="info", text=text))

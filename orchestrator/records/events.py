@@ -4,7 +4,7 @@ The job's driver prints each event on its standard output and keeps it in the ru
 line reads the same lines, through Ray's Jobs API or from the store, and draws them. There is no other
 channel between the two. Every event has `event` (its kind) and `t` (Unix seconds); the kinds:
 
-message   level (info|warning|error), text
+message   level (info|warning|error), text, gpu (node, uuid, name: which one it is about)
 stage     name (pack|plan|train|gather|evaluate|report), state (start|end), seconds (at the end)
 pack      split, done, total, images_per_s
 plan      asked, reused, to_train, text (one line for people)
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from muster.workers.store.documents import (
@@ -40,7 +41,7 @@ _NUMBER, _TEXT, _COUNT = (NUMBER, None), (TEXT, None), (COUNT, None)
 _SCALARS = {ANY_NAME: SCALAR}
 #: What readers of a run's events go by, for each kind; what is not named may be anything.
 FORMS: dict[str, Form] = {
-    "message": {"text": TEXT},
+    "message": {"text": TEXT, "gpu?": {"node": TEXT, "uuid": TEXT, "name": TEXT}},
     "stage": {"name": TEXT},
     "plan": {"text": TEXT},
     "member": {
@@ -56,6 +57,12 @@ FORMS: dict[str, Form] = {
 def event(kind: str, **fields: Any) -> Event:
     """An event of `kind`, stamped with the time."""
     return {"event": kind, "t": round(time.time(), 3), **fields}
+
+
+def about_gpus(items: Iterable[Event]) -> list[str]:
+    """What was said last of each GPU that something was said of."""
+    said = {(item["gpu"]["node"], item["gpu"]["uuid"]): item["text"] for item in items if item.get("gpu")}
+    return list(said.values())
 
 
 def to_line(item: Event) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.orchestrator.fleet.budget import images_per_s
-from muster.orchestrator.records.events import Event, check_event, from_line
+from muster.orchestrator.records.events import Event, about_gpus, check_event, from_line
 from muster.orchestrator.records.identity import no_run
 from muster.orchestrator.settings import compat
 from muster.workers.errors import CorruptFileError, DamagedRunError, StoreError, UsageError
@@ -91,6 +91,7 @@ def run_status(store: Store, run: str) -> dict[str, Any]:
         "done": sum(member["state"] in FINISHED for member in members.values()),
         "failed": sum(member["state"] == "failed" for member in members.values()),
         "members": rows,
+        **({"gpus": gpus} if (gpus := about_gpus(events)) else {}),
         "trials": _trials(events),
         "ensembles": _ensembles(folder.read("plan.json"), members),
         "answer": folder.read("answer.json") if end and end["state"] in {"done", "partial"} else None,

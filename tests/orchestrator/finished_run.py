@@ -57,6 +57,7 @@ class Client:
     def __init__(self, outcomes: Iterable[Outcome]) -> None:
         self.outcomes = {outcome.key: outcome for outcome in outcomes}
         self.trained = set(self.outcomes)
+        self.gpu_events: list[Event] = []
 
     def repaired(self, work: Any, members: Sequence[Any]) -> Any:
         return work()

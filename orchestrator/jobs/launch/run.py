@@ -22,7 +22,7 @@ from muster.orchestrator.ensemble.run import pack, train
 from muster.orchestrator.ensemble.scores import keep, result_of, scored
 from muster.orchestrator.ensemble.terms import terms_of
 from muster.orchestrator.jobs.launch.answer import launch_answer, plan_text
-from muster.orchestrator.records.events import event
+from muster.orchestrator.records.events import about_gpus, event
 from muster.orchestrator.records.stages import Emit, stage
 from muster.orchestrator.settings.request import LaunchRequest, open_data
 from muster.orchestrator.vectors.gather import Gathered, gather
@@ -69,6 +69,7 @@ def launch(
         with stage(emit, "evaluate"):
             scores = _scored(result, run, store)
             metrics = with_floors(scores, floors, client.outcomes, store)
+            metrics["warnings"] += about_gpus(client.gpu_events)
             emit(event("curve", rows=metrics["splits"]["test"]["curve"]))
             return dataclasses.replace(scores, metrics=metrics), gathered
 
