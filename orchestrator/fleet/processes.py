@@ -39,6 +39,12 @@ class Processes(Protocol):
         """A process for one attempt, on none of the nodes `avoided`, or on this `node`; None if another job has one for
         this key."""
 
+    def prepare(self, process: Any, task: MemberTask) -> None:
+        """Has a process read its code and its pictures before its turn; nobody waits for it."""
+
+    async def lives(self, process: Any) -> bool:
+        """Whether a process that was hired before is still there."""
+
     async def run(self, process: Any, task: MemberTask, attempt: str, gpu: Gpu | None = None) -> None:
         """The whole attempt, on this GPU. Raises what the member raises, or what became of its process."""
 

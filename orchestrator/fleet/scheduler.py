@@ -32,14 +32,13 @@ from muster.orchestrator.fleet.places.gpus import Held
 from muster.orchestrator.fleet.places.nodes import Resources
 from muster.orchestrator.fleet.places.placing import Placing
 from muster.orchestrator.fleet.processes import Former, Processes
-from muster.orchestrator.fleet.work import Outcome, Work
+from muster.orchestrator.fleet.spares import Spares
+from muster.orchestrator.fleet.work import FUTILE_ATTEMPTS, Outcome, Work
 from muster.orchestrator.records.events import Event, event
 from muster.workers.methods.registry import method_of
 from muster.workers.store.layout import Store, new_attempt_id
 from muster.workers.task import MemberTask, missing
 
-#: Attempts in a row that made no new checkpoint, after which a member is given up.
-FUTILE_ATTEMPTS = 3
 LOCKED_SECONDS = 2.0
 #: Between two looks at what may have changed without a word: nodes that joined, a member that hangs.
 LOOK_SECONDS = 5.0
@@ -85,6 +84,7 @@ class Scheduler:
         self.placing = Placing(
             settings.parallel, settings.gpus, processes, clock, self.news.say, self.wake.set, self.running
         )
+        self.spares = Spares(processes)
         self.loop: asyncio.Task[None] | None = None
         self.former: asyncio.Task[Sequence[Former]]
 
@@ -213,7 +213,7 @@ class Scheduler:
         while True:
             nodes = await self._nodes()
             self.placing.hold(self.queue, nodes)
-            while found := self.placing.next(self.queue, self.sought, nodes):
+            while found := self.placing.next(self.queue, self.sought, nodes, self.spares.nodes):
                 work, held = found
                 self.queue.remove(work)
                 try:
@@ -221,6 +221,7 @@ class Scheduler:
                 except Exception as error:  # one member's trouble must not leave the others waiting for ever
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
                 self.placing.hold(self.queue, nodes)
+            self.spares.look(self.queue, self.placing.gpu_nodes)
             if not self.running and (text := self.placing.hopeless()):
                 for work in self.queue:
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {text}")
@@ -261,15 +262,23 @@ class Scheduler:
             self._finish(work, "dropped", message=refusal)
             return
         work.begin(new_attempt_id())
-        where = self.placing.take(work, held, nodes)
+        self.placing.take(work, held)
         self.running[work.task.key] = work
-        asyncio.create_task(self._watched(work, where))  # noqa: RUF006  (held by what it waits for)
+        asyncio.create_task(self._watched(work, nodes))  # noqa: RUF006  (held by what it waits for)
 
-    async def _watched(self, work: Work, where: dict[str, Any]) -> None:
+    async def _watched(self, work: Work, nodes: Resources) -> None:
         """Sees to it that a member has an end, whatever happens: its askers would wait for ever. Processes are hired
         side by side: on a busy cluster each takes a while."""
         try:
-            hired = await asyncio.to_thread(self.processes.hire, work.task, ranked=work.ranked, **where)
+            if work.held is not None:
+                hired = await self.spares.take(work, work.held.gpu.node)
+            else:
+                hired = await asyncio.to_thread(
+                    self.processes.hire,
+                    work.task,
+                    ranked=work.ranked,
+                    avoided=self.placing.avoided(work, nodes),
+                )
             if hired is None:
                 self._drop(work)
                 self._member(work, "queued", message="waiting: another job on the cluster trains it")
@@ -307,7 +316,7 @@ class Scheduler:
         report = ""
         if failure is not None:
             after = await asyncio.to_thread(folder.reached)
-            self._judge(work, failure, progressed=work.went_on(before, after))
+            self.placing.blame(work, failure, progressed=work.went_on(before, after))
             log = self.store.run(self.settings.run).log(work.task.key, work.attempt)
             report = work.given_up(failure, await asyncio.to_thread(self.store.files.find, log))
         cost = await asyncio.to_thread(seconds_of, folder, work.attempt)
@@ -354,37 +363,12 @@ class Scheduler:
                 return bool(work.node) and work.node not in alive
             await asyncio.sleep(0.5)
 
-    def _judge(self, work: Work, failure: Failure, *, progressed: bool) -> None:
-        """Notes what a failure says about its member and its node."""
-        if failure.blames == "node":
-            work.avoid = work.node
-        if failure.crowded and not failure.blames:
-            work.crowded_gpu()
-        elif failure.crowded:
-            work.crowded(len(self.running) - 1)
-        counts = failure.counts
-        if failure.blames == "gpu" and work.held is not None and self.placing.holding is not None:
-            self.placing.holding.failed(work.held, failure.cause)
-            work.failed_on = {work.held.gpu.key} | (set() if progressed else work.failed_on)
-            counts = len(work.failed_on) >= FUTILE_ATTEMPTS or not self.placing.holding.elsewhere(
-                work.failed_on
-            )
-        if progressed:
-            work.futile = 0
-        elif counts:
-            work.futile += 1
-            if (
-                failure.blames == "node"
-                and not failure.final
-                and (text := self.placing.nodes.strike(work.node))
-            ):
-                self.news.say(event("message", level="warning", text=text))
-
     def _requeue(self, work: Work) -> None:
         asyncio.create_task(self._enqueue(work))  # noqa: RUF006  (held by whoever waits for the member)
 
     def _finish(self, work: Work, state: str, **fields: Any) -> None:
         spec = work.task.spec
+        self.spares.end(work.task.key)
         self._member(work, state, **fields)
         work.finished.set_result(
             Outcome(spec.key, spec.index, state, work.attempts, fields.get("message", ""))

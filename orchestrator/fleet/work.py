@@ -14,6 +14,8 @@ from muster.orchestrator.fleet.processes import Former
 from muster.workers.methods.registry import method_of
 from muster.workers.task import MemberTask
 
+#: Attempts in a row that made no new checkpoint, after which a member is given up.
+FUTILE_ATTEMPTS = 3
 #: So many attempts in a row may die between the end of an epoch and that of the write of its checkpoint.
 MOST_UNSAVED = 6
 

@@ -36,6 +36,12 @@ ECC = "CUDA error: uncorrectable ECC error encountered"
 class PretendedMember:
     """Stands in for MemberActor: the same call; what it says, saves and commits is what a member does."""
 
+    def prepare(self, root: str, task: Any) -> None:
+        """Nothing has to be read."""
+
+    def lives(self) -> None:
+        """It does."""
+
     def run(
         self, root: str, run: str, task: Any, attempt: str, share: float, fleet: Any, gpu: Gpu | None
     ) -> None:
@@ -81,9 +87,9 @@ class WatchedFleet(Scheduler):
         self.since: dict[str, float] = {}
         take, leave = self.placing.take, self.placing.leave
 
-        def takes(work: Work, held: Any, nodes: Any) -> Any:
+        def takes(work: Work, held: Any) -> Any:
             self.since[work.task.key] = time.time()
-            return take(work, held, nodes)
+            return take(work, held)
 
         def leaves(work: Work) -> None:
             leave(work)

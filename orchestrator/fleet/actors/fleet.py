@@ -28,6 +28,8 @@ MEMBER = "member-"
 NODE = "ray.io/node-id"
 #: A GPU that is looked at for so long does not compute.
 PROBE_SECONDS = 120.0
+#: A spare that does not answer for so long, busy as it may be with its pictures, is given up.
+LIVES_SECONDS = 60.0
 
 
 class RayProcesses:
@@ -72,6 +74,16 @@ class RayProcesses:
             return kind.options(label_selector=nodes, **options).remote(*([nodes] if ranked else []))
         except ActorAlreadyExistsError:
             return None
+
+    def prepare(self, process: Any, task: MemberTask) -> None:
+        process.prepare.remote(self.settings.store, task)
+
+    async def lives(self, process: Any) -> bool:
+        try:
+            await asyncio.wait_for(process.lives.remote(), LIVES_SECONDS)
+        except (TimeoutError, ray.exceptions.RayError):
+            return False
+        return True
 
     async def run(self, process: Any, task: MemberTask, attempt: str, gpu: Gpu | None = None) -> None:
         fleet, settings = ray.get_runtime_context().current_actor, self.settings

@@ -24,6 +24,18 @@ TICK_SECONDS = 1.0
 class MemberActor:
     """One attempt of one member. It is never restarted by Ray: the fleet decides, and knows what to avoid."""
 
+    def prepare(self, store_root: str, task: Any) -> None:
+        """Imports what a member needs, and brings its pictures to this node. What goes wrong is met again, and told, by
+        `run`."""
+        with contextlib.suppress(Exception):
+            from muster.workers.member import open_images
+            from muster.workers.store.layout import Store
+
+            open_images(Store(store_root), task.train)
+
+    def lives(self) -> None:
+        """Answers."""
+
     def run(
         self, store_root: str, run: str, task: Any, attempt: str, share: float, fleet: Any, gpu: Gpu | None
     ) -> None:

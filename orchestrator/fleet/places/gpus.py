@@ -100,6 +100,10 @@ class Gpus:
         """Those that may get members."""
         return [held for held in self.held.values() if not held.out]
 
+    def room(self) -> bool:
+        """Whether any of them can take one more member."""
+        return any(len(held.members) < held.limit for held in self.usable())
+
     def place(
         self, avoided: Collection[str], bad: Collection[str], beside: float, *, bf16: bool = False
     ) -> Held | None:

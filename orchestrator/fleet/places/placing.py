@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
+from muster.orchestrator.fleet.failures import Failure
 from muster.orchestrator.fleet.places.gpus import Held
 from muster.orchestrator.fleet.places.holding import Holding
 from muster.orchestrator.fleet.places.nodes import Nodes, Resources, room_of
 from muster.orchestrator.fleet.processes import Processes
-from muster.orchestrator.fleet.work import Work
-from muster.orchestrator.records.events import Event
+from muster.orchestrator.fleet.work import FUTILE_ATTEMPTS, Work
+from muster.orchestrator.records.events import Event, event
 
 
 class Placing:
@@ -29,7 +30,7 @@ class Placing:
         """`parallel`: members at once; 0: as many as fit. `share`: of a GPU, that a member takes. `changed` is called
         where a place may have come free; `running` are the members at work, by their keys."""
         self.parallel, self.share, self.processes, self.running = parallel, share, processes, running
-        self.nodes = Nodes(clock)
+        self.nodes, self.say = Nodes(clock), say
         self.leaving: Collection[str] = ()
         self.holding: Holding | None = None
         if share:
@@ -52,21 +53,27 @@ class Placing:
         self.holding.want(members, nodes, bf16=bf16, at_once=ranks_next)
 
     def next(
-        self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources
+        self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources, spares: Mapping[str, str]
     ) -> tuple[Work, Held | None] | None:
         """The next member to start, and its GPU. Nothing that is being looked up may come before it, as look-ups end in
         any order. A GPU that the first in the queue had better not have is for the next; ranks are not overtaken, or
-        they would never find all their places free."""
-        if not nodes:
+        they would never find all their places free. `spares`: the node where a member's process already is, by its key:
+        it goes there if it can."""
+        if not nodes or not queue or any(other < queue[0] for other in sought):
             return None
+        if self.holding is None or queue[0].ranked:
+            return (queue[0], None) if self._fits(queue[0], queue, nodes) else None
+        if not self.holding.gpus.room():
+            return None
+        elsewhere: tuple[Work, Held] | None = None
         for work in queue:
-            if any(other < work for other in sought) or not self._fits(work, queue, nodes):
-                return None
-            if self.holding is None or work.ranked:
-                return work, None
-            if held := self._gpu(work, self.holding, nodes):
-                return work, held
-        return None
+            if work.ranked or any(other < work for other in sought) or not self._fits(work, queue, nodes):
+                break
+            if held := self._gpu(work, self.holding, nodes, spares.get(work.task.key, "")):
+                if spares.get(work.task.key, held.gpu.node) == held.gpu.node:
+                    return work, held
+                elsewhere = elsewhere or (work, held)
+        return elsewhere
 
     def _fits(self, work: Work, queue: Sequence[Work], nodes: Resources) -> bool:
         """Whether a member has room; whatever its width, it starts once nothing else runs, also where it fits nowhere:
@@ -74,30 +81,38 @@ class Placing:
         running = self.running.values()
         used = sum(other.width(self.share) for other in [*running, work])
         beside = min(other.beside for other in [*running, work])
-        threads = max(other.task.spec.threads for other in queue)
+        threads = 1 if self.share else max(other.task.spec.threads for other in queue)
         slots = self.parallel or sum(room_of(nodes, self.share, threads).values())
         return not running or (used <= slots and len(running) <= beside)
 
-    def _gpu(self, work: Work, holding: Holding, nodes: Resources) -> Held | None:
+    def _gpu(self, work: Work, holding: Holding, nodes: Resources, wished: str) -> Held | None:
         bad = work.failed_on if holding.elsewhere(work.failed_on) else ()
-        avoided = self._avoided(work, nodes)
-        return holding.gpus.place(avoided, bad, work.beside_on_gpu, bf16=needs_bf16(work))
+        avoided = self.avoided(work, nodes)
+        place = functools.partial(
+            holding.gpus.place, bad=bad, beside=work.beside_on_gpu, bf16=needs_bf16(work)
+        )
+        there = place({*avoided, *(set(nodes) - {wished})}) if wished else None
+        return there or place(avoided)
 
-    def _avoided(self, work: Work, nodes: Resources) -> list[str]:
+    def avoided(self, work: Work, nodes: Resources) -> list[str]:
+        """The nodes where a member had better not go."""
         room = room_of(nodes, self.share, work.task.spec.threads)
         return self.nodes.avoided(work.avoid, room, work.width(self.share))
+
+    @property
+    def gpu_nodes(self) -> set[str]:
+        """The nodes whose GPUs members get."""
+        return {held.gpu.node for held in self.holding.gpus.usable()} if self.holding is not None else set()
 
     def hopeless(self) -> str:
         """Why none of those that wait will ever start, or ""."""
         return self.holding.hopeless() if self.holding is not None else ""
 
-    def take(self, work: Work, held: Held | None, nodes: Resources) -> dict[str, Any]:
-        """A member's place is its own now; what is asked of the cluster with it."""
+    def take(self, work: Work, held: Held | None) -> None:
+        """A member's place on a GPU is its own now."""
         work.held = held
-        if held is None:
-            return {"avoided": self._avoided(work, nodes)}
-        held.members[work.task.key] = work.beside_on_gpu
-        return {"avoided": (), "node": held.gpu.node}
+        if held is not None:
+            held.members[work.task.key] = work.beside_on_gpu
 
     def leave(self, work: Work) -> None:
         """A member's place on a GPU comes free."""
@@ -109,6 +124,30 @@ class Placing:
         for one in self.running.values():
             one.siblings |= len(self.running) > 1
             one.shared |= one.held is not None and len(one.held.members) > 1
+
+    def blame(self, work: Work, failure: Failure, *, progressed: bool) -> None:
+        """Notes what a failure says about its member, its node and its GPU."""
+        by_gpu = failure.blames == "gpu" and work.held is not None
+        by_node = failure.blames == "node" or (
+            failure.blames == "gpu" and not by_gpu
+        )  # whose GPUs ranks have
+        if by_node:
+            work.avoid = work.node
+        if failure.crowded and by_node:
+            work.crowded(len(self.running) - 1)
+        elif failure.crowded:
+            work.crowded_gpu()
+        counts = failure.counts or (by_node and failure.blames == "gpu")
+        if by_gpu and work.held is not None and self.holding is not None:
+            self.holding.failed(work.held, failure.cause)
+            work.failed_on = {work.held.gpu.key} | (set() if progressed else work.failed_on)
+            counts = len(work.failed_on) >= FUTILE_ATTEMPTS or not self.holding.elsewhere(work.failed_on)
+        if progressed:
+            work.futile = 0
+        elif counts:
+            work.futile += 1
+            if by_node and not failure.final and (text := self.nodes.strike(work.node)):
+                self.say(event("message", level="warning", text=text))
 
     def _orphaned(self, keys: Collection[str]) -> None:
         """The GPU of these is no longer held, as its node is gone: a process that waits to be started there never

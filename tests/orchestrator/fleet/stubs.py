@@ -201,7 +201,11 @@ class PlayedFleet:
         self.store = Store(str(root))
         self.alive: dict[str, dict[str, float]] = {"a": {"CPU": 2.0}, "b": {"CPU": 2.0}}
         self.scenes: dict[int, list[Scene]] = defaultdict(list)
+        self.hired: list[Attempt] = []
         self.attempts: list[Attempt] = []
+        "Those of the hired that ran, in that order."
+        self.prepared: list[tuple[int, str, float]] = []
+        "Members whose processes were started before their turn: which, where and when."
         self.taken: set[str] = set()
         "Keys that another job on the cluster trains."
         self.taken_away: list[str] = []
@@ -220,7 +224,7 @@ class PlayedFleet:
         self.scheduler = Scheduler(settings, self, now)
 
     def at_work(self) -> list[Attempt]:
-        return [one for one in self.attempts if not one.ended.is_set()]
+        return [one for one in self.hired if not one.ended.is_set()]
 
     @property
     def started(self) -> list[int]:
@@ -243,8 +247,8 @@ class PlayedFleet:
     ) -> Attempt | None:
         if task.key in self.taken or any(one.task.key == task.key for one in self.at_work()):
             return None
-        self.attempts.append(Attempt(self, task, ranked, avoided, node))
-        return self.attempts[-1]
+        self.hired.append(Attempt(self, task, ranked, avoided, node))
+        return self.hired[-1]
 
     def hold(self, node: str, members: int) -> Holder:
         self.holders.append(Holder(node))
@@ -271,9 +275,16 @@ class PlayedFleet:
         self.probed.append((gpu.visible, now()))
         return self.sick.get(gpu.visible, "")
 
+    def prepare(self, process: Attempt, task: MemberTask) -> None:
+        self.prepared.append((process.index, process.node, now()))
+
+    async def lives(self, process: Attempt) -> bool:
+        return not process.ended.is_set()
+
     async def run(self, process: Attempt, task: MemberTask, attempt: str, gpu: Gpu | None = None) -> None:
         assert task is process.task
-        process.name = attempt
+        process.name, process.began = attempt, now()
+        self.attempts.append(process)
         if gpu is not None:
             process.gpu = gpu.visible
             assert gpu.node == process.node

@@ -11,8 +11,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from muster.orchestrator.fleet.processes import Former
-from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
-from muster.orchestrator.fleet.work import MOST_UNSAVED
+from muster.orchestrator.fleet.work import FUTILE_ATTEMPTS, MOST_UNSAVED
 from muster.workers.errors import CorruptFileError, DivergedError, ToldToEndError, UsageError
 from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, bier, fails, member, played, well
@@ -449,3 +448,13 @@ def test_an_epoch_whose_checkpoint_was_still_being_written_counts_as_progress_fo
         ("done", 6),
         ("failed", MOST_UNSAVED + 3),
     ]
+
+
+def test_ranks_whose_gpus_fail_are_not_tried_for_ever(tmp_path: Path) -> None:
+    """Their GPUs are Ray Train's to give: who failed is not known but for the node."""
+    fleet = PlayedFleet(tmp_path, gpus=1.0)
+    fleet.alive = {"a": {"CPU": 4, "GPU": 2}, "b": {"CPU": 4, "GPU": 2}}
+    fleet.scenes[1] = [fails(RuntimeError("CUDA error: unspecified launch failure"))] * 9
+    outcomes = played(fleet.ensure(bier(2)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("failed", 3)]
+    assert [one.avoided for one in fleet.attempts] == [[], ["a"], ["b"]]

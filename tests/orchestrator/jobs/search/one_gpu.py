@@ -33,6 +33,12 @@ TRIALS = 50
 class FakeMember:
     """Stands in for MemberActor: the same call, the same GPU, no training."""
 
+    def prepare(self, root: str, task: Any) -> None:
+        """Nothing has to be read."""
+
+    def lives(self) -> None:
+        """It does."""
+
     def run(
         self, root: str, run: str, task: Any, attempt: str, share: float, fleet: Any, gpu: Gpu | None
     ) -> None:
