@@ -61,13 +61,20 @@ def inherited(ours: Mapping[str, str]) -> Inherited:
     dropped = [
         name
         for name, value in os.environ.items()
-        if name not in passed_on and ours.get(name) != value and not name.startswith(tuple(_HARMLESS))
+        if name not in passed_on
+        and ours.get(name) != value
+        and not name.startswith(tuple(_HARMLESS))
+        and (name, value) != _RAYS_OWN
     ]
     return Inherited(passed_on, tuple(sorted(dropped)))
 
 
 #: Dropped without a word: set by most tools that start Ray or Python, and replaced or without effect here.
 _HARMLESS = ("RAY_USAGE_STATS_ENABLED", "PYTHON_BASIC_REPL", "PYTHONSTARTUP")
+
+
+#: Ray sets it in every process that imports it.
+_RAYS_OWN = ("RAY_CLIENT_MODE", "0")
 
 
 def _foreign(name: str) -> bool:

@@ -202,11 +202,11 @@ def _pack(
     without: Twins | None,
     progress: Progress,
 ) -> tuple[Facts, PackIndex]:
-    started: list[tuple[float, int]] = []
+    begun, before = time.monotonic(), list[int]()
 
     def tell(done: int, total: int) -> None:
-        if not started:  # what a builder that was killed had done is no speed of this one
-            started.append((time.monotonic(), done))
+        if not before:  # what a builder that was killed had done is told at once, and is no speed of this one
+            before.append(done if done > 1 else 0)
         progress(split.name, done, total)
 
     skip_bad = request.skip_bad_images
@@ -224,10 +224,8 @@ def _pack(
             decode=reader_of(data),
         )
     speed = None
-    if started:
-        (begun, before), total = started[0], len(split.items)
-        if total > before:
-            speed = round((total - before) / max(time.monotonic() - begun, 1e-9), 1)
+    if before and (packed := len(split.items) - before[0]):
+        speed = round(packed / max(time.monotonic() - begun, 1e-9), 1)
     row = {
         "split": split.name,
         "state": "found" if found else "packed",

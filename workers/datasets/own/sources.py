@@ -35,6 +35,11 @@ class Source:
     "Our names of the columns that are read, with the file's: `label`, `path` or `image`, and what more there is."
 
     @property
+    def told(self) -> dict[str, str]:
+        """What is read of each row: all but the pictures themselves, which may be larger than the memory."""
+        return {ours: theirs for ours, theirs in self.columns.items() if ours != "image"}
+
+    @property
     def says_splits(self) -> bool:
         return bool(self.split) or "split" in self.columns
 

@@ -125,7 +125,7 @@ class ImageTable(OwnPictures):
             return {}
         found: dict[str, str] = {}
         for source, row in self._rows():
-            given = dict(zip(source.columns, row.cells, strict=True))
+            given = dict(zip(source.told, row.cells, strict=True))
             image = self._image(Mistakes(self.root), source, row, given)
             if image is not None and image in image_ids:
                 found.setdefault(image, row.where)
@@ -162,12 +162,12 @@ class ImageTable(OwnPictures):
 
     def _rows(self) -> Iterator[tuple[Source, Row]]:
         for source in self.sources:
-            for row in source.table.rows(list(source.columns.values())):
+            for row in source.table.rows(list(source.told.values())):
                 yield source, row
 
     def _take(self, taken: _Taken, source: Source, row: Row) -> None:
         """Adds a row's picture, leaves it out, or notes what is wrong with it."""
-        given = dict(zip(source.columns, row.cells, strict=True))
+        given = dict(zip(source.told, row.cells, strict=True))
         label = self._label(taken.lists, source, row, given["label"])
         image = self._image(taken.lists, source, row, given)
         split, role = self._side(taken, source, row, given)
