@@ -84,6 +84,11 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> N
         )
     if not gpus and precision == "tf32":
         raise UsageError("--precision tf32: it is a way of GPUs to compute. On CPUs take --precision fp32.")
+    if gpus and ranks > max(1, there.whole_gpus) and there.whole_gpus < there.total("GPU"):
+        raise UsageError(
+            f"--ranks {ranks}: {there.total('GPU') - there.whole_gpus:g} of the cluster's {there.total('GPU'):g} GPUs "
+            f"are slices (MIG), which NCCL does not join. Take at most {max(1, there.whole_gpus)}."
+        )
     kind, room, have = ("GPUs", there.total("GPU"), there.total("GPU"))
     if not gpus:
         kind, room, have = f"CPUs, {threads} a rank", cpus / threads, cpus
@@ -111,7 +116,7 @@ def remarks(request: LaunchRequest, gpus: float, precision: Precision, there: In
         found.append(bound)
     lacking = there.lacking_bf16
     if gpus and precision != "fp32" and lacking:
-        found.append(f"{len(lacking)} GPUs have no {precision} and get no members: {', '.join(lacking[:4])}")
+        found.append(f"{len(lacking)} GPU(s) without {precision} get no members: {', '.join(lacking[:4])}")
     if gpus and precision == "fp32" and not lacking:
         found.append("precision fp32: bf16 or tf32 trains several times faster on these GPUs (other models)")
     return found

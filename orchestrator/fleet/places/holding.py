@@ -73,7 +73,6 @@ class Holding:
         now = self.clock()
         for held in self.gpus.sound():
             if held.members:
-                held.idle_since = None
                 continue
             held.idle_since = now if held.idle_since is None else held.idle_since
             if len(self.gpus.sound(bf16=bf16)) > members and (

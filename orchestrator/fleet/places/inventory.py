@@ -77,6 +77,12 @@ class Inventory:
         """The GPUs that have no bf16, for people."""
         return [name for node in self.with_gpus for name in node.lacking_bf16]
 
+    @property
+    def whole_gpus(self) -> int:
+        """Those of nodes on which none is divided into slices."""
+        nodes = (node for node in self.with_gpus if not any(card.mig for card in node.cards or ()))
+        return int(sum(node.has["GPU"] for node in nodes))
+
     def room(self, gpus: float, threads: int) -> int:
         """How many members fit, by their share of a GPU, or by their threads."""
         return sum(room_of(self.resources, gpus, threads).values())

@@ -113,6 +113,7 @@ class Placing:
         work.held = held
         if held is not None:
             held.members[work.task.key] = work.beside_on_gpu
+            held.idle_since = None
 
     def leave(self, work: Work) -> None:
         """A member's place on a GPU comes free."""

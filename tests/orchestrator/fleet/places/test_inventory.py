@@ -65,7 +65,7 @@ def test_bf16_where_no_gpu_has_it_is_refused_and_where_some_have_not_they_are_co
     mixed = there(node(played.H100, played.H100), node(played.T4))
     check_places_for(asked, 1.0, mixed)
     (remark,) = remarks(asked, 1.0, "bf16", mixed)
-    assert remark.startswith("1 GPUs have no bf16 and get no members: Tesla T4")
+    assert remark.startswith("1 GPU(s) without bf16 get no members: Tesla T4")
     assert remarks(asked, 1.0, "fp32", mixed) == []
     (slow,) = remarks(asked, 1.0, "fp32", there(node(played.H100)))
     assert "tf32 trains several times faster" in slow
@@ -97,6 +97,15 @@ def test_the_plan_knows_how_many_run_at_once_and_what_binds(
 def test_gpus_without_a_cpu_hold_nobody() -> None:
     with pytest.raises(UsageError, match="2 GPUs and no CPU beside them"):
         check_places_for(request(), 1.0, there(node(played.H100, played.H100, cpus=0), node(cpus=8)))
+
+
+def test_ranks_need_whole_gpus() -> None:
+    asked = load(None, {"method": "bier", "data.dataset": "glyphs", "resources.ranks": 2}, [])
+    sliced = there(node(played.SLICED, played.SLICED))
+    with pytest.raises(UsageError, match=r"2 of the cluster's 2 GPUs are slices \(MIG\).*Take at most 1"):
+        check_places_for(asked, 1.0, sliced)
+    check_places_for(asked, 1.0, there(node(played.SLICED), node(played.H100, played.H100)))
+    check_places_for(request(), 1.0, sliced)
 
 
 def gpu(*gpus: dict[str, object], visible: str = "0") -> Any:
