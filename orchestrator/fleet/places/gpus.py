@@ -63,6 +63,8 @@ class Held:
     "It gets no member until it was looked at."
     idle_since: float | None = -math.inf
     "From when on nobody has been on it, as far as was looked; None: somebody is."
+    lost: bool = False
+    "Is it not held any more, though members are on it? They go on, and nobody joins them."
     hopeless: bool = False
     "Was it looked at in vain, or did members fail on it too often?"
 
@@ -98,7 +100,7 @@ class Gpus:
 
     def usable(self) -> list[Held]:
         """Those that may get members."""
-        return [held for held in self.held.values() if not held.out]
+        return [held for held in self.held.values() if not held.out and not held.lost]
 
     def room(self) -> bool:
         """Whether any of them can take one more member."""

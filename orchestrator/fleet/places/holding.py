@@ -41,7 +41,7 @@ class Holding:
         orphaned: Callable[[Collection[str]], None],
     ) -> None:
         """`share`: of a GPU, that a member takes. `clock` counts seconds. `changed` is called where a place may have
-        come free, `orphaned` with the keys of members whose GPU is no longer held: its node is gone."""
+        come free, `orphaned` with the keys of members whose GPU is no longer held: its node may be gone."""
         self.processes, self.share, self.clock = processes, share, clock
         self.say, self.changed, self.orphaned = say, changed, orphaned
         self.gpus = Gpus()
@@ -61,8 +61,10 @@ class Holding:
         of them than GPUs. With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody
         has needed them for a while."""
         self.total = sum(gpus_of(has) for has in nodes.values())
+        for held in [one for one in self.gpus.held.values() if one.lost and not one.members]:
+            self._forget(held)
         if len(self.gpus.sound(bf16=bf16)) < members:
-            there = Counter([*self.asked.values(), *(held.gpu.node for held in self.gpus.held.values())])
+            there = Counter([*self.asked.values(), *(self.gpus.held[key].gpu.node for key in self.holders)])
             for node, has in nodes.items():
                 for _ in range(gpus_of(has) - there[node]):
                     self._ask(node, on_each_gpu(has, self.share))
@@ -125,7 +127,8 @@ class Holding:
             gpu = await self.processes.card(holder)
             if self.asked.pop(holder, None) is None:  # it is not wanted any more
                 return
-            held = self.gpus.held[gpu.key] = Held(gpu, slots, out=bool(gpu.trouble))
+            held = self.gpus.held.setdefault(gpu.key, Held(gpu, slots))
+            held.lost, held.out = False, held.out or bool(gpu.trouble)
             self.holders[gpu.key] = holder
             if gpu.trouble:
                 self._warn(f"{gpu.shown} gets no members: {gpu.trouble}. {CURE}", held)
@@ -136,8 +139,9 @@ class Holding:
             if self.asked.pop(holder, None) is not None:
                 self._refused(node, error)
         self.processes.kill(holder)
-        if held is not None and self._holds(held):
-            self._forget(held)
+        if held is not None and self.holders.get(held.gpu.key) is holder:
+            del self.holders[held.gpu.key]
+            held.lost = True
             self.orphaned(held.members)
         self.changed()
 
@@ -177,7 +181,8 @@ class Holding:
         self.processes.kill(holder)
 
     def _forget(self, held: Held) -> None:
-        del self.gpus.held[held.gpu.key], self.holders[held.gpu.key]
+        del self.gpus.held[held.gpu.key]
+        self.holders.pop(held.gpu.key, None)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -129,9 +129,7 @@ class Placing:
     def blame(self, work: Work, failure: Failure, *, progressed: bool) -> None:
         """Notes what a failure says about its member, its node and its GPU."""
         by_gpu = failure.blames == "gpu" and work.held is not None
-        by_node = failure.blames == "node" or (
-            failure.blames == "gpu" and not by_gpu
-        )  # whose GPUs ranks have
+        by_node = failure.blames != "" and not by_gpu  # which GPUs ranks have is not known here
         if by_node:
             work.avoid = work.node
         if failure.crowded and by_node:
@@ -151,10 +149,11 @@ class Placing:
                 self.say(event("message", level="warning", text=text))
 
     def _orphaned(self, keys: Collection[str]) -> None:
-        """The GPU of these is no longer held, as its node is gone: a process that waits to be started there never
-        is."""
+        """The GPU of these is no longer held. If its node is gone, a process that waits to be started there never is;
+        those that are at work hear of it themselves, or go on."""
         for key in keys:
-            if (work := self.running.get(key)) is not None and work.process is not None:
+            work = self.running.get(key)
+            if work is not None and work.process is not None and not work.where:
                 self.processes.kill(work.process)
 
 

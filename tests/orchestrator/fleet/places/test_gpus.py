@@ -327,3 +327,23 @@ def test_processes_of_members_that_nobody_wants_any_more_end(tmp_path: Path) -> 
         await asyncio.gather(first, second)
 
     played(scene())
+
+
+def test_where_a_holder_dies_its_members_go_on_and_nobody_joins_them_before_it_is_held_again(
+    tmp_path: Path,
+) -> None:
+    fleet = fleet_of(tmp_path, 1)
+
+    async def scene() -> None:
+        asked = asyncio.ensure_future(fleet.ensure(member(1), member(2), member(3)))
+        await asyncio.sleep(3)
+        fleet.holders[0].ended.set()
+        assert [outcome.attempts for outcome in await asked] == [1, 1, 1]
+
+    played(scene())
+    assert [(one.index, one.gpu, one.began) for one in fleet.attempts] == [
+        (1, "a0", 0),
+        (2, "a0", 10),
+        (3, "a0", 20),
+    ]
+    assert len(fleet.holders) == 2
