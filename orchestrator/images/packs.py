@@ -123,7 +123,8 @@ def examine(request: DataRequest) -> Facts:
     except MusterError as error:
         problems = error.problems if isinstance(error, UsageError) else [str(error)]
     else:
-        found["splits"] = [_split_row(split) for split in splits.values()]
+        sides = any(item.role for split in splits.values() for item in split.items)
+        found["splits"] = [_split_row(split, sides=sides) for split in splits.values()]
         found["warnings"], problems = listed(data, splits)
         if len(splits["train"].class_names) < 2:
             problems.append(f"{data.traits.title} has one training class: at least 2 are needed to train on.")
@@ -136,11 +137,15 @@ def examine(request: DataRequest) -> Facts:
     return {**found, "differences": differences, "problems": problems, "as_published": whole}
 
 
-def _split_row(split: Split) -> Facts:
+def _split_row(split: Split, *, sides: bool) -> Facts:
+    """A split in a line; with `sides` how many of its images ask and how many answer too, where it is searched."""
+    asks, answers = (sum(item.role != other for item in split.items) for other in ("gallery", "query"))
+    searched = split.name != "train"
     return {
         "split": split.name,
         "images": len(split.items),
         "classes": len(split.class_names),
+        **({"ask": asks if searched else None, "answer": answers if searched else None} if sides else {}),
         "names": first_and_last(split.class_names),
     }
 

@@ -114,6 +114,9 @@ def test_queries_and_a_gallery_are_splits_or_roles(check: Any, rows: Rows, tmp_p
     for name, table in {"splits": as_splits, "roles": as_roles}.items():
         found = check("--list", csv_file(tmp_path / f"{name}.csv", table)).document
         assert sides(found) == BY_CLASS
+        asks = sum(side(number) == "query" for number, _ in tested)
+        shown = {row["split"]: (row["ask"], row["answer"]) for row in found["splits"]}
+        assert shown == {"train": (None, None), "test": (asks, len(tested) - asks)}
 
 
 def test_test_rows_on_neither_side_are_left_out_and_counted(check: Any, rows: Rows, tmp_path: Path) -> None:
