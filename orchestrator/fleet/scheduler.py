@@ -261,6 +261,9 @@ class Scheduler:
         if work.trains and (refusal := await self._refusal()):
             self._finish(work, "dropped", message=refusal)
             return
+        if held is not None and not held.usable:  # while it was looked up
+            bisect.insort(self.queue, work)
+            return
         work.begin(new_attempt_id())
         self.placing.take(work, held)
         self.running[work.task.key] = work
@@ -282,6 +285,11 @@ class Scheduler:
             if hired is None:
                 self._drop(work)
                 self._member(work, "queued", message="waiting: another job on the cluster trains it")
+                asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
+                return
+            if work.held is not None and work.held.lost:  # on a node that is gone it would never start
+                self.processes.kill(hired)
+                self._drop(work)
                 asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
                 return
             work.process = hired

@@ -69,6 +69,11 @@ class Held:
     "Was it looked at in vain, or did members fail on it too often?"
 
     @property
+    def usable(self) -> bool:
+        """May it get members?"""
+        return not self.out and not self.lost
+
+    @property
     def limit(self) -> int:
         """Members at once: one that has proven nothing yet may cost no more attempts than those that it has left."""
         return self.slots if self.proven else max(1, min(self.slots, STRIKES - self.strikes))
@@ -100,7 +105,7 @@ class Gpus:
 
     def usable(self) -> list[Held]:
         """Those that may get members."""
-        return [held for held in self.held.values() if not held.out and not held.lost]
+        return [held for held in self.held.values() if held.usable]
 
     def room(self) -> bool:
         """Whether any of them can take one more member."""

@@ -60,6 +60,8 @@ class Holding:
         """Holds a GPU for each of so many members, as far as there are any: they share GPUs only where there are more
         of them than GPUs. With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody
         has needed them for a while."""
+        if not nodes:  # the cluster does not say what it has
+            return
         self.total = sum(gpus_of(has) for has in nodes.values())
         for held in [one for one in self.gpus.held.values() if one.lost and not one.members]:
             self._forget(held)

@@ -50,7 +50,8 @@ class Placing:
         if not ranks_next:
             alone += [work for work in queue if not work.ranked]
         members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
-        self.holding.want(members, nodes, bf16=bf16, at_once=ranks_next)
+        # Once there is nothing to do, evaluation may wait for the CPUs that are held with the GPUs.
+        self.holding.want(members, nodes, bf16=bf16, at_once=ranks_next or not alone)
 
     def next(
         self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources, spares: Mapping[str, str]

@@ -176,9 +176,7 @@ def test_no_more_gpus_are_held_than_there_are_members_for(tmp_path: Path) -> Non
         await asyncio.sleep(1)
         assert sum(not one.ended.is_set() for one in fleet.holders) == 2
         await asked
-        await asyncio.sleep(10)
-        assert sum(not one.ended.is_set() for one in fleet.holders) == 2  # new ones may come
-        await asyncio.sleep(10)
+        await asyncio.sleep(1)
         assert all(one.ended.is_set() for one in fleet.holders)
 
     played(scene())
@@ -346,4 +344,40 @@ def test_where_a_holder_dies_its_members_go_on_and_nobody_joins_them_before_it_i
         (2, "a0", 10),
         (3, "a0", 20),
     ]
+    assert len(fleet.holders) == 2
+
+
+def test_a_gpu_that_is_lost_while_a_process_is_hired_costs_no_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleet_of(tmp_path, 1, 1)
+    hire = fleet.hire
+
+    def node_goes(task: Any, **how: Any) -> Any:
+        """As its process is hired, the node goes with its holder."""
+        found = hire(task, **how)
+        if len(fleet.hired) == 1:
+            del fleet.alive[how["node"]]
+            for one in fleet.holders:
+                if one.node == how["node"]:
+                    one.ended.set()
+        return found
+
+    monkeypatch.setattr(fleet, "hire", node_goes)
+    outcomes = played(fleet.ensure(member(1)))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [("done", 1)]
+    assert len(fleet.attempts) <= 2
+
+
+def test_a_gpu_is_kept_for_a_moment_for_members_that_fail(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 2)
+    fleet.scenes[1] = [fails(after=14)]
+
+    async def scene() -> None:
+        asked = asyncio.ensure_future(fleet.ensure(member(1), member(2)))
+        await asyncio.sleep(13)  # the second has ended
+        assert sum(not one.ended.is_set() for one in fleet.holders) == 2
+        await asked
+
+    played(scene())
     assert len(fleet.holders) == 2
