@@ -48,7 +48,7 @@ class BareClient(FleetClient):
 
     def __init__(self, store: Store, run: RunFolder, emit: Any, to_train: Any) -> None:
         self.store, self.run, self.emit, self.to_train = store, run, emit, to_train
-        self.outcomes, self.trained = {}, set()
+        self.outcomes, self.trained, self.gpu_events = {}, set(), []
         self._retraining = contextlib.nullcontext()  # type: ignore[assignment]
 
     def train(self, ensembles: Any) -> None:
