@@ -101,8 +101,10 @@ def of_device(cause: BaseException) -> bool:
 
 
 def node_of(error: BaseException, nodes: Iterable[str]) -> str:
-    """On which of these nodes it happened, by Ray's text, or "": a process that is killed for memory at once tells
-    nothing itself."""
+    """On which of these nodes it happened, as a rank says, or by Ray's text, or "": a process that is killed for memory
+    at once tells nothing itself."""
+    if told := getattr(getattr(error, "cause", None) or error, "node_id", ""):
+        return str(told)
     text = str(error)
     return next((node for node in nodes if f"ID: {node}" in text), "")
 

@@ -317,7 +317,8 @@ class Scheduler:
         try:
             await self._attempt(work, process)
         except Exception as error:
-            work.node = work.node or node_of(error, await self._nodes())
+            there = node_of(error, await self._nodes())
+            work.node = there or work.node if work.ranked else work.node or there
             lost = await self._node_lost(work, patience=may_be_lost(error))
             failure = judge(error, node_lost=lost, siblings=work.siblings, shared=work.shared)
         await asyncio.to_thread(self.processes.kill, process)

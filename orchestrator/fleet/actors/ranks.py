@@ -7,16 +7,19 @@ attempt is the fleet's to judge: Ray Train itself retries nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from muster.orchestrator.fleet.actors.member import AttemptLog, Ticker, logged, where_am_i
+from muster.orchestrator.fleet.failures import of_device
 from muster.workers.errors import DivergedError, MusterError
 
 #: A rank that waits longer than this for the others in a collective has lost them.
@@ -115,7 +118,7 @@ def train_rank(config: dict[str, Any]) -> None:
         config["fleet"].report.remote(task.key, config["attempt"], {"state": "starting", **where_am_i()})
         how["report"] = Ticker(config["fleet"], task.key, config["attempt"])
         how["log"] = AttemptLog(store, store.run(config["run"]).log(task.key, config["attempt"]))
-    with logged(how.get("log")):
+    with told_where(), logged(how.get("log")):
         run_member(store, task, config["attempt"], get_device(), team=team, began=began, **how)
 
 
@@ -133,7 +136,7 @@ def no_place(error: BaseException, ranks: int, gpus: float) -> BaseException:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Of a Ray Train failure the part that says why: our own message, or the rank that died.
+    """Of a Ray Train failure the part that says why: our own message, the rank that died, or whose GPU failed.
 
     When one rank fails, the others' collectives fail too; what those say explains nothing.
     """
@@ -141,8 +144,37 @@ def root_cause(error: BaseException) -> BaseException:
         getattr(found, "_base_exc", None) or getattr(found, "cause", None) or found
         for found in getattr(error, "worker_failures", {}).values()
     ]
-    for kind in (DivergedError, MusterError, ray.exceptions.RayError):
-        for failure in failures:
-            if isinstance(failure, kind):
-                return failure
-    return failures[0] if failures else error
+    return min(failures, key=_told, default=error)
+
+
+#: What torch and its libraries say in a rank that lost the others.
+LOST_OTHERS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "gloo",
+    "ProcessGroup",
+)
+
+
+def _told(failure: BaseException) -> int:
+    """How little a rank's failure says of its cause: the least is meant."""
+    kinds: tuple[type[BaseException], ...] = (DivergedError, MusterError, ray.exceptions.RayError)
+    if (
+        found := next((place for place, kind in enumerate(kinds) if isinstance(failure, kind)), None)
+    ) is not None:
+        return found
+    if of_device(failure) or type(failure).__name__ == "OutOfMemoryError":
+        return len(kinds)
+    return len(kinds) + 1 + any(words in str(failure) for words in LOST_OTHERS)
+
+
+@contextlib.contextmanager
+def told_where() -> Iterator[None]:
+    """What is raised within says on which node, for the fleet: see `node_of`."""
+    try:
+        yield
+    except Exception as error:
+        error.node_id = ray.get_runtime_context().get_node_id()  # type: ignore[attr-defined]
+        raise

@@ -15,6 +15,9 @@ from tests.orchestrator.jobs.search.searches import tiny_members
 
 pytestmark = pytest.mark.long  # see pyproject.toml
 
+#: On a cluster that others run nothing trains on CPUs unless this is said.
+ON_CPUS = ["--gpus-per-member", 0]
+
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory, muster_without_cluster: Muster) -> Iterator[Muster]:
@@ -37,7 +40,7 @@ def far(tmp_path_factory: pytest.TempPathFactory, muster_without_cluster: Muster
 def test_a_launch_by_address_sends_the_code_and_runs(
     far: Muster, small: list[object], tmp_path: Path
 ) -> None:
-    answer = far(*small, "--L", 2, "--storage", tmp_path, "--name", "sent", "--json").document
+    answer = far(*small, *ON_CPUS, "--L", 2, "--storage", tmp_path, "--name", "sent", "--json").document
     assert answer["models"] == {"asked": 2, "reused": 0, "trained": 2, "failed": 0}
     sent = [path.parent.name for path in Path(far.env["FAR"]).rglob("orchestrator/jobs/entry.py")]
     assert sent  # unpacked by the cluster, beside the installed copy
@@ -46,7 +49,7 @@ def test_a_launch_by_address_sends_the_code_and_runs(
 def test_what_only_the_cluster_can_check_comes_back_with_its_message_and_code(
     far: Muster, small: list[object], tmp_path: Path
 ) -> None:
-    ran = far(*small, "--D", 50, "--storage", tmp_path, code=2)
+    ran = far(*small, *ON_CPUS, "--D", 50, "--storage", tmp_path, code=2)
     assert "D = 50" in ran.err
     assert "2..12" in ran.err
     assert not (tmp_path / "models").exists()
@@ -64,7 +67,17 @@ def test_without_the_token_the_cluster_refuses(far: Muster, small: list[object],
 
 
 def test_a_search_by_address_runs_on_the_cluster(far: Muster, shapes: Path, tmp_path: Path) -> None:
-    flags = ["search", *tiny_members(shapes), "--max-L", 2, "--val-classes", 4, "--storage", tmp_path]
+    flags = [
+        "search",
+        *tiny_members(shapes),
+        *ON_CPUS,
+        "--max-L",
+        2,
+        "--val-classes",
+        4,
+        "--storage",
+        tmp_path,
+    ]
     answer = far(*flags, "--D", "2,3", "--name", "sent", "--json").document
     assert answer["state"] == "done"
     assert answer["cost"]["trained"] == 4

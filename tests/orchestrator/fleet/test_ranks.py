@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from muster.orchestrator.fleet.actors.process_group import fetch
-from muster.orchestrator.fleet.actors.ranks import no_place
-from muster.workers.errors import MusterError
+from muster.orchestrator.fleet.actors.ranks import no_place, root_cause, told_where
+from muster.orchestrator.fleet.failures import node_of
+from muster.workers.errors import DivergedError, MusterError
 from tests import ROOT
 
 TOO_MANY = """
@@ -45,6 +50,40 @@ def test_ranks_that_find_no_places_give_up_and_say_so(tmp_path: Path) -> None:
         env=env, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert "MusterError its 3 ranks found no places" in ran.stdout, ran.stderr[-2000:]
+
+
+def test_of_the_ranks_failures_the_one_that_tells_most_is_meant() -> None:
+    lost = RuntimeError("[../third_party/gloo/...] Connection closed by peer [127.0.0.1]:1234")
+    gpu = RuntimeError("CUDA error: uncorrectable ECC error encountered")
+    full = type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
+    other, ours, diverged = KeyError("x"), MusterError("no weights"), DivergedError("nan")
+    died = ActorDiedError()
+
+    def cause(*failures: BaseException) -> BaseException:
+        error = type("WorkerGroupError", (Exception,), {})()
+        error.worker_failures = dict(enumerate(failures))
+        return root_cause(error)
+
+    assert cause(lost, gpu, lost) is gpu
+    assert cause(lost, full) is full
+    assert cause(lost, other) is other
+    assert cause(other, gpu) is gpu
+    assert cause(gpu, died) is died
+    assert cause(died, ours, gpu) is ours
+    assert cause(ours, diverged) is diverged
+    assert cause(lost, RuntimeError("NCCL error")) is lost
+    error = ValueError("of the controller")
+    assert root_cause(error) is error
+
+
+def test_a_rank_says_on_which_node_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(get_node_id=lambda: "node-b")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    with pytest.raises(KeyError) as raised, told_where():
+        raise KeyError("x")
+    travelled = pickle.loads(pickle.dumps(raised.value))
+    assert node_of(travelled, ["node-a", "node-b"]) == "node-b"
+    assert node_of(RayTaskError("run", "a traceback", travelled), []) == "node-b"
 
 
 def test_another_end_of_its_controller_is_told_as_it_is() -> None:
