@@ -212,7 +212,7 @@ def test_what_is_not_there_is_named_without_secrets(
 ) -> None:
     monkeypatch.setenv(PATIENCE, "0")
     query = s3_bucket.partition("?")[2]
-    with pytest.raises(UsageError, match="s3://bucket/nowhere is not a folder"):
+    with pytest.raises(UsageError, match="s3://bucket/nowhere: is the bucket called so"):
         open_data_set(name, f"s3://bucket/nowhere?{query}").splits()
     assert open_data_set(name, f"s3://bucket/nowhere?{query}").traits.published is False  # asked before
     with pytest.raises(UsageError, match="s3://absent/pictures is not a folder"):
