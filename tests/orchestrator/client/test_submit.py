@@ -55,7 +55,7 @@ def test_a_cluster_that_is_not_ours_gets_no_credentials(shell: None) -> None:
     found = sent_to("python", local=False)
     text = json.dumps(found, default=str)
     assert [value for value in {**SECRETS, **OTHERS}.values() if value in text] == []
-    assert found[2].keys() == {*submit.job_settings(), submit.REQUEST, submit.ATTEMPT}
+    assert found[2].keys() == {*submit.job_settings(), submit.REQUEST, submit.ATTEMPT, submit.FAR}
 
 
 def test_the_local_head_gets_this_shell_s_credentials_and_no_more(shell: None) -> None:

@@ -215,7 +215,7 @@ def test_what_is_not_there_is_named_without_secrets(
     with pytest.raises(UsageError, match="s3://bucket/nowhere: is the bucket called so"):
         open_data_set(name, f"s3://bucket/nowhere?{query}").splits()
     assert open_data_set(name, f"s3://bucket/nowhere?{query}").traits.published is False  # asked before
-    with pytest.raises(UsageError, match="s3://absent/pictures is not a folder"):
+    with pytest.raises(UsageError, match="s3://absent/pictures: is the bucket called so"):
         open_data_set(name, f"s3://absent/pictures?{query}").splits()
     unreachable = "s3://key:hush@bucket/pictures?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
     with pytest.raises(StoreError, match=r"Can't read s3://bucket/pictures.*Check --data-root") as caught:
