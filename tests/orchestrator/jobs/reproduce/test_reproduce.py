@@ -220,7 +220,7 @@ def test_members_that_rows_share_are_trained_once(muster: Muster, copies_root: P
     """VehicleID's three test lists have one training set."""
     ran = muster(
         "reproduce", "dreml-table3", "--data-root", copies_root, "--storage", tmp_path, "--scale", 0.1,
-        "--rows", "dreml-r", "--json", timeout=580,
+        "--rows", "dreml-r", "--no-floors", "--json", timeout=580,
     )  # fmt: skip
     assert ran.document["models"]["trained"] == len(finished(tmp_path)) == 2
     rows = ran.document["targets"][0]["rows"]
@@ -231,7 +231,7 @@ def test_members_that_rows_share_are_trained_once(muster: Muster, copies_root: P
     before = finished(tmp_path)
     other = muster(
         "reproduce", "dreml-table3", "--data-root", copies_root, "--storage", tmp_path, "--scale", 0.1,
-        "--rows", "dreml-r", "--vehicleid-protocol", "reid", "--json", timeout=580,
+        "--rows", "dreml-r", "--vehicleid-protocol", "reid", "--no-floors", "--json", timeout=580,
     ).document  # fmt: skip
     assert finished(tmp_path) == before
     for row in other["targets"][0]["rows"]:
@@ -262,7 +262,7 @@ def test_a_reproduction_that_was_stopped_is_partial_and_resumes(
 ) -> None:
     process = muster.start(
         "reproduce", "dreml-table1", "--datasets", "glyphs", "--rows", "dreml-r", "--scale", 0.25, "--parallel", 1,
-        "--storage", tmp_path, "--name", "mine", "--json",
+        "--storage", tmp_path, "--name", "mine", "--no-floors", "--json",
     )  # fmt: skip
     until(lambda: len(finished(tmp_path)) >= 1)
     muster("stop", "mine")
