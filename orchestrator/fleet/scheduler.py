@@ -335,7 +335,7 @@ class Scheduler:
         if cost is not None and self.spending.spent is not None:
             self.spending.spent[work.task.key] = cost
         if failure is None:
-            self.placing.nodes.forgive(work.node)
+            self.placing.forgive(work)
             self._finish(work, "done", epoch=work.task.spec.epochs)
         elif failure.final or work.futile >= FUTILE_ATTEMPTS:
             self._finish(work, "failed", message=report)

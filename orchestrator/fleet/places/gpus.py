@@ -58,7 +58,7 @@ class Held:
     strikes: int = 0
     "Failures in a row."
     proven: bool = False
-    "Did a member take steps on it since the last failure?"
+    "Has a member taken steps on it, or ended well since the last failure?"
     out: bool = False
     "It gets no member until it was looked at."
     idle_since: float | None = -math.inf
@@ -85,11 +85,17 @@ class Held:
         return self.hopeless
 
     def prove(self) -> bool:
-        """A member takes steps on it: what failed before was not lasting. Whether that is news."""
-        if self.out or self.proven:
+        """A member takes steps on it, which has failed nobody of late. Whether that is news. A GPU that fails members
+        in the middle lets them take steps, too: what it failed is forgiven once one ends well."""
+        if self.strikes or self.proven:
             return False
-        self.strikes, self.proven = 0, True
+        self.proven = True
         return True
+
+    def forgive(self) -> None:
+        """A member ended well on it."""
+        if self.usable:
+            self.strikes, self.proven = 0, True
 
     def let_in(self) -> None:
         """It was looked at and found in order."""

@@ -56,14 +56,21 @@ class Holding:
         self.tasks: set[asyncio.Task[None]] = set()
         self.told = ""
 
-    def want(self, members: int, nodes: Resources, *, bf16: bool = False, at_once: bool = False) -> None:
+    def want(
+        self, members: int, nodes: Resources, *, bf16: bool = False, at_once: bool = False, over: bool = False
+    ) -> None:
         """Holds a GPU for each of so many members, as far as there are any: they share GPUs only where there are more
         of them than GPUs. With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody
-        has needed them for a while."""
+        has needed them for a while; all of them, the bad ones too, where it is `over` for now: whoever comes next may
+        need the CPUs that are held with them."""
         if not nodes:  # the cluster does not say what it has
             return
         self.total = sum(gpus_of(has) for has in nodes.values())
-        for held in [one for one in self.gpus.held.values() if one.lost and not one.members]:
+        for held in [
+            one
+            for one in self.gpus.held.values()
+            if one.lost and not one.members and not (one.out or one.strikes)
+        ]:
             self._forget(held)
         if len(self.gpus.sound(bf16=bf16)) < members:
             there = Counter([*self.asked.values(), *(self.gpus.held[key].gpu.node for key in self.holders)])
@@ -74,6 +81,9 @@ class Holding:
         for holder in list(self.asked):
             del self.asked[holder]
             self.processes.kill(holder)
+        if over:
+            for held in [self.gpus.held[key] for key in self.holders]:
+                self._give_back(held)
         now = self.clock()
         for held in self.gpus.sound():
             if held.members:
@@ -158,6 +168,8 @@ class Holding:
         while self._holds(held):
             await asyncio.sleep(waits[min(looks, len(waits) - 1)])
             looks += 1
+            if held.lost:
+                continue
             try:
                 trouble = await self.processes.probe(held.gpu, alone=not held.members)
             except Exception as error:
@@ -178,13 +190,13 @@ class Holding:
         return self.gpus.held.get(held.gpu.key) is held
 
     def _give_back(self, held: Held) -> None:
-        holder = self.holders[held.gpu.key]
-        self._forget(held)
+        """What was seen of it is kept, if it was bad."""
+        holder = self.holders.pop(held.gpu.key)
+        held.lost = True
         self.processes.kill(holder)
 
     def _forget(self, held: Held) -> None:
         del self.gpus.held[held.gpu.key]
-        self.holders.pop(held.gpu.key, None)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -50,8 +50,8 @@ class Placing:
         if not ranks_next:
             alone += [work for work in queue if not work.ranked]
         members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
-        # Once there is nothing to do, evaluation may wait for the CPUs that are held with the GPUs.
-        self.holding.want(members, nodes, bf16=bf16, at_once=ranks_next or not alone)
+        over = not queue and not self.running
+        self.holding.want(members, nodes, bf16=bf16, at_once=ranks_next, over=over)
 
     def next(
         self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources, spares: Mapping[str, str]
@@ -148,6 +148,12 @@ class Placing:
             work.futile += 1
             if by_node and not failure.final and (text := self.nodes.strike(work.node)):
                 self.say(event("message", level="warning", text=text))
+
+    def forgive(self, work: Work) -> None:
+        """A member ended well: what its node and its GPU failed before was not lasting."""
+        self.nodes.forgive(work.node)
+        if work.held is not None:
+            work.held.forgive()
 
     def _orphaned(self, keys: Collection[str]) -> None:
         """The GPU of these is no longer held. If its node is gone, a process that waits to be started there never is;

@@ -381,3 +381,36 @@ def test_a_gpu_is_kept_for_a_moment_for_members_that_fail(tmp_path: Path) -> Non
 
     played(scene())
     assert len(fleet.holders) == 2
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_a_gpu_that_fails_members_after_some_steps_is_left_out_too(tmp_path: Path, share: float) -> None:
+    fleet = fleet_of(tmp_path, 2, 2, share=share)
+
+    async def scene(attempt: Attempt) -> None:
+        await attempt.arrive()
+        for step in range(1, 11):
+            await attempt.step(step, last=step == 10)
+            if attempt.gpu == "b1" and step == 4:
+                raise LOST
+        attempt.finish()
+
+    all_scenes(fleet, scene, 40)
+    assert fleet.train(*(member(index) for index in range(1, 41))) == ["done"] * 40
+    # Whole, it is tried three times; with quarters as many as were on it when it first failed, and what is left.
+    assert len(on(fleet, "b1")) <= (3 if share == 1 else 6)
+
+
+def test_once_nothing_is_left_bad_gpus_are_given_back_too_and_remembered(tmp_path: Path) -> None:
+    """Evaluation may need all CPUs of a node, of which each holder has some."""
+    fleet = fleet_of(tmp_path, 2)
+    all_scenes(fleet, bad("a1"), 20)
+
+    async def scene() -> None:
+        await fleet.ensure(*(member(index) for index in range(1, 9)))
+        await asyncio.sleep(1)
+        assert all(one.ended.is_set() for one in fleet.holders)
+        await fleet.ensure(*(member(index) for index in range(9, 17)))
+
+    played(scene())
+    assert len(on(fleet, "a1")) == 3
