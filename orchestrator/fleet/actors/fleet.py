@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from muster.orchestrator.fleet.actors.gpus import HolderActor, ProbeActor
 from muster.orchestrator.fleet.actors.member import MemberActor
+from muster.orchestrator.fleet.actors.nodes import NODE
 from muster.orchestrator.fleet.actors.ranks import RanksActor
 from muster.orchestrator.fleet.places.gpus import Gpu
 from muster.orchestrator.fleet.places.nodes import Resources
@@ -24,8 +25,6 @@ from muster.workers.task import MemberTask
 NAMESPACE = "muster"
 #: What the names of members' actors begin with; the key follows.
 MEMBER = "member-"
-#: Ray's own label of a node.
-NODE = "ray.io/node-id"
 #: A GPU that is looked at for so long does not compute.
 PROBE_SECONDS = 120.0
 #: A spare that does not answer for so long, busy as it may be with its pictures, is given up.

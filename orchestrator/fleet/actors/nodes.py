@@ -12,6 +12,8 @@ from muster.orchestrator.fleet.places.inventory import Inventory, Node
 from muster.workers.errors import UsageError
 from muster.workers.gpus import nvml
 
+#: Ray's own label of a node.
+NODE = "ray.io/node-id"
 #: A node that does not tell of its GPUs for so long is taken at Ray's word.
 ASKED_SECONDS = 30.0
 #: How long a cluster that has no GPU yet is given: where GPUs are asked for, nodes may have to be started first.
@@ -24,7 +26,7 @@ def look_around() -> Inventory:
     alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
     ask: Any = ray.remote(num_cpus=0, max_retries=1)(nvml.cards)
     asked = {
-        name: ask.options(label_selector={"ray.io/node-id": name}).remote()
+        name: ask.options(label_selector={NODE: name}).remote()
         for name, node in alive.items()
         if node["Resources"].get("GPU")
     }

@@ -64,7 +64,7 @@ class Held:
     idle_since: float | None = -math.inf
     "From when on nobody has been on it, as far as was looked; None: somebody is."
     lost: bool = False
-    "Is it not held any more, though members are on it? They go on, and nobody joins them."
+    "Is it not held any more? Members that are on it go on and nobody joins them; of a bad one it is remembered."
     hopeless: bool = False
     "Was it looked at in vain, or did members fail on it too often?"
 
