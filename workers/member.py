@@ -171,7 +171,8 @@ def _train(
         return None
     pack, part = open_images(store, task.train)
     resume = _resume(folder, team)
-    materials = Materials(pack, part, device, team, initial, _inputs(store, spec, len(part.rows)))
+    inputs = _inputs(store, spec, len(part.rows))
+    materials = Materials(pack, part, device, team, initial, inputs, task.input, log)
     trainer = method.training.trainer(spec, materials)
     where = f"{_device_name(device)} of {socket.gethostname()}"
     if team.size > 1:

@@ -6,7 +6,7 @@ Nothing here computes, and torch is not loaded: plans, the fleet and reports rea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from muster.workers.errors import CorruptFileError
 from muster.workers.spec import ModelSpec, TestView, embedding_digest
@@ -14,6 +14,9 @@ from muster.workers.store.documents import HISTORY, check_form
 from muster.workers.store.layout import Folder, ModelFolder, Store
 from muster.workers.store.parquet import read_table
 from muster.workers.store.records import Done
+
+#: Where a training's images are: in the device's memory, cut by the host at each step, or what fits.
+InputPlace = Literal["auto", "device", "host"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,8 @@ class MemberTask:
     "Processes that train it together; its weights do not depend on them."
     checkpoint_steps: int = 500
     "Where several train together: steps between two checkpoints."
+    input: InputPlace = "auto"
+    "Where its images are while it trains; its weights do not depend on that."
     inputs: tuple[MemberTask, ...] = ()
     "The models, and the vectors of them, that it is trained from: they are made first."
 

@@ -20,6 +20,7 @@ import torch
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
 from muster.workers.packs.pack import INDEX_SCHEMA, Pack, PackIndex, Part, image_digest
 from muster.workers.spec import InputRecipe, TestView
+from muster.workers.task import InputPlace
 from muster.workers.train.trainer import Materials, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,15 +138,15 @@ def spec(bench: Bench, part: Part, **changes: Any) -> MemberSpec:
     return MemberSpec(**{**usual, **changes}, recipe=recipe_of)
 
 
-def trainer(bench: Bench, pack: Pack, **changes: Any) -> Trainer:
-    """A member in training on all of a pack."""
+def trainer(bench: Bench, pack: Pack, input: InputPlace = "auto", **changes: Any) -> Trainer:
+    """A member in training on all of a pack, whose images are there."""
     from muster.workers.methods.dreml.trainer import MemberTrainer
     from muster.workers.train.trainer import prepare_device
 
     part = pack.index.part()
     asked = spec(bench, part, **changes)
     prepare_device(asked, bench.device)
-    return MemberTrainer(asked, Materials(pack, part, bench.device))
+    return MemberTrainer(asked, Materials(pack, part, bench.device, input=input))
 
 
 @contextlib.contextmanager

@@ -221,7 +221,7 @@ def _grouped(bench: Bench, member: Any, batch: Any) -> float:
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         devices = [bench.device] if bench.on_gpu else None
         member.joined = nn.parallel.DistributedDataParallel(
-            module, device_ids=devices, broadcast_buffers=False
+            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
         )
         rate = bench.rate(lambda: member.step(0, batch), 1, bench.size(50, 2), warmup=10)
         return round(1000 / float(rate["per_s"]), 2)

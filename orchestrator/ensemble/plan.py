@@ -332,7 +332,16 @@ def _prepared(request: LaunchRequest, traits: Traits, packs: Packs, extra: tuple
             f"{len(empty)} training class(es) have no image left: {shortened(empty, most=SHOWN)}."
         )
     embedded = sum(len(of.rows) for *_, of in found)
-    return Prepared(images, len(kept), targets, tuple(warnings), facts, embedded, stocked=len(stocked))
+    return Prepared(
+        images,
+        len(kept),
+        targets,
+        tuple(warnings),
+        facts,
+        embedded,
+        stocked=len(stocked),
+        train_bytes=train.bytes_of(part.rows),
+    )
 
 
 def split_classes(request: LaunchRequest, total: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -364,6 +373,7 @@ def member_tasks(
     how: dict[str, Any] = {
         "ranks": request.resources.ranks,
         "checkpoint_steps": request.resources.checkpoint_steps,
+        "input": request.resources.input,
         "inputs": tuple(task for tasks in inputs for task in tasks),
     }
     return tuple(

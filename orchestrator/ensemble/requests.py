@@ -47,6 +47,8 @@ class Prepared:
     "The runs that its models are trained from."
     stocked: int = 0
     "Training classes that have an image."
+    train_bytes: int = 0
+    "Of the pixels that are trained on."
     account: Mapping[str, Any] | None = None
     "What became of every file below the data root."
     classes_named: Mapping[str, str] = field(default_factory=dict)

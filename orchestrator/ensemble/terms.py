@@ -7,17 +7,18 @@ become something else, and other members would be trained under the name of the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from muster.orchestrator.ensemble.requests import EnsembleRequest, Settled
+from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared, Settled
 from muster.orchestrator.fleet.places.capacity import (
     auto_precision,
     check_places_for,
     gpu_share,
     here,
+    input_remark,
     place_of,
     remarks,
 )
@@ -123,9 +124,15 @@ class ClusterTerms:
         self.run.write(SETTLED, asdict(settled))
 
 
-def terms_of(example: LaunchRequest, run: RunFolder, emit: Callable[[Event], None]) -> ClusterTerms:
-    """What the cluster of this process settles of a job, of which `example` has the resources. On a cluster that others
-    run GPUs are waited for; what an operator should know is told. Raises UsageError."""
+def terms_of(
+    example: LaunchRequest,
+    run: RunFolder,
+    emit: Callable[[Event], None],
+    prepared: Iterable[Prepared | None],
+) -> ClusterTerms:
+    """What the cluster of this process settles of a job, of which `example` has the resources, and `prepared` the
+    images. On a cluster that others run GPUs are waited for; what an operator should know is told. Raises UsageError.
+    """
     from muster.orchestrator.fleet.actors.nodes import await_gpus, look_around
 
     def say(text: str) -> None:
@@ -137,6 +144,9 @@ def terms_of(example: LaunchRequest, run: RunFolder, emit: Callable[[Event], Non
     terms = ClusterTerms(example, run, look_around())
     precision = _precision(example, terms.settled.precision)
     for text in remarks(example, terms.gpus, precision, terms.there):
+        say(text)
+    largest = max((one.train_bytes for one in prepared if one is not None), default=0)
+    if text := input_remark(example, terms.gpus, terms.there, largest):
         say(text)
     return terms
 

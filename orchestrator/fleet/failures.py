@@ -77,7 +77,8 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
     if isinstance(error, ActorDiedError | ActorUnavailableError):
         return Failure(f"its process died ({_line(error)})", counts=True, final=False, cure=_again())
     if type(cause).__name__ == "OutOfMemoryError":
-        cure = "Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64."
+        cure = "Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64; or leave the "
+        cure += "images on the host: --input host."
         return Failure(
             "the GPU ran out of memory", counts=not shared, final=False, cure=cure, crowded=shared, blames=""
         )

@@ -221,7 +221,7 @@ class Scheduler:
                 except Exception as error:  # one member's trouble must not leave the others waiting for ever
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
                 self.placing.hold(self.queue, nodes)
-            self.spares.look(self.queue, self.placing.gpu_nodes)
+            self.spares.look(self.queue, self.placing.spares(nodes))
             if not self.running and (text := self.placing.hopeless()):
                 for work in self.queue:
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {text}")

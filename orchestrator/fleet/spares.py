@@ -1,13 +1,15 @@
 """Processes that are started before their members' turn, so that a GPU need not wait for imports and a pack.
 
-One for each node on which the fleet holds GPUs: it has read its code and its pictures, sees no GPU, and takes none of
-the cluster's CPUs before it is told to train.
+One for each node on which the fleet holds GPUs, and more where the node has memory and CPUs for them: members that end
+together are then followed together. A spare has read its code and its pictures, sees no GPU, and takes none of the
+cluster's CPUs before it is told to train.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.orchestrator.fleet.processes import Processes
@@ -27,13 +29,16 @@ class Spares:
         self.hired: dict[str, Any] = {}
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def look(self, queue: Sequence[Work], nodes: Collection[str]) -> None:
-        """Has one on each of these nodes, for the first members that wait, and none for those that don't."""
+    def look(self, queue: Sequence[Work], nodes: Mapping[str, int]) -> None:
+        """Has so many on each of these nodes, for the first members that wait, and none for those that don't."""
         waiting = {work.task.key: work for work in queue if not work.ranked}
         for key in [key for key, node in self.nodes.items() if key not in waiting or node not in nodes]:
             self.end(key)
         without = (work for key, work in waiting.items() if key not in self.nodes)
-        for node, work in zip(sorted(set(nodes) - set(self.nodes.values())), without, strict=False):
+        there = Counter(self.nodes.values())
+        # Each node's first, then each node's second.
+        places = sorted((place, node) for node, most in nodes.items() for place in range(there[node], most))
+        for (_, node), work in zip(places, without, strict=False):
             self.nodes[work.task.key] = node
             task = asyncio.create_task(self._start(work, node))
             self.tasks.add(task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muster.orchestrator.fleet.failures import Failure, StepWatch
@@ -123,6 +123,13 @@ class Work:
         """The memory of its GPU ran out, with others on it."""
         assert self.held is not None
         self.beside_on_gpu = (len(self.held.members) - 1) // 2
+
+    def eased(self) -> bool:
+        """The memory of its GPU ran out: its images stay on the host from now on. Whether that is something new."""
+        may_be_there = self.task.input == "auto"
+        if may_be_there:
+            self.task = replace(self.task, input="host")
+        return may_be_there and self.trains
 
     def given_up(self, failure: Failure, log: bytes | None = None) -> str:
         """The member, its node, its step, the cause and the log's tail, and what to do."""

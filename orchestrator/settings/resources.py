@@ -27,6 +27,8 @@ class Resources:
     "Processes that train a model together, each on a GPU of its own where there are any."
     checkpoint_steps: int = field(default=500, metadata=flag(only="multi_rank"))
     "Steps between two checkpoints of a model that several processes can train."
+    input: Literal["auto", "device", "host"] = field(default="auto", metadata=flag())
+    "Training images: in each GPU's memory, cut by the host at each step, or auto: on the GPU where they fit."
     eval_memory: str = field(default="1GB", metadata=flag())
     "Memory for evaluation's temporary matrices."
     nmi: bool = True

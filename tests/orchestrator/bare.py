@@ -95,7 +95,7 @@ def bare_train(
     return client
 
 
-def bare_terms(example: Any, run: RunFolder, emit: Any = None) -> ClusterTerms:
+def bare_terms(example: Any, run: RunFolder, emit: Any = None, *_: Any) -> ClusterTerms:
     """Places on this machine's CPUs, whatever it has."""
     return ClusterTerms(example, run, Inventory.of({"CPU": 2}))
 

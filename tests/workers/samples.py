@@ -16,6 +16,7 @@ from muster.workers.packs.pack import INDEX_SCHEMA, Pack, PackIndex, Part, Uint8
 from muster.workers.rng import uniforms
 from muster.workers.spec import ModelSpec, TestView
 from muster.workers.store.checkpoint import Checkpoint
+from muster.workers.task import InputPlace
 from muster.workers.train import loop
 from muster.workers.train.team import ALONE, Team
 from muster.workers.train.trainer import Materials, Trainer
@@ -101,10 +102,11 @@ def trainer_of(
     team: Team = ALONE,
     initial: Any = None,
     inputs: Sequence[np.ndarray] = (),
+    input: InputPlace = "auto",
 ) -> Trainer:
     """A model of any method at its beginning, on one CPU thread; by default on all classes of the pack."""
     torch.set_num_threads(spec.threads)
-    materials = Materials(pack, part or pack.index.part(), CPU, team, initial, inputs)
+    materials = Materials(pack, part or pack.index.part(), CPU, team, initial, inputs, input)
     return method_of(spec).training.trainer(spec, materials)
 
 

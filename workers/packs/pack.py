@@ -168,8 +168,12 @@ that are older than these."
 
     @property
     def bytes(self) -> int:
+        return self.bytes_of(slice(None))
+
+    def bytes_of(self, rows: Int64 | slice) -> int:
+        """Of the pixels of some images."""
         sizes = self.table["height"].to_numpy().astype(np.int64) * self.table["width"].to_numpy() * 3
-        return int(sizes.sum())
+        return int(sizes[rows].sum())
 
     def part(self, class_ids: Sequence[int] | None = None) -> Part:
         """The images of some classes (all of them without an argument), in the pack's order, labelled
@@ -197,6 +201,15 @@ class Part:
     digest: str
 
 
+class Windows(NamedTuple):
+    """Where squares are cut from images; (top, left) may lie outside."""
+
+    rows: Int64
+    "Rows of the pack, int64 [n]."
+    tops: Int64
+    lefts: Int64
+
+
 @dataclass(frozen=True, eq=False)
 class Pack:
     """A pack with its pixels mapped into memory."""
@@ -216,6 +229,11 @@ class Pack:
         """int64 [n, 2]: height and width of each image, in pixels."""
         _, heights, widths = self._places
         return np.stack([heights[rows], widths[rows]], axis=1)
+
+    def spans(self, rows: Int64) -> Int64:
+        """int64 [n, 2]: the first byte of each image's pixels, and the one behind its last."""
+        offsets, heights, widths = self._places
+        return np.stack([offsets[rows], offsets[rows] + heights[rows] * widths[rows] * 3], axis=1)
 
     def image(self, row: int) -> Uint8:
         """One image, uint8 [height, width, 3]: a view, not a copy."""

@@ -1,8 +1,9 @@
 """From packed uint8 images to the network's float batch, in training and in test.
 
-Crops are cut on the host, where they are memory copies; mirroring, rotation and normalisation are done on
-the device, a whole batch at once. Each sample's randomness is a row of a table that depends on (seed, D,
-member, epoch, sample) alone, so it does not matter which batch or process the sample lands in.
+Crops are cut on the host, where they are memory copies, or gathered on the device where its memory has the pixels;
+mirroring, rotation and normalisation are done there, a whole batch at once. Each sample's randomness is a row of a
+table that depends on (seed, D, member, epoch, sample) alone, so it does not matter which batch or process the sample
+lands in.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from muster.workers.packs.pack import Int64, Pack, Uint8
+from muster.workers.packs.pack import Int64, Pack, Uint8, Windows
 from muster.workers.rng import Float64, uniforms
 from muster.workers.spec import InputRecipe, TestView, Triple
 
@@ -29,17 +30,21 @@ def epoch_draws(member: tuple[object, ...], epoch: int, samples: int) -> Float64
 def random_crops(
     pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64, out: Uint8 | None = None
 ) -> Uint8:
-    """Random square crops of images with a black border of `pad`, uint8 [n, crop, crop, 3], into `out` if it is given.
+    """Random square crops of images with a black border of `pad`, uint8 [n, crop, crop, 3], into `out` if it is given;
+    see `random_windows`."""
+    return pack.crops(*random_windows(pack, rows, recipe, draws), recipe.crop, out)
+
+
+def random_windows(pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64) -> Windows:
+    """Where random crops lie in images with a border of `pad`.
 
     `draws`: float64 [n, 4], a row for each image. An image smaller than the crop is centred in it.
     """
     sizes = pack.sizes(rows)
-    return pack.crops(
+    return Windows(
         rows,
         _offsets(sizes[:, 0], recipe.crop, recipe.pad, draws[:, TOP]),
         _offsets(sizes[:, 1], recipe.crop, recipe.pad, draws[:, LEFT]),
-        recipe.crop,
-        out,
     )
 
 

@@ -1,5 +1,5 @@
-"""Batches on the host, and making the next ones while the device computes: the one place where training has further
-threads.
+"""Batches on their way to the device, and making the next ones while it computes: the one place where training has
+further threads.
 
 Crops are written into buffers that are used again and again, for a GPU in pinned memory: new memory for each batch
 would cost as much as the crops themselves, and a copy from pageable memory would hold up the host.
@@ -25,10 +25,11 @@ AHEAD, THREADS = 4, 2
 
 @dataclass(frozen=True)
 class Batch:
-    """Images on their way to the device, all on the host."""
+    """Images and what belongs to them, all on the host but for the images where the device has them."""
 
-    images: torch.Tensor
-    "uint8 [n, crop, crop, 3]; the buffer's, which the batch after the next ones overwrites."
+    images: Callable[[], torch.Tensor]
+    "Brings them to the device: uint8 [n, crop, crop, 3]. On a CPU they are the buffer's, which the next batch \
+overwrites."
     labels: torch.Tensor
     "Classes or meta-classes, int64 [n]."
     turns: Turns
@@ -53,8 +54,8 @@ class Buffer:
         return small.pin_memory() if self.pinned else small
 
 
-def host_batch(images: torch.Tensor, labels: Int64, turns: Turns, buffer: Buffer) -> Batch:
-    """A batch whose images lie in the buffer."""
+def host_batch(images: Callable[[], torch.Tensor], labels: Int64, turns: Turns, buffer: Buffer) -> Batch:
+    """A batch whose labels and turns are held as the buffer's images are."""
     held = Turns(*(None if part is None else buffer.held(part) for part in turns))
     return Batch(images, buffer.held(torch.from_numpy(labels)), held)
 

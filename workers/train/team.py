@@ -66,7 +66,9 @@ class Team:
         if self.size == 1:
             return module
         devices = [device] if device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(
+            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 ALONE = Team()

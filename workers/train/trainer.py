@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -26,9 +26,11 @@ from muster.workers.packs.pack import Int64, Pack, Part
 from muster.workers.rng import Float64, torch_seed
 from muster.workers.spec import ModelSpec
 from muster.workers.store.checkpoint import Checkpoint, load_optimizer
+from muster.workers.task import InputPlace
 from muster.workers.train import augment
 from muster.workers.train.label_batches import LabelBatches
 from muster.workers.train.prefetch import Batch, Buffer, host_batch
+from muster.workers.train.source import Source
 from muster.workers.train.team import ALONE, Team
 
 
@@ -45,6 +47,9 @@ class Materials:
     "The pretrained weights that the spec's `weights` names."
     inputs: Sequence[np.ndarray] = field(default=())
     "Vectors of the models that the task names as inputs, float32 [images of the part, dimension] each."
+    input: InputPlace = "auto"
+    "Where the images are while it trains."
+    log: Callable[[str], None] = lambda line: None
 
 
 class Samples(NamedTuple):
@@ -90,6 +95,7 @@ class Trainer(ABC):
         self.team, self.tuned = materials.team, not spec.deterministic
         self.drawing = threading.Lock()
         self.to_float = augment.ToFloat(self.recipe.mean, self.recipe.std, self.device)
+        self.source = Source(self.pack, self.part.rows, self.device, materials.input, materials.log)
 
     @property
     @abstractmethod
@@ -141,11 +147,11 @@ class Trainer(ABC):
         load_optimizer(self.optimizer, state.optimizer)
 
     def batch(self, step: int, buffer: Buffer) -> Batch:
-        """The batch of a step, on the host. May be called from threads."""
+        """The batch of a step. May be called from threads."""
         with self.drawing:  # an epoch's order is kept until another epoch is asked for
             rows, labels, draws = self.samples(step)
-        images = buffer.images(len(rows), self.recipe.crop)
-        augment.random_crops(self.pack, rows, self.recipe, draws, images.numpy())
+        windows = augment.random_windows(self.pack, rows, self.recipe, draws)
+        images = self.source.images(windows, self.recipe.crop, buffer)
         return host_batch(images, labels, augment.turns_of(self.recipe, draws), buffer)
 
     def step(self, step: int, batch: Batch) -> StepLoss:
@@ -154,13 +160,14 @@ class Trainer(ABC):
             self.device.type == "cuda"
         ):  # a smaller last batch comes once an epoch: not worth a search for kernels
             torch.backends.cudnn.benchmark = self.tuned and self.images(step) == self.images(0)
-        images = augment.distort(self.to_float(batch.images), batch.turns)
+        images = augment.distort(self.to_float(batch.images()), batch.turns)
         labels = batch.labels.to(self.device, non_blocking=True)
         self.set_rates(step)
         found = self.loss(step, images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         found.total.backward()
         self.optimizer.step()
+        self.source.stepped()
         return found
 
     def autocast(self) -> torch.autocast:

@@ -14,6 +14,7 @@ from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.errors import UsageError
 from muster.workers.gpus.nvml import cards
 from muster.workers.methods.registry import METHODS
+from muster.workers.quantities import bytes_text
 from muster.workers.spec import Precision
 
 
@@ -43,8 +44,12 @@ def here() -> Inventory:
 
 def _asks(request: LaunchRequest) -> bool:
     """Whether a request can be too large for a machine that has a CPU."""
+    asked = request.resources
     return (
-        bool(request.resources.gpus_per_member) or request.resources.ranks > 1 or request.ensemble.threads > 1
+        bool(asked.gpus_per_member)
+        or asked.ranks > 1
+        or request.ensemble.threads > 1
+        or asked.input == "device"
     )
 
 
@@ -82,6 +87,8 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> N
         raise UsageError(
             f"--precision {precision}: no GPU of the cluster has it: {', '.join(lacking[:4])}. Take --precision fp32."
         )
+    if not gpus and request.resources.input == "device":
+        raise UsageError("--input device: members train on CPUs here, and read the images where they are.")
     if not gpus and precision == "tf32":
         raise UsageError("--precision tf32: it is a way of GPUs to compute. On CPUs take --precision fp32.")
     if gpus and ranks > max(1, there.whole_gpus) and there.whole_gpus < there.total("GPU"):
@@ -120,3 +127,19 @@ def remarks(request: LaunchRequest, gpus: float, precision: Precision, there: In
     if gpus and precision == "fp32" and not lacking:
         found.append("precision fp32: bf16 or tf32 trains several times faster on these GPUs (other models)")
     return found
+
+
+def input_remark(request: LaunchRequest, gpus: float, there: Inventory, images: int) -> str:
+    """Where the training images will be, so many bytes of pixels, or "" on CPUs. Raises UsageError where they were
+    asked to be on the GPUs, and can't be."""
+    asked = request.resources.input
+    if not gpus or not images or asked == "host":
+        return ""
+    memory = min((card.memory for node in there.with_gpus for card in node.cards or ()), default=0)
+    size = f"{bytes_text(images)} of training images"
+    if memory and images > gpus * memory:
+        text = f"{size} for each member, and its share of the smallest GPU is {bytes_text(gpus * memory)}"
+        if asked == "device":
+            raise UsageError(f"--input device: {text}. Take --input host, or a larger --gpus-per-member.")
+        return f"input: the host, as there are {text}"
+    return f"input: {size} on its GPU for each member" + (", where they fit" if asked == "auto" else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from muster.orchestrator.fleet.failures import Failure
@@ -12,6 +13,10 @@ from muster.orchestrator.fleet.places.nodes import Nodes, Resources, room_of
 from muster.orchestrator.fleet.processes import Processes
 from muster.orchestrator.fleet.work import FUTILE_ATTEMPTS, Work
 from muster.orchestrator.records.events import Event, event
+
+#: What a process that waits for its turn may take of a node's memory, and of its cores while it reads its code; and the
+#: share of both that all of a node may.
+SPARE_BYTES, SPARES_SHARE = 1 << 30, 0.125
 
 
 class Placing:
@@ -100,10 +105,22 @@ class Placing:
         room = room_of(nodes, self.share, work.task.spec.threads)
         return self.nodes.avoided(work.avoid, room, work.width(self.share))
 
-    @property
-    def gpu_nodes(self) -> set[str]:
-        """The nodes whose GPUs members get."""
-        return {held.gpu.node for held in self.holding.gpus.usable()} if self.holding is not None else set()
+    def spares(self, nodes: Resources) -> dict[str, int]:
+        """The nodes whose GPUs members get, and how many processes each can have ready for the members that are next:
+        one, or more where they take little of what the node has, and no more than members run there."""
+        if self.holding is None:
+            return {}
+        slots = Counter[str]()
+        for held in self.holding.gpus.usable():
+            slots[held.gpu.node] += held.slots
+        found = {}
+        for node, most in slots.items():
+            has = nodes.get(node, {})
+            room = min(
+                has.get("memory", 0.0) * SPARES_SHARE / SPARE_BYTES, has.get("CPU", 0.0) * SPARES_SHARE
+            )
+            found[node] = max(1, min(most, int(room)))
+        return found
 
     def hopeless(self) -> str:
         """Why none of those that wait will ever start, or ""."""
@@ -138,6 +155,8 @@ class Placing:
         elif failure.crowded:
             work.crowded_gpu()
         counts = failure.counts or (by_node and failure.blames == "gpu")
+        if failure.blames == "" and work.eased():
+            counts = False
         if by_gpu and work.held is not None and self.holding is not None:
             self.holding.failed(work.held, failure.cause)
             work.failed_on = {work.held.gpu.key} | (set() if progressed else work.failed_on)

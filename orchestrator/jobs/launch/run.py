@@ -47,7 +47,7 @@ def launch(
     (ensemble,) = ensembles
     assert ensemble.prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
-        terms = terms_of(request, run, emit)
+        terms = terms_of(request, run, emit, [ensemble.prepared])
         settle_members(ensembles, terms, all_needed=True)
         check_code(request, ensemble.tasks, store)
         plan = make_plan(ensembles, store, lambda: terms.place(request))

@@ -51,7 +51,7 @@ def reproduce(
     ensembles = pack(found.requests, store, emit, all_needed=False)
     with stage(emit, "plan"):
         example = _any_launch(options, found)
-        terms = terms_of(example, run, emit)
+        terms = terms_of(example, run, emit, [one.prepared for one in ensembles])
         settle_members(ensembles, terms)
         plan = make_plan(ensembles, store, lambda: terms.place(example))
         _write_plan(plan, run)

@@ -90,7 +90,7 @@ def _planned(
     prepared = prepared_by_pictures(pack(ensembles_of(request), store, emit, all_needed=True))
     assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
-        terms = terms_of(request.base, run, emit)
+        terms = terms_of(request.base, run, emit, prepared.values())
         weights, precision = terms(EnsembleRequest(launch=request.base))
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
         cost = search_cost(plan, store, lambda: terms.place(request.base))

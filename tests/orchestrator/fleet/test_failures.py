@@ -96,7 +96,8 @@ def test_a_full_gpu_says_what_helps() -> None:
             "the GPU ran out of memory",
             counts=True,
             final=False,
-            cure="Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64.",
+            cure="Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64; or leave the "
+            "images on the host: --input host.",
             blames="",
         )
 

@@ -28,8 +28,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "view": {"resize": "squash:40", "crop": 24, "mean": (0.1, 0.2, 0.3), "std": (0.3, 0.2, 0.1)},
     "resources": {
-        "parallel": 1, "gpus_per_member": 0.5, "ranks": 2, "checkpoint_steps": 7, "eval_memory": "2GB", "nmi": False,
-        "floors": False, "embedding_type": "float16",
+        "parallel": 1, "gpus_per_member": 0.5, "ranks": 2, "checkpoint_steps": 7, "input": "host",
+        "eval_memory": "2GB", "nmi": False, "floors": False, "embedding_type": "float16",
     },
 }  # fmt: skip
 KINDS = {"data": DataRequest, "ensemble": EnsembleSettings, "view": TestView, "resources": Resources}

@@ -107,7 +107,7 @@ def test_an_epoch_weighs_every_image_alike_whatever_its_batch() -> None:
     member = trainer_of(spec, PACK)
     batch = member.batch(0, Buffer(member.device))
     with torch.no_grad():
-        output = member.module(member.to_float(batch.images))
+        output = member.module(member.to_float(batch.images()))
     assert history[0]["loss"] == pytest.approx(
         float(identity_proxy_loss(output, batch.labels, False)), rel=1e-5
     )

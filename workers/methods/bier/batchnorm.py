@@ -96,9 +96,9 @@ def _global_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
     mean = values.mean(dims)
     deviations = (values - mean.view(_per_channel(x))).square_().sum(dims)
     own = torch.cat([mean, deviations, mean.new_tensor([x.numel() // x.shape[1]])]).double()
-    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, own)
-    table = torch.stack(parts)
+    parts = own.new_empty(dist.get_world_size() * len(own))
+    dist.all_gather_into_tensor(parts, own)
+    table = parts.view(-1, len(own))
     channels = x.shape[1]
     means, squares, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
     count = counts.sum()

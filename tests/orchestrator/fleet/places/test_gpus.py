@@ -141,33 +141,6 @@ def test_where_the_only_gpu_is_bad_there_is_an_end(tmp_path: Path) -> None:
     assert "no GPU" in outcomes[2].message
 
 
-def test_where_a_gpu_s_memory_runs_out_a_member_goes_on_with_fewer_beside_it(tmp_path: Path) -> None:
-    fleet = fleet_of(tmp_path, 1, share=0.25)
-
-    async def long(attempt: Attempt) -> None:
-        await attempt.step(1)
-        await asyncio.sleep(24)
-        attempt.finish()
-
-    fleet.scenes[2] = [fails(FULL, after=3), fails(FULL, after=3)]
-    fleet.scenes[4] = [long]
-    outcomes = played(fleet.ensure(*(member(index) for index in range(1, 5))))
-    assert [(outcome.state, outcome.attempts) for outcome in outcomes] == [
-        ("done", attempts) for attempts in (1, 3, 1, 1)
-    ]
-    # First beside three, then beside one at most, then alone.
-    assert [one.began for one in fleet.attempts if one.index == 2] == [0, 10, 25]
-    assert fleet.scheduler.placing.nodes.strikes == {}
-
-
-def test_alone_on_a_gpu_too_little_memory_is_its_own_fault(tmp_path: Path) -> None:
-    fleet = fleet_of(tmp_path, 2)
-    fleet.scenes[1] = [fails(FULL)] * 3
-    outcomes = played(fleet.ensure(member(1)))
-    assert outcomes[0].state == "failed"
-    assert "--gpus-per-member" in outcomes[0].message
-
-
 def test_no_more_gpus_are_held_than_there_are_members_for(tmp_path: Path) -> None:
     fleet = fleet_of(tmp_path, 4)
 
@@ -268,63 +241,6 @@ def test_the_emptiest_and_most_reliable_gpu_is_first() -> None:
     assert gpus.place(("b",), (), 9) is held["x"]
     assert gpus.place(("b",), ("a/x",), 9) is held["w"]
     assert gpus.place(("b",), ("a/x",), 0) is None
-
-
-def test_the_next_member_s_process_is_there_before_its_turn(tmp_path: Path) -> None:
-    fleet = fleet_of(tmp_path, 2, 1)
-    fleet.train(*(member(index) for index in range(1, 10)))
-    # One on each node, and the next once the first went to work.
-    assert sorted(fleet.prepared[:2]) == [(4, "a", 0.0), (5, "b", 0.0)]
-    assert all(
-        one.node == node for index, node, _ in fleet.prepared for one in fleet.attempts if one.index == index
-    )
-    assert fleet.started == sorted(fleet.started)
-    assert len(fleet.hired) == 9
-    assert fleet.at_work() == []
-
-
-def test_a_member_whose_process_is_elsewhere_does_not_hold_up_a_gpu(tmp_path: Path) -> None:
-    fleet = fleet_of(tmp_path, 1, 1)
-
-    async def long(attempt: Attempt) -> None:
-        await attempt.step(1)
-        await asyncio.sleep(60)
-        attempt.finish()
-
-    fleet.scenes[1] = [long]
-    fleet.train(*(member(index) for index in range(1, 5)))
-    # Of 3 and 4 one waited on the node of the long member: it went to the other node in the end.
-    assert [one.began for one in fleet.attempts] == [0, 0, TRAINING, 2 * TRAINING]
-    assert {one.node for one in fleet.attempts[2:]} == {fleet.attempts[1].node}
-
-
-def test_a_process_that_died_before_its_turn_is_hired_again(tmp_path: Path) -> None:
-    fleet = fleet_of(tmp_path, 1)
-
-    async def scene() -> list[str]:
-        asked = asyncio.ensure_future(fleet.ensure(member(1), member(2)))
-        await asyncio.sleep(3)
-        (spare,) = [one for one in fleet.hired if one.index == 2]
-        spare.ended.set()
-        return [outcome.state for outcome in await asked]
-
-    assert played(scene()) == ["done", "done"]
-    assert [one.index for one in fleet.hired] == [1, 2, 2]
-
-
-def test_processes_of_members_that_nobody_wants_any_more_end(tmp_path: Path) -> None:
-    fleet = fleet_of(tmp_path, 1)
-
-    async def scene() -> None:
-        first = asyncio.ensure_future(fleet.ensure(member(1)))
-        second = asyncio.ensure_future(fleet.ensure(member(2), asker="other"))
-        await asyncio.sleep(3)
-        assert [one.index for one in fleet.at_work()] == [1, 2]
-        await fleet.scheduler.withdraw("other")
-        assert [one.index for one in fleet.at_work()] == [1]
-        await asyncio.gather(first, second)
-
-    played(scene())
 
 
 def test_where_a_holder_dies_its_members_go_on_and_nobody_joins_them_before_it_is_held_again(

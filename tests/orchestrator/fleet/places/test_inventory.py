@@ -9,7 +9,13 @@ import pytest
 from muster.orchestrator.fleet.actors import nodes as module
 from muster.orchestrator.fleet.actors.gpus import gpu_of
 from muster.orchestrator.fleet.actors.nodes import await_gpus
-from muster.orchestrator.fleet.places.capacity import auto_precision, check_places_for, place_of, remarks
+from muster.orchestrator.fleet.places.capacity import (
+    auto_precision,
+    check_places_for,
+    input_remark,
+    place_of,
+    remarks,
+)
 from muster.orchestrator.fleet.places.inventory import Inventory, Node
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.settings.request import LaunchRequest
@@ -92,6 +98,40 @@ def test_the_plan_knows_how_many_run_at_once_and_what_binds(
     asked, found = request(resources__gpus_per_member=share), there(*nodes)
     assert place_of(asked, share, found).slots == slots
     assert remarks(asked, share, "bf16", found) == ([bound] if bound else [])
+
+
+MB = 10**6
+
+
+@pytest.mark.parametrize(
+    ("asked", "share", "gpus", "images", "text"),
+    [
+        ("auto", 1.0, [played.H100], 1200 * MB,
+         "input: 1.2 GB of training images on its GPU for each member, where they fit"),
+        ("device", 1.0, [played.H100], 1200 * MB, "input: 1.2 GB of training images on its GPU for each member"),
+        ("host", 1.0, [played.H100], 1200 * MB, ""),
+        ("auto", 0.0, [], 1200 * MB, ""),
+        ("auto", 0.25, [played.H100, played.T4], 5100 * MB,
+         "input: the host, as there are 5.1 GB of training images for each member, and its share of the smallest GPU "
+         "is 4.0 GB"),
+        ("auto", 1.0, [played.H100, played.T4], 5100 * MB,
+         "input: 5.1 GB of training images on its GPU for each member, where they fit"),
+    ],
+)  # fmt: skip
+def test_the_plan_says_where_the_images_will_be(
+    asked: str, share: float, gpus: list[Any], images: int, text: str
+) -> None:
+    assert input_remark(request(resources__input=asked), share, there(node(*gpus)), images) == text
+
+
+def test_images_on_a_gpu_that_is_not_there_or_too_small_are_refused() -> None:
+    asked = request(resources__input="device")
+    with pytest.raises(UsageError, match="--input device: members train on CPUs here"):
+        check_places_for(asked, 0.0, there(node()))
+    with pytest.raises(
+        UsageError, match=r"--input device: 22.0 GB of training images .* is 16.1 GB\. Take --input host"
+    ):
+        input_remark(asked, 1.0, there(node(played.T4)), 22000 * MB)
 
 
 def test_gpus_without_a_cpu_hold_nobody() -> None:

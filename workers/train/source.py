@@ -1,0 +1,89 @@
+"""Where a training's crops come from: cut by the host from the mapped pack, or gathered on the device from pixels that
+are kept there. Which of the two it is changes no bit of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+from muster.workers.errors import UsageError
+from muster.workers.packs.pack import Int64, Pack, Windows
+from muster.workers.packs.resident import Resident, resident_bytes
+from muster.workers.quantities import bytes_text
+from muster.workers.task import InputPlace
+from muster.workers.train.prefetch import Buffer
+
+#: After so many steps what training takes is known: kernels were chosen, and gradients and the optimiser's state are
+#: there.
+SETTLED_STEPS = 2
+#: Of the device's memory so much is left, beside a quarter of what training took at most: for the copies of a
+#: checkpoint, a smaller last batch, and what does not fit into the gaps.
+LEFT_BYTES = 1 << 30
+
+
+class Source:
+    """The crops of one training.
+
+    Left to itself it begins on the host, and goes over to the device once it is known what else needs its memory: what
+    this process may have of it, as its share says, less what it took at its worst, and no more than is free.
+    """
+
+    def __init__(
+        self, pack: Pack, rows: Int64, device: torch.device, asked: InputPlace, log: Callable[[str], None]
+    ) -> None:
+        """`rows`: the images that are trained on. Raises UsageError if the device is asked for, and they do not fit."""
+        self.pack, self.rows, self.device, self.log = pack, rows, device, log
+        self.resident: Resident | None = None
+        self._steps_left = SETTLED_STEPS if asked == "auto" and device.type == "cuda" else 0
+        if asked == "device":
+            self._move_in()
+            if self.resident is None:
+                raise UsageError(
+                    f"--input device: {bytes_text(resident_bytes(pack, rows))} of images do not fit into "
+                    f"{bytes_text(room(device))} of the GPU's memory. Take --input host, or a larger --gpus-per-member."
+                )
+
+    def images(self, windows: Windows, size: int, buffer: Buffer) -> Callable[[], torch.Tensor]:
+        """What brings these crops to the device, uint8 [n, size, size, 3]. May be called from threads."""
+        if (resident := self.resident) is not None:
+            places = buffer.held(resident.places(windows))
+            return functools.partial(resident.crops, places, size)
+        images = buffer.images(len(windows.rows), size)
+        self.pack.crops(*windows, size, images.numpy())
+        return functools.partial(images.to, self.device, non_blocking=True)
+
+    def stepped(self) -> None:
+        """A step was taken."""
+        if self._steps_left:
+            self._steps_left -= 1
+            if not self._steps_left:
+                self._settle()
+
+    def _settle(self) -> None:
+        need, left = resident_bytes(self.pack, self.rows), room(self.device)
+        if need <= left:
+            self._move_in()
+        if self.resident is None:
+            self.log(
+                f"the images stay on the host: {bytes_text(need)}, and {bytes_text(left)} are left on the GPU"
+            )
+
+    def _move_in(self) -> None:
+        """Brings the pixels to the device; where it is full after all, nothing changes."""
+        try:
+            self.resident = Resident(self.pack, self.rows, self.device)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return
+        self.log(f"the images are on the device: {bytes_text(self.resident.pixels.nbytes)}")
+
+
+def room(device: torch.device) -> int:
+    """Bytes of a GPU's memory that this process may take for pixels, beside what it has and what it may yet need."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    allowed = int(share * total) - torch.cuda.memory_reserved(device)
+    return max(0, min(free, allowed) - LEFT_BYTES - torch.cuda.max_memory_allocated(device) // 4)
