@@ -16,6 +16,7 @@ from gpu import common
 from gpu.common import Bench, Found, UnmeasuredError, recipe, trainer
 from muster.workers.embed import embed
 from muster.workers.networks import backbones
+from muster.workers.score.nmi import clusters_on
 from muster.workers.score.protocol import leave_one_out
 from muster.workers.score.retrieval import prefix_curve
 from muster.workers.train.loop import train
@@ -140,27 +141,11 @@ def evaluation(bench: Bench) -> Found:
     on, off = (prefix_curve(few, fewer, ks, device=one, memory=1 << 30) for one in (str(bench.device), "cpu"))
     differ = [abs(a.hits[k] - b.hits[k]) for a, b in zip(on, off, strict=True) for k in ks]
     found["hits that differ"] = {"most": max(differ), "near_ties": max(one.near_ties for one in off)}
-    joined = torch.from_numpy(np.concatenate(vectors, axis=1)).to(bench.device)
-    found["Lloyd, 20 iterations, s"] = round(
-        bench.seconds(lambda: _lloyd(joined, images // 5, bench.size(20, 2))), 2
+    joined, rounds = np.concatenate(vectors, axis=1), bench.size(20, 2)
+    found[f"Lloyd, {rounds} iterations, s"] = round(
+        bench.seconds(lambda: clusters_on(str(bench.device), joined, images // 5, 0, rounds, 1)), 2
     )
     return found
-
-
-def _lloyd(vectors: torch.Tensor, k: int, iterations: int) -> torch.Tensor:
-    """k-means by Lloyd's algorithm, from k different rows: the cluster of each vector."""
-    generator = torch.Generator(device="cpu").manual_seed(0)
-    centres = vectors[torch.randperm(len(vectors), generator=generator)[:k].to(vectors.device)].clone()
-    nearest = torch.zeros(len(vectors), dtype=torch.long, device=vectors.device)
-    for _ in range(iterations):
-        half = (centres * centres).sum(1) / 2
-        for rows in torch.arange(len(vectors), device=vectors.device).split(8192):
-            nearest[rows] = (vectors[rows] @ centres.T - half).argmax(1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
-        counts = torch.bincount(nearest, minlength=k)
-        filled = counts > 0
-        centres[filled] = sums[filled] / counts[filled, None]
-    return nearest
 
 
 def embedding(bench: Bench) -> Found:

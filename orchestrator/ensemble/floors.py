@@ -53,9 +53,7 @@ def floor_tasks(request: LaunchRequest, tasks: Sequence[MemberTask]) -> tuple[Me
     return tuple(MemberTask(spec=spec, train=example.train, targets=targets) for spec in specs)
 
 
-def with_floors(
-    result: EnsembleResult, floors: Sequence[MemberTask], outcomes: Mapping[str, Outcome], store: Store
-) -> dict[str, Any]:
+def with_floors(result: EnsembleResult, floors: Sequence[MemberTask], client: FleetClient) -> dict[str, Any]:
     """The metrics of a result with the scores of its floors: `floors` of each split, a list with `name` and `curve`;
     and at the top, whether none is missing.
 
@@ -63,8 +61,8 @@ def with_floors(
     DamagedMember.
     """
     request, metrics = result.request.launch, result.metrics or {}
-    lost = _missing(floors, outcomes)
-    scores = _scored(floors, outcomes, request, store)
+    lost = _missing(floors, client.outcomes)
+    scores = _scored(floors, request, client)
     splits = {
         name: {
             **{key: value for key, value in found.items() if key != "floors"},
@@ -91,17 +89,17 @@ def made_floors(
         return {}, []
     client.train([("", list(floors))])
 
-    found = client.repaired(lambda: _scored(floors, client.outcomes, request, client.store), floors)
+    found = client.repaired(lambda: _scored(floors, request, client), floors)
     return found, _missing(floors, client.outcomes)
 
 
 def _scored(
-    floors: Sequence[MemberTask], outcomes: Mapping[str, Outcome], request: LaunchRequest, store: Store
+    floors: Sequence[MemberTask], request: LaunchRequest, client: FleetClient
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of those that were made, for each split that they have. Raises DamagedMember."""
-    made = [task for task in floors if outcomes[task.key].in_store]
+    made = [task for task in floors if client.outcomes[task.key].in_store]
     splits = [target.split for target in floors[0].targets] if floors else []
-    return {split: [_floor(task, split, request, store) for task in made] for split in splits}
+    return {split: [_floor(task, split, request, client) for task in made] for split in splits}
 
 
 def kept_floors(
@@ -172,15 +170,16 @@ def _said(floor: str, request: LaunchRequest) -> str:
     )
 
 
-def _floor(task: MemberTask, split: str, request: LaunchRequest, store: Store) -> dict[str, Any]:
+def _floor(task: MemberTask, split: str, request: LaunchRequest, client: FleetClient) -> dict[str, Any]:
     """A floor's row: its scores as they are kept, or else computed and kept."""
+    store = client.store
     (target,) = (one for one in task.targets if one.split == split)
     identity = _identity(task, target, request, store)
     kept = _kept(task, target, store)
     if kept is None or kept["identity"] != identity:
         memory = parse_bytes(request.resources.eval_memory)
-        ks, draws = identity["ks"], identity["draws"]
-        scores = evaluate_on_ray(store, target, [task], ks, memory=memory, nmi=False, draws=draws)
+        ks, how = identity["ks"], {"draws": identity["draws"], "on_gpu": client.on_gpu}
+        scores = evaluate_on_ray(store, target, [task], ks, memory=memory, nmi=False, **how)
         kept = {"identity": identity, "scores": scores}
         store.files.put(_place(task, target, store), vouched(kept))
     return _row(task, kept)

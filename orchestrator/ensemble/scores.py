@@ -16,7 +16,7 @@ from muster.orchestrator.fleet.budget import taken
 from muster.orchestrator.records.scores import near_tie_text
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.orchestrator.settings.resources import parse_bytes
-from muster.orchestrator.vectors.evaluate import evaluate_on_ray
+from muster.orchestrator.vectors.evaluate import OnGpu, evaluate_on_ray
 from muster.orchestrator.vectors.protocols import draws_of, recall_at
 from muster.orchestrator.vectors.queries import queries_name
 from muster.orchestrator.vectors.vectors import content_of
@@ -62,7 +62,7 @@ def score_all(
     """
 
     def scored_now(ensemble: PlannedEnsemble) -> EnsembleResult:
-        return scored(result_of(ensemble, client.outcomes), ["test"], client.store, kept)
+        return scored(result_of(ensemble, client.outcomes), ["test"], client.store, kept, client.on_gpu)
 
     def score(ensemble: PlannedEnsemble) -> EnsembleResult:
         return client.repaired(functools.partial(scored_now, ensemble), ensemble.tasks)
@@ -76,10 +76,15 @@ def score_all(
 
 
 def scored(
-    result: EnsembleResult, splits: Sequence[str], store: Store, kept: Kept, run: RunFolder | None = None
+    result: EnsembleResult,
+    splits: Sequence[str],
+    store: Store,
+    kept: Kept,
+    on_gpu: OnGpu | None = None,
+    run: RunFolder | None = None,
 ) -> EnsembleResult:
     """With its `metrics`, if it has any member. New scores are added to `kept`; what each query found is written to the
-    folder of the `run`, if one is given. Raises DamagedMember.
+    folder of the `run`, if one is given. `on_gpu`: the fleet's, for what GPUs had better compute. Raises DamagedMember.
     """
     if not result.members:
         return result
@@ -94,7 +99,9 @@ def scored(
     if found is None or any(
         "vectors" in found[one] and found[one]["vectors"] != content(one) for one in splits
     ):
-        found = {one: {**_evaluated(result, one, store, run), "vectors": content(one)} for one in splits}
+        found = {
+            one: {**_evaluated(result, one, store, on_gpu, run), "vectors": content(one)} for one in splits
+        }
         kept[digest_of(identity)] = found
     done, asked = len(result.members), len(result.tasks)
     missing = [str(task.spec.index) for task in result.tasks if task not in result.members]
@@ -160,7 +167,9 @@ def digest_of(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True)
 
 
-def _evaluated(result: EnsembleResult, split: str, store: Store, run: RunFolder | None) -> dict[str, Any]:
+def _evaluated(
+    result: EnsembleResult, split: str, store: Store, on_gpu: OnGpu | None, run: RunFolder | None
+) -> dict[str, Any]:
     launch = result.request.launch
     return evaluate_on_ray(
         store,
@@ -172,4 +181,5 @@ def _evaluated(result: EnsembleResult, split: str, store: Store, run: RunFolder 
         combination=launch.settings.combination,
         draws=draws_of(launch.data),
         queries="" if run is None else run / queries_name(split),
+        on_gpu=on_gpu,
     )

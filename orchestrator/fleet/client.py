@@ -12,13 +12,16 @@ from typing import Any
 import ray
 
 from muster.orchestrator.fleet.actors.fleet import start_fleet
+from muster.orchestrator.fleet.actors.gpus import BorrowerActor
+from muster.orchestrator.fleet.actors.nodes import NODE
+from muster.orchestrator.fleet.failures import judge
 from muster.orchestrator.fleet.repair import Found, invalidate_vectors, repaired
 from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Forecast
 from muster.orchestrator.records.stages import Emit
-from muster.workers.errors import DamagedMember
+from muster.workers.errors import DamagedMember, DeviceError, MusterError
 from muster.workers.store.layout import Store
 from muster.workers.task import MemberTask
 
@@ -26,8 +29,15 @@ from muster.workers.task import MemberTask
 FORECAST_SECONDS = 2.0
 
 
+#: Scores that a GPU has not computed by then are left to CPUs.
+BORROWED_SECONDS = 3600.0
+
+
 class FleetClient:
     """What any kind of job asks of its fleet, and what it has heard so far."""
+
+    borrower: Any = BorrowerActor
+    "Who works on GPUs that are lent."
 
     def __init__(
         self,
@@ -39,6 +49,7 @@ class FleetClient:
     ) -> None:
         """Starts the job's fleet, an actor of this name. `to_train`: the keys whose weights the store lacks."""
         self.fleet, self.store, self.emit = start_fleet(settings, name), Store(settings.store), emit
+        self.settings = settings
         self.forecast, self.to_train = forecast, to_train
         self.outcomes: dict[str, Outcome] = {}
         "How each member ended that was asked for here; the newest, where it was asked for again."
@@ -93,6 +104,28 @@ class FleetClient:
         """
         tasks = {task.key: task for task in members}
         return repaired(work, functools.partial(self._retrain_damaged, tasks), self.store.root)
+
+    def on_gpu(self, work: Callable[..., Any], *args: Any) -> Any:
+        """What `work` returns, called with these arguments and the `device` in a process that has a GPU to itself. None
+        where the fleet has none to lend, or where it failed there, which is told. Raises what `work` raises of
+        MusterError. May be called from threads."""
+        if not self.settings.gpus or (lent := ray.get(self.fleet.lend.remote())) is None:
+            return None
+        (loan, gpu), cause = lent, ""
+        process = self.borrower.options(label_selector={NODE: gpu.node}).remote()
+        try:
+            return ray.get(process.call.remote(gpu, work, args), timeout=BORROWED_SECONDS)
+        except ray.exceptions.RayError as error:
+            if isinstance(error, MusterError) and not isinstance(error, DeviceError):
+                raise
+            failure = judge(error, node_lost=False, siblings=False)
+            cause = failure.cause if failure.blames == "gpu" else ""
+            text = f"{gpu.shown} did not compute the scores, and CPUs do: {failure.cause}"
+            self.emit(event("message", level="warning", text=text))
+            return None
+        finally:
+            ray.kill(process)
+            self.fleet.take_back.remote(loan, cause)
 
     def _retrain_damaged(self, tasks: dict[str, MemberTask], error: DamagedMember) -> None:
         with self._retraining:

@@ -28,7 +28,7 @@ from muster.orchestrator.fleet.failures import (
     out_of_memory,
 )
 from muster.orchestrator.fleet.news import News
-from muster.orchestrator.fleet.places.gpus import Held
+from muster.orchestrator.fleet.places.gpus import Gpu, Held
 from muster.orchestrator.fleet.places.nodes import Resources
 from muster.orchestrator.fleet.places.placing import Placing
 from muster.orchestrator.fleet.processes import Former, Processes
@@ -93,10 +93,22 @@ class Scheduler:
 
         Of members with the same index that of the lowest `rank` is first. `asker` is who may `withdraw`.
         """
+        self._begin()
+        return list(await asyncio.gather(*(self._ask(task, asker, rank) for task in tasks)))
+
+    def _begin(self) -> None:
         if self.loop is None:
             self.loop = asyncio.create_task(self._schedule())
             self.former = asyncio.create_task(self._remember())
-        return list(await asyncio.gather(*(self._ask(task, asker, rank) for task in tasks)))
+
+    async def lend(self) -> tuple[str, Gpu] | None:
+        """A GPU for work that is no member's, until `take_back`, and the loan's name; None where there is none."""
+        self._begin()
+        return await self.placing.lending.lend()
+
+    async def take_back(self, loan: str, cause: str = "") -> None:
+        """A loan is over; `cause`: what the GPU failed with."""
+        self.placing.lending.take_back(loan, cause)
 
     async def withdraw(self, asker: str) -> None:
         """Drops the members that only `asker` waits for; what runs goes on, as its work is kept."""
@@ -282,13 +294,12 @@ class Scheduler:
                     ranked=work.ranked,
                     avoided=self.placing.avoided(work, nodes),
                 )
-            if hired is None:
-                self._drop(work)
-                self._member(work, "queued", message="waiting: another job on the cluster trains it")
-                asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
-                return
-            if work.held is not None and work.held.lost:  # on a node that is gone it would never start
-                self.processes.kill(hired)
+            lost = work.held is not None and work.held.lost  # on a node that is gone it would never start
+            if hired is None or lost:
+                if hired is None:
+                    self._member(work, "queued", message="waiting: another job on the cluster trains it")
+                else:
+                    self.processes.kill(hired)
                 self._drop(work)
                 asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
                 return

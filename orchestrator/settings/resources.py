@@ -32,7 +32,7 @@ class Resources:
     eval_memory: str = field(default="1GB", metadata=flag())
     "Memory for evaluation's temporary matrices."
     nmi: bool = True
-    "Compute NMI; with ten thousand classes it takes hours."
+    "Compute NMI; with ten thousand classes it takes hours on CPUs."
     floors: bool = field(default=True, metadata=flag())
     "Score what is found without training too: the images' pixels, and the network as it begins."
     embedding_type: Literal["float32", "float16"] = "float32"

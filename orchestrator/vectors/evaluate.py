@@ -1,14 +1,15 @@
-"""An ensemble's scores at every size: as Ray tasks in a run, or in this process from the store alone.
+"""An ensemble's scores at every size: in a run on a GPU that the fleet lends or as Ray tasks, or in this process from
+the store alone.
 
 Recall and MAP@R come from one pass over the members for all L (`muster.workers.score.retrieval`); NMI has no such form
-and is computed at L = 1, 2, 4, ... and the last, a task each.
+and is computed at L = 1, 2, 4, ... and the last, on CPUs a task each.
 """
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,17 @@ MOST_ALONE, LEAST_ALONE = 8, 3
 NMI_SEED = 0
 NMI_ITERATIONS = 100
 NMI_RESTARTS = 5
+#: What a CPU does of either in a second, and for how many seconds of its work a GPU is worth the start of a process on
+#: it. Rough: it only decides where scores are computed.
+PRODUCTS_A_SECOND, CLUSTERING_A_SECOND, WORTH_SECONDS = 5e10, 5e9, 20.0
+#: A member costs as much as so many dimensions more: its similarities are gone through once to be ranked.
+RANKED_AS = 30
+#: Threads of a process that scores on a GPU.
+THREADS_BESIDE = 2
+
+#: Calls a function on a GPU in a process of its own, with `device`, and returns what it returns; None where none is to
+#: be had, or where it failed: then CPUs do the work.
+OnGpu = Callable[..., Any]
 
 
 def evaluate_on_ray(
@@ -50,14 +62,22 @@ def evaluate_on_ray(
     combination: Combination | None = None,
     draws: int = 0,
     queries: str = "",
+    on_gpu: OnGpu | None = None,
 ) -> dict[str, Any]:
     """The curve over L of a split's members, in index order: `curve` (a row for each L), `near_ties` and `lone`.
 
     A model with learners has one row, and what `learner_scores` finds of them. With `draws` above 0 the scores are
     means over so many random galleries. Shares are in 0..1. What each query finds is written to the file `queries` of
-    the store, if one is named: see `query_table`. Raises DamagedMember.
+    the store, if one is named: see `query_table`. With `on_gpu`, large ones are computed there, and `scored_on` names
+    the GPU. Raises DamagedMember.
     """
     keys = [task.key for task in members]
+    if on_gpu is not None:
+        dimensions = [task.spec.dimension for task in members]
+        if cpu_seconds(protocol_of(store, target), dimensions, max(1, draws), nmi=nmi) >= WORTH_SECONDS:
+            asked = (store.root, target, keys, list(ks), memory, combination, draws, queries, nmi)
+            if (there := on_gpu(scores_on_gpu, *asked)) is not None:
+                return dict(there)
     import ray
 
     cores = max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
@@ -94,6 +114,47 @@ def evaluate_here(
     )
 
 
+def cpu_seconds(protocol: Protocol, dimensions: Sequence[int], draws: int, *, nmi: bool) -> float:
+    """About how long a CPU would score members of so many dimensions."""
+    pairs = len(protocol.query) * len(protocol.gallery)
+    scoring = 2 * pairs * draws * sum(size + RANKED_AS for size in dimensions) / PRODUCTS_A_SECOND
+    if not nmi:
+        return scoring
+    images, classes = len(protocol.labels), len(np.unique(protocol.labels))
+    clustered = sum(sum(dimensions[:size]) for size in nmi_schedule(len(dimensions)))
+    rounds = NMI_ITERATIONS * NMI_RESTARTS
+    return scoring + 2 * images * classes * clustered * rounds / CLUSTERING_A_SECOND
+
+
+def scores_on_gpu(
+    root: str,
+    target: Target,
+    keys: list[str],
+    ks: list[int],
+    memory: int,
+    combination: Combination | None,
+    draws: int,
+    queries: str,
+    nmi: bool,
+    *,
+    device: str,
+) -> dict[str, Any]:
+    """What `evaluate_on_ray` finds, computed on the device of this process."""
+    found = prefix_scores(
+        root, target, keys, ks, memory, THREADS_BESIDE, combination, draws, queries, device=device
+    )
+    sizes = nmi_schedule(len(keys)) if nmi else []
+    values = {size: prefix_nmi(root, target, keys[:size], combination, device=device) for size in sizes}
+    return {**_with_nmi(found, values), "scored_on": device_name(device)}
+
+
+def device_name(device: str) -> str:
+    """As its driver calls it."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def _with_nmi(found: dict[str, Any], values: dict[int, float]) -> dict[str, Any]:
     return {**found, "curve": [{**row, "nmi": values.get(row["L"])} for row in found["curve"]]}
 
@@ -124,6 +185,8 @@ def prefix_scores(
     combination: Combination | None = None,
     draws: int = 0,
     queries: str = "",
+    *,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Recall@K, MAP@R and R-precision of every prefix, with so many threads; see `evaluate_on_ray`."""
     import torch
@@ -140,10 +203,12 @@ def prefix_scores(
         vectors = all_vectors(store, target, keys, memory, Path(scratch), combination)
         hits = np.zeros((len(keys), len(protocols[0].query)), np.bool_)
         scored = [
-            prefix_curve(vectors, one, ks, map_at_r=True, memory=memory, record=record, hits=hits)
+            prefix_curve(
+                vectors, one, ks, map_at_r=True, memory=memory, record=record, hits=hits, device=device
+            )
             for one, record in itertools.zip_longest(protocols, records)
         ]
-        sure = {} if draws else _sureness(vectors, protocols[0], min(ks), scored[0], hits, memory)
+        sure = {} if draws else _sureness(vectors, protocols[0], min(ks), scored[0], hits, memory, device)
     if queries:
         found_by = query_table(index.table.take(pa.array(part.rows)), protocols, records)
         store.files.put(queries, table_bytes(found_by, compression="zstd"))
@@ -154,7 +219,7 @@ def prefix_scores(
     if combination is None:
         return found
     raw = member_vectors(store, keys[0], target.digest)
-    return {**found, **learner_scores(raw, combination.sizes, protocols[0], ks, memory)}
+    return {**found, **learner_scores(raw, combination.sizes, protocols[0], ks, memory, device)}
 
 
 def _sureness(
@@ -164,6 +229,7 @@ def _sureness(
     scored: Sequence[PrefixScore],
     hits: np.ndarray,
     memory: int,
+    device: str,
 ) -> dict[str, Any]:
     """How sure recall@k is: `interval`, of each size over the classes; and `gain`, over some members, of what the
     ensemble finds more than one of them alone."""
@@ -181,7 +247,10 @@ def _sureness(
     places = np.unique(np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_ALONE)).astype(int))
     if len(places) >= LEAST_ALONE:
         alone = [scored[0].recall[k]]
-        alone += [prefix_curve([vectors[i]], protocol, [k], memory=memory)[0].recall[k] for i in places[1:]]
+        alone += [
+            prefix_curve([vectors[i]], protocol, [k], memory=memory, device=device)[0].recall[k]
+            for i in places[1:]
+        ]
         whole = scored[-1].recall[k]
         low, high = over_members(whole, np.array(alone))
         gain = {
@@ -219,15 +288,24 @@ def all_vectors(
     return vectors
 
 
-def prefix_nmi(root: str, target: Target, keys: list[str], combination: Combination | None = None) -> float:
-    """NMI of one ensemble, with one thread: the result may depend on their number. Raises DamagedMember."""
-    import faiss
-
+def prefix_nmi(
+    root: str,
+    target: Target,
+    keys: list[str],
+    combination: Combination | None = None,
+    *,
+    device: str = "cpu",
+) -> float:
+    """NMI of one ensemble, on a CPU with one thread: the result may depend on their number. Raises DamagedMember."""
     from muster.workers.score.nmi import nmi
 
-    faiss.omp_set_num_threads(1)
+    if device == "cpu":
+        import faiss
+
+        faiss.omp_set_num_threads(1)
     store = Store(root)
     labels = protocol_of(store, target).labels
     parts = [member_vectors(store, key, target.digest, combination=combination) for key in keys]
     vectors = np.concatenate(parts, axis=1)
-    return float(nmi(vectors, labels, NMI_SEED, iterations=NMI_ITERATIONS, restarts=NMI_RESTARTS))
+    found = nmi(vectors, labels, NMI_SEED, iterations=NMI_ITERATIONS, restarts=NMI_RESTARTS, device=device)
+    return float(found)

@@ -16,7 +16,12 @@ LEAST_LEARNERS, LEAST_IMAGES = 2, 3
 
 
 def learner_scores(
-    raw: np.ndarray, sizes: tuple[int, ...], protocol: Protocol, ks: Sequence[int], memory: int
+    raw: np.ndarray,
+    sizes: tuple[int, ...],
+    protocol: Protocol,
+    ks: Sequence[int],
+    memory: int,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """`learners`: a row of scores for each, alone; `correlation`: those of BIER's `combine` (docs/bier.md), None
     for a single learner. `raw`: float32 [n, sum of sizes]. Shares are in 0..1.
@@ -26,7 +31,8 @@ def learner_scores(
     unit = combine(raw, sizes, "concat")
     rows = []
     for number, part in enumerate(np.split(unit, np.cumsum(sizes)[:-1], axis=1), start=1):
-        (score,) = prefix_curve([np.ascontiguousarray(part)], protocol, ks, map_at_r=True, memory=memory)
+        alone = [np.ascontiguousarray(part)]
+        (score,) = prefix_curve(alone, protocol, ks, map_at_r=True, memory=memory, device=device)
         rows.append({"learner": number, "dimension": part.shape[1], **score.row})
     return {"learners": rows, "correlation": correlation_row(raw, sizes)}
 

@@ -23,7 +23,7 @@ from muster.orchestrator.fleet.actors.member import AttemptLog, logged
 from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.fleet.failures import judge
 from muster.orchestrator.fleet.places.inventory import Inventory
-from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS
+from muster.orchestrator.fleet.scheduler import FUTILE_ATTEMPTS, FleetSettings
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.jobs import entry, turn
 from muster.orchestrator.jobs.base import run_job
@@ -50,6 +50,7 @@ class BareClient(FleetClient):
         self.store, self.run, self.emit, self.to_train = store, run, emit, to_train
         self.outcomes, self.trained, self.gpu_events = {}, set(), []
         self._retraining = contextlib.nullcontext()  # type: ignore[assignment]
+        self.settings = FleetSettings(store.root, run.run, 0, 0.0)
 
     def train(self, ensembles: Any) -> None:
         for _, tasks in ensembles:
@@ -115,6 +116,7 @@ def scored_here(
     combination: Any = None,
     draws: int = 0,
     queries: str = "",
+    on_gpu: Any = None,
 ) -> Any:
     """What `evaluate_on_ray` finds, and writes."""
     keys = [task.key for task in members]

@@ -38,7 +38,7 @@ def request_of(storage: str, images: Path, name: str = "one", **flags: Any) -> L
 def finish(request: LaunchRequest, extra: tuple[str, ...] = ()) -> None:
     """Runs a launch to its end, with its log in the store and its DONE.json."""
 
-    def terms(example: Any, run: Any, emit: Any) -> ClusterTerms:
+    def terms(example: Any, run: Any, *_: Any) -> ClusterTerms:
         return ClusterTerms(example, run, Inventory.of({"CPU": 2.0}))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +54,10 @@ def finish(request: LaunchRequest, extra: tuple[str, ...] = ()) -> None:
 class Client:
     """The fleet's client, whose members have been trained here."""
 
-    def __init__(self, outcomes: Iterable[Outcome]) -> None:
+    on_gpu = None
+
+    def __init__(self, store: Store, outcomes: Iterable[Outcome]) -> None:
+        self.store = store
         self.outcomes = {outcome.key: outcome for outcome in outcomes}
         self.trained = set(self.outcomes)
         self.gpu_events: list[Event] = []
@@ -75,9 +78,10 @@ def trained(plan: Any, run: Any, emit: Any, fleet_name: str, **resources: Any) -
         if key in plan.tasks:
             emit(told(task, state="done", epoch=1, epochs=1, loss=1.0))
         outcomes.append(Outcome(key, task.spec.index, "done", 1))
-    return Client(outcomes)
+    return Client(Store(run.files.root), outcomes)
 
 
 def _evaluated(store: Store, target: Any, members: Sequence[Any], *args: Any, **options: Any) -> Any:
-    options.pop("queries", None)  # what each query found: no part of what is read again
+    for name in ("queries", "on_gpu"):  # what each query found is no part of what is read again
+        options.pop(name, None)
     return evaluate_here(store, target, [task.key for task in members], *args, **options)

@@ -89,7 +89,8 @@ class Block:
         hits: Hits | None = None,
     ) -> None:
         self.queries, self.record, self.hits = queries, record, hits
-        self.rows, self.ks, self.full, self.members = torch.from_numpy(protocol.query[queries]), ks, full, 0
+        self.rows, self.ks, self.full = torch.from_numpy(protocol.query[queries]).to(device), ks, full
+        self.members = 0
         start, stop = (edge[queries, None] for edge in protocol.class_ranges)
         columns = start + np.arange((stop - start).max())
         # Small classes repeat their last image, which changes neither a maximum nor what is written back.
@@ -102,10 +103,9 @@ class Block:
         self.sims[inside, own[inside]] = -torch.inf  # and stays so, whatever is added
 
     def add(self, vectors: torch.Tensor, gallery: torch.Tensor) -> PrefixScore:
-        """Score the prefix that ends with this member: all its vectors [N, D] and the gallery's [G, D]."""
-        device = self.sims.device
+        """Score the prefix that ends with this member: its vectors [N, D] and the gallery's [G, D], on the device."""
         self.members += 1
-        sims = self.sims.addmm_(vectors[self.rows].to(device), gallery.to(device).T)
+        sims = self.sims.addmm_(vectors[self.rows], gallery.T)
         right = sims.gather(1, self.right)
         sims.scatter_(1, self.right, -torch.inf)  # only the wrong ones are left, until the last line
         hits, near_ties = self._recall(sims, right.amax(1))

@@ -55,8 +55,9 @@ def prefix_curve(
 
     `members[l]`: float32 [N, D_l], an array or a memory map in the order of `protocol.labels`, one unit vector a
     row (not checked: rows that were weighted on purpose are summed as they are). `ks`: whole numbers from 1 up.
-    `memory`: bytes for the matrices of all blocks at work. The members' vectors are not counted; the gallery's
-    rows of them are copied unless they lie in one stretch. Computes with `torch.get_num_threads()` threads.
+    `memory`: bytes for the matrices of all blocks at work. The members' vectors are not counted: a device holds all of
+    them, and the gallery's rows are copied unless they lie in one stretch. A CPU works with `torch.get_num_threads()`
+    threads.
     `record`, of the same protocol, is filled with what each query finds; `hits`, bool [L, Q], with whether it has a
     right image among its nearest ones, at the smallest K.
 
@@ -68,7 +69,7 @@ def prefix_curve(
         raise UsageError("retrieval: there are no members to score; give one array of vectors for each.")
     ks = _checked_ks(ks)
     blocks = _query_blocks(protocol, device, memory, sum(bytes_per_query(protocol, map_at_r)))
-    checked = [_checked_member(vectors, i, protocol) for i, vectors in enumerate(members)]
+    checked = [_checked_member(vectors, i, protocol, device) for i, vectors in enumerate(members)]
 
     def score(queries: np.ndarray) -> list[PrefixScore]:
         block = Block(protocol, queries, ks, map_at_r, device, record, hits)
@@ -109,7 +110,7 @@ class PrefixScorer:
 
     def add(self, vectors: np.ndarray) -> PrefixScore:
         """The score with this member added; `vectors` float32 [N, D_l]. A member that is refused changes nothing."""
-        member = _checked_member(vectors, self.members, self.protocol)
+        member = _checked_member(vectors, self.members, self.protocol, self.device)
         self.members += 1
         scores = _side_by_side(lambda block: block.add(*member), self._blocks, self.device)
         return functools.reduce(operator.add, scores)
@@ -166,8 +167,11 @@ def _checked_ks(ks: Sequence[int]) -> list[int]:
     return sorted({int(k) for k in ks})
 
 
-def _checked_member(vectors: np.ndarray, index: int, protocol: Protocol) -> tuple[torch.Tensor, torch.Tensor]:
-    """(all vectors [N, D], the gallery's [G, D]), without a copy where the gallery is one stretch of rows.
+def _checked_member(
+    vectors: np.ndarray, index: int, protocol: Protocol, device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(all vectors [N, D], the gallery's [G, D]) on the device, without a copy there where the gallery is one stretch
+    of rows.
 
     `index` counts from 0; messages count members from 1, as all others do.
     """
@@ -189,7 +193,8 @@ def _checked_member(vectors: np.ndarray, index: int, protocol: Protocol) -> tupl
         raise MusterError(
             f"member {index + 1}: {what}; delete its embeddings and embed it again, or train it again."
         )
+    table = table.to(device)  # once, and not for each block of queries
     first = int(protocol.gallery[0])
     if np.array_equal(protocol.gallery, np.arange(first, first + len(protocol.gallery))):
         return table, table[first : first + len(protocol.gallery)]
-    return table, table[torch.from_numpy(protocol.gallery)]
+    return table, table[torch.from_numpy(protocol.gallery).to(device)]

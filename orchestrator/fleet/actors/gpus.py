@@ -1,11 +1,13 @@
-"""A GPU's holder and its probe, as actors of Ray: see `holding.py`. Neither makes a context on it but the probe, which
-ends with its look."""
+"""A GPU's holder, its probe and who borrows it, as actors of Ray: see `holding.py` and `lending.py`. The holder makes
+no context on it; the others end with what they are for."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import ray
 
@@ -72,3 +74,14 @@ class ProbeActor:
         from muster.workers.gpus.probe import fault
 
         return fault()
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class BorrowerActor:
+    """Works on a GPU that the fleet lent."""
+
+    def call(self, gpu: Gpu, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """What `work` returns, which is told the `device`. Raises what it raises, and DeviceError."""
+        from muster.orchestrator.fleet.actors.member import device_of
+
+        return work(*args, device=str(device_of(gpu, 1.0)))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from muster.orchestrator.fleet.failures import Failure
 from muster.orchestrator.fleet.places.gpus import Held
 from muster.orchestrator.fleet.places.holding import Holding
+from muster.orchestrator.fleet.places.lending import Lending
 from muster.orchestrator.fleet.places.nodes import Nodes, Resources, room_of
 from muster.orchestrator.fleet.processes import Processes
 from muster.orchestrator.fleet.work import FUTILE_ATTEMPTS, Work
@@ -40,6 +41,7 @@ class Placing:
         self.holding: Holding | None = None
         if share:
             self.holding = Holding(processes, share, clock, say, changed, self._orphaned)
+        self.lending = Lending(self.holding, changed)
 
     def there(self) -> Resources:
         """The nodes that are there to stay. Raises what the cluster does where it does not say so."""
@@ -55,8 +57,9 @@ class Placing:
         if not ranks_next:
             alone += [work for work in queue if not work.ranked]
         members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
-        over = not queue and not self.running
-        self.holding.want(members, nodes, bf16=bf16, at_once=ranks_next, over=over)
+        over = not queue and not self.running and not self.lending
+        self.holding.want(members + len(self.lending), nodes, bf16=bf16, at_once=ranks_next, over=over)
+        self.lending.serve()
 
     def next(
         self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources, spares: Mapping[str, str]

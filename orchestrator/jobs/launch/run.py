@@ -21,6 +21,7 @@ from muster.orchestrator.ensemble.results import write_results
 from muster.orchestrator.ensemble.run import pack, train
 from muster.orchestrator.ensemble.scores import keep, result_of, scored
 from muster.orchestrator.ensemble.terms import terms_of
+from muster.orchestrator.fleet.client import FleetClient
 from muster.orchestrator.jobs.launch.answer import launch_answer, plan_text
 from muster.orchestrator.records.events import about_gpus, event
 from muster.orchestrator.records.stages import Emit, stage
@@ -67,8 +68,8 @@ def launch(
         with stage(emit, "gather"):
             gathered = _gathered(result, run, store)
         with stage(emit, "evaluate"):
-            scores = _scored(result, run, store)
-            metrics = with_floors(scores, floors, client.outcomes, store)
+            scores = _scored(result, run, client)
+            metrics = with_floors(scores, floors, client)
             metrics["warnings"] += about_gpus(client.gpu_events)
             emit(event("curve", rows=metrics["splits"]["test"]["curve"]))
             return dataclasses.replace(scores, metrics=metrics), gathered
@@ -114,12 +115,13 @@ def _image_root(launch: LaunchRequest) -> str | None:
     return None
 
 
-def _scored(result: EnsembleResult, run: RunFolder, store: Store) -> EnsembleResult:
+def _scored(result: EnsembleResult, run: RunFolder, client: FleetClient) -> EnsembleResult:
     """With the scores of every split, from the run folder if they are those of these members."""
     try:
         before = run.read("metrics.json", "identity", "splits")
     except DamagedRunError:  # an older store's, which no record promised
         before = None
     splits = [target.split for target in result.tasks[0].targets]
-    whole = before is not None and all(store.files.exists(run / queries_name(split)) for split in splits)
-    return scored(result, splits, store, keep(before) if whole else {}, run)
+    files = client.store.files
+    whole = before is not None and all(files.exists(run / queries_name(split)) for split in splits)
+    return scored(result, splits, client.store, keep(before) if whole else {}, client.on_gpu, run)

@@ -36,7 +36,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What is asked of the evaluation, which runs here instead of on a cluster."""
     found: list[dict[str, Any]] = []
 
-    def here(store: Store, target: Target, members: Any, ks: Any, *, queries: str, **how: Any) -> Any:
+    def here(
+        store: Store, target: Target, members: Any, ks: Any, *, queries: str, on_gpu: Any, **how: Any
+    ) -> Any:
         keys = [task.key for task in members]
         found.append({"split": target.split, "keys": keys, "ks": ks, "queries": queries, **how})
         return evaluate_here(store, target, keys, ks, **how)
@@ -85,7 +87,7 @@ def test_scores_are_those_of_the_vectors_with_what_they_depend_on(
 ) -> None:
     store, got = made
     kept: scoring.Kept = {}
-    found = scored(got, ["test", "train"], store, kept, store.run("one"))
+    found = scored(got, ["test", "train"], store, kept, run=store.run("one"))
     assert [(call["split"], call["queries"]) for call in calls] == [
         ("test", "runs/one/queries.parquet"), ("train", "runs/one/queries-train.parquet"),
     ]  # fmt: skip
@@ -156,7 +158,9 @@ def test_ensembles_that_want_the_same_scores_have_them_computed_once(
     other = replace(planned(got), tasks=got.tasks[:2])
     other = replace(other, request=replace(got.request, name="c"))
     outcomes: dict[str, Outcome] = {}
-    client: Any = SimpleNamespace(store=store, outcomes=outcomes, repaired=lambda work, tasks: work())
+    client: Any = SimpleNamespace(
+        store=store, outcomes=outcomes, on_gpu=None, repaired=lambda work, tasks: work()
+    )
     nothing = PlannedEnsemble(EnsembleRequest(launch=got.request.launch, name="d"))
     found = score_all([*named, other, nothing], client, {})
     assert list(found) == ["a", "b", "c", "d"]
@@ -180,7 +184,7 @@ def test_different_ensembles_are_scored_side_by_side(
     two = replace(one, tasks=got.tasks[:2], request=replace(got.request, name="two"))
     mended: list[Any] = []
     client: Any = SimpleNamespace(
-        store=store, outcomes={}, repaired=lambda work, tasks: (mended.append(tasks), work())[1]
+        store=store, outcomes={}, on_gpu=None, repaired=lambda work, tasks: (mended.append(tasks), work())[1]
     )
     found = score_all([one, two], client, {})
     assert [len((each.metrics or {})["identity"]["members"]) for each in found.values()] == [3, 2]

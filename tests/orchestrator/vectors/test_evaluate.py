@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import pytest
 
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.methods.loading import load
+from muster.orchestrator.vectors import evaluate
 from muster.orchestrator.vectors.evaluate import (
     all_vectors,
+    cpu_seconds,
     evaluate_here,
+    evaluate_on_ray,
     nmi_schedule,
     prefix_nmi,
     protocol_of,
@@ -103,6 +107,38 @@ def test_a_curve_is_that_of_the_vectors_with_nmi_where_it_is_computed(
     without = evaluate_here(store, target, keys, (1, 3), memory=1 << 30, nmi=False)
     assert [row["nmi"] for row in without["curve"]] == [None] * 3
     assert [nmi_schedule(size) for size in (1, 5)] == [[1], [1, 2, 4, 5]]
+
+
+@pytest.mark.parametrize("how", [{}, {"draws": 2}, {"nmi": False}])
+def test_on_a_gpu_the_same_is_found_and_it_says_so(
+    made: tuple[Store, EnsembleResult], monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    store, got = made
+    target, asked = got.target("test"), {"memory": 1 << 30, "nmi": True, **how}
+    monkeypatch.setattr(evaluate, "WORTH_SECONDS", 0.0)
+
+    def on_gpu(work: Any, *args: Any) -> Any:
+        """A CPU in its place: what is asked for crosses to another process there."""
+        return work(*pickle.loads(pickle.dumps(args)), device="cpu")
+
+    found = evaluate_on_ray(store, target, got.tasks, (1, 3), on_gpu=on_gpu, **asked)
+    assert found.pop("scored_on") == "cpu"
+    assert found == evaluate_here(store, target, keys_of(got), (1, 3), **asked)
+
+
+def test_a_gpu_is_asked_for_where_a_cpu_would_be_long_at_it() -> None:
+    cub, sop = (
+        leave_one_out(np.arange(images) % classes) for images, classes in ((5924, 100), (60502, 11316))
+    )
+    small = leave_one_out(np.arange(96) % 12)
+    members = [12] * 48
+    assert cpu_seconds(small, members, 1, nmi=True) < 1
+    assert cpu_seconds(cub, members, 1, nmi=False) < evaluate.WORTH_SECONDS
+    assert cpu_seconds(sop, members, 1, nmi=False) > 5 * evaluate.WORTH_SECONDS
+    assert cpu_seconds(sop, [12], 1, nmi=True) > 1000
+    assert cpu_seconds(cub, members, 10, nmi=False) == pytest.approx(
+        10 * cpu_seconds(cub, members, 1, nmi=False)
+    )
 
 
 def test_draws_are_scored_one_by_one_and_averaged(made: tuple[Store, EnsembleResult]) -> None:

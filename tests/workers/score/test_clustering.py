@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
 from muster.workers.errors import MusterError, UsageError
-from muster.workers.score.nmi import nmi, nmi_of_clusters, nmi_schedule
+from muster.workers.score import nmi as module
+from muster.workers.score.nmi import _clusters, clusters_on, nmi, nmi_of_clusters, nmi_schedule
 
 
 def clouds(n, d, classes, spread, seed=0):
@@ -97,3 +98,51 @@ def test_schedule_doubles_and_ends_with_the_whole_ensemble():
     assert nmi_schedule(48) == [1, 2, 4, 8, 16, 32, 48]
     with pytest.raises(UsageError, match="1 member or more"):
         nmi_schedule(0)
+
+
+# On a device, which a CPU plays.
+
+
+@pytest.mark.parametrize(("images", "classes", "dimension"), [(2000, 40, 16), (600, 200, 8)])
+def test_clusters_of_a_device_are_as_good_as_faiss_s(images: int, classes: int, dimension: int) -> None:
+    rng = np.random.default_rng(5)
+    labels = np.arange(images) % classes
+    noisy = rng.normal(size=(classes, dimension))[labels] + 0.8 * rng.normal(size=(images, dimension))
+    vectors = (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32)
+
+    def spread(clusters: np.ndarray) -> float:
+        """Squared distances from the clusters' means, which k-means makes small."""
+        means = np.stack([vectors[clusters == one].mean(0) for one in range(classes)])
+        return float(((vectors - means[clusters]) ** 2).sum())
+
+    mine, theirs = [], []
+    for seed in range(6):
+        for found, clusters in (
+            (mine, clusters_on("cpu", vectors, classes, seed, 100, 2)),
+            (theirs, _clusters(vectors, classes, seed, 100, 2)),
+        ):
+            assert len(np.unique(clusters)) == classes
+            found.append((nmi_of_clusters(clusters, labels), spread(clusters)))
+    (my_nmi, my_spread), (their_nmi, their_spread) = np.mean(mine, 0), np.mean(theirs, 0)
+    assert my_spread < 1.01 * their_spread
+    assert my_nmi == pytest.approx(their_nmi, abs=0.01)
+
+
+def test_a_device_takes_blocks_of_any_size_and_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(300, 5)).astype(np.float32)
+    whole = clusters_on("cpu", vectors, 9, 1, 50, 3)
+    assert (clusters_on("cpu", vectors, 9, 1, 50, 3) == whole).all()
+    monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    assert (clusters_on("cpu", vectors, 9, 1, 50, 3) == whole).all()
+
+
+def test_rows_that_are_all_alike_leave_a_device_clusters_without_a_row() -> None:
+    alike = np.ones((20, 4), np.float32)
+    assert len(np.unique(clusters_on("cpu", alike, 5, 0, 10, 2))) <= 5
+    assert nmi(alike, np.arange(20) % 5, 0, device="cpu:0") < 1
+
+
+def test_a_device_is_not_given_nan() -> None:
+    with pytest.raises(MusterError, match="NaN or infinity"):
+        nmi(np.full((4, 2), np.nan, np.float32), np.arange(4), 0, device="cpu:0")
