@@ -93,7 +93,8 @@ class RayProcesses:
 
     def hold(self, node: str, members: int) -> Any:
         kind: Any = HolderActor
-        return kind.options(num_gpus=1, num_cpus=members, label_selector={NODE: node}).remote()
+        there = {NODE: node} if node else None
+        return kind.options(num_gpus=1, num_cpus=members, label_selector=there).remote()
 
     async def card(self, holder: Any) -> Gpu:
         found: Gpu = await holder.card.remote()

@@ -7,6 +7,7 @@ nothing. So the fleet says itself which member goes to which GPU, and a bad one 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
@@ -46,7 +47,7 @@ class Holding:
         self.say, self.changed, self.orphaned = say, changed, orphaned
         self.gpus = Gpus()
         self.asked: dict[Any, str] = {}
-        "Holders that have no GPU yet, and the nodes where they wait for one."
+        "Holders that have no GPU yet, and the nodes where they wait for one;  is any, also one that is yet to join."
         self.holders: dict[str, Any] = {}
         "The holders of the GPUs, by their keys."
         self.total = 0
@@ -57,12 +58,20 @@ class Holding:
         self.told = ""
 
     def want(
-        self, members: int, nodes: Resources, *, bf16: bool = False, at_once: bool = False, over: bool = False
+        self,
+        members: int,
+        nodes: Resources,
+        *,
+        bf16: bool = False,
+        at_once: bool = False,
+        over: bool = False,
+        more: bool = False,
     ) -> None:
         """Holds a GPU for each of so many members, as far as there are any: they share GPUs only where there are more
-        of them than GPUs. With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody
-        has needed them for a while; all of them, the bad ones too, where it is `over` for now: whoever comes next may
-        need the CPUs that are held with them."""
+        of them than GPUs. With `more` those that the cluster lacks are waited for, which makes an autoscaler add nodes.
+        With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody has needed them for a
+        while; all of them, the bad ones too, where it is `over` for now: whoever comes next may need the CPUs that are
+        held with them."""
         if not nodes:  # the cluster does not say what it has
             return
         self.total = sum(gpus_of(has) for has in nodes.values())
@@ -73,14 +82,10 @@ class Holding:
         ]:
             self._forget(held)
         if len(self.gpus.sound(bf16=bf16)) < members:
-            there = Counter([*self.asked.values(), *(self.gpus.held[key].gpu.node for key in self.holders)])
-            for node, has in nodes.items():
-                for _ in range(gpus_of(has) - there[node]):
-                    self._ask(node, on_each_gpu(has, self.share))
+            self._ask_for(members, nodes, more=more)
             return
         for holder in list(self.asked):
-            del self.asked[holder]
-            self.processes.kill(holder)
+            self._dismiss(holder)
         if over:
             for held in [self.gpus.held[key] for key in self.holders]:
                 self._give_back(held)
@@ -93,6 +98,19 @@ class Holding:
                 at_once or now - held.idle_since >= KEPT_SECONDS
             ):
                 self._give_back(held)
+
+    def _ask_for(self, members: int, nodes: Resources, *, more: bool) -> None:
+        """Has a holder wait for each GPU that there is and is not held, and with `more` for those that are lacking."""
+        there = Counter([*self.asked.values(), *(self.gpus.held[key].gpu.node for key in self.holders)])
+        for node, has in nodes.items():
+            for _ in range(gpus_of(has) - there[node]):
+                self._ask(node, on_each_gpu(has, self.share))
+        shared = int(1 / self.share + 1e-6)
+        lacking = math.ceil(members / shared) - self.total if more else 0
+        for _ in range(lacking - there[""]):
+            self._ask("", shared)
+        for holder in [one for one, node in self.asked.items() if not node][max(0, lacking) :]:
+            self._dismiss(holder)
 
     def failed(self, held: Held, cause: str) -> None:
         """A member failed for its GPU's sake: it gets no other until a process of its own has found it in order, and
@@ -127,6 +145,11 @@ class Holding:
             return
         self.asked[holder] = node
         self._background(self._hold(holder, slots))
+
+    def _dismiss(self, holder: Any) -> None:
+        """It need not wait for a GPU any more."""
+        del self.asked[holder]
+        self.processes.kill(holder)
 
     def _refused(self, node: str, error: Exception) -> None:
         if (text := f"node {node[:12]} gives no GPU: {error}") != self.told:

@@ -58,7 +58,8 @@ class Placing:
             alone += [work for work in queue if not work.ranked]
         members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
         over = not queue and not self.running and not self.lending
-        self.holding.want(members + len(self.lending), nodes, bf16=bf16, at_once=ranks_next, over=over)
+        wanted, more = members + len(self.lending), bool(self.parallel)
+        self.holding.want(wanted, nodes, bf16=bf16, at_once=ranks_next, over=over, more=more)
         self.lending.serve()
 
     def next(

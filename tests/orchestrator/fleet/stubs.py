@@ -258,13 +258,14 @@ class PlayedFleet:
         """Each node gives its GPUs in order; of more than it has the holder waits for ever."""
         while not holder.ended.is_set():
             ours = {one.gpu for one in self.holders if not one.ended.is_set()}
-            names = (f"{holder.node}{number}" for number in range(int(self.alive[holder.node]["GPU"])))
-            free = [name for name in names if name not in ours and name not in self.others]
+            nodes = [holder.node] if holder.node else list(self.alive)
+            names = [
+                (node, f"{node}{number}") for node in nodes for number in range(int(self.alive[node]["GPU"]))
+            ]
+            free = [(node, name) for node, name in names if name not in ours and name not in self.others]
             if free:
-                holder.gpu = free[0]
-                return Gpu(
-                    holder.node, f"host-{holder.node}", holder.gpu, "T1000", self.sick.get(holder.gpu, "")
-                )
+                node, holder.gpu = free[0]
+                return Gpu(node, f"host-{node}", holder.gpu, "T1000", self.sick.get(holder.gpu, ""))
             await asyncio.sleep(1)
         raise ActorDiedError
 
