@@ -82,6 +82,7 @@ class BorrowerActor:
 
     def call(self, gpu: Gpu, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """What `work` returns, which is told the `device`. Raises what it raises, and DeviceError."""
-        from muster.orchestrator.fleet.actors.member import device_of
+        from muster.orchestrator.fleet.actors.member import device_of, settle_allocator
 
+        settle_allocator()
         return work(*args, device=str(device_of(gpu, 1.0)))

@@ -27,6 +27,7 @@ class MemberActor:
     def prepare(self, store_root: str, task: Any) -> None:
         """Imports what a member needs, and brings its pictures to this node. What goes wrong is met again, and told, by
         `run`."""
+        settle_allocator()
         with contextlib.suppress(Exception):
             from muster.workers.member import open_images
             from muster.workers.store.layout import Store
@@ -42,6 +43,7 @@ class MemberActor:
         """Trains and embeds what the store lacks, on this share of this GPU. Raises what the work raises, its log
         already in the store."""
         began = time.monotonic()
+        settle_allocator()
         fleet.report.remote(task.key, attempt, {"state": "starting", **where_am_i()})
         from muster.workers.member import run_member
         from muster.workers.store.layout import Store
@@ -82,6 +84,12 @@ def logged(log: Callable[[str], None] | None) -> Iterator[None]:
 CONTEXT_BYTES = 600 << 20
 
 
+def settle_allocator() -> None:
+    """Has torch take a GPU's memory in pieces that grow, so that none is lost in gaps. It must be said before torch is
+    imported."""
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+
 def device_of(gpu: Gpu | None, share: float) -> Any:
     """The device that the fleet gave. Never the CPU in place of a GPU: that would be slow, and silent.
 
@@ -93,7 +101,6 @@ def device_of(gpu: Gpu | None, share: float) -> Any:
 
         return torch.device("cpu")
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu.visible
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
 
     from muster.workers.errors import DeviceError
