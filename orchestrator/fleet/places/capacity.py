@@ -50,6 +50,7 @@ def _asks(request: LaunchRequest) -> bool:
         or asked.ranks > 1
         or request.ensemble.threads > 1
         or asked.input == "device"
+        or request.ensemble.precision in {"bf16", "tf32"}
     )
 
 

@@ -23,7 +23,7 @@ from muster.workers.errors import UsageError
 
 def request(method: str = "dreml", **flags: Any) -> LaunchRequest:
     given = {"gpus": "resources.gpus_per_member", "ranks": "resources.ranks", "threads": "ensemble.threads"}
-    given |= {"parallel": "resources.parallel"}
+    given |= {"parallel": "resources.parallel", "precision": "ensemble.precision", "input": "resources.input"}
     named = {given[name]: value for name, value in flags.items()}
     return load(None, {"method": method, "data.dataset": "glyphs", **named}, [])
 
@@ -140,7 +140,14 @@ def test_this_machine_is_asked_only_where_it_could_be_too_small(monkeypatch: pyt
 
     monkeypatch.setattr(local, "offered", asked)
     check_machine([request(), request(gpus=0), request("bier")])
-    for large in (request(gpus=0.5), request(threads=2), request("bier", ranks=2)):
+    asking = (
+        {"gpus": 0.5},
+        {"threads": 2},
+        {"precision": "tf32"},
+        {"precision": "bf16"},
+        {"input": "device"},
+    )
+    for large in (*(request(**flags) for flags in asking), request("bier", ranks=2)):
         with pytest.raises(AssertionError, match="counting"):
             check_machine([request(), large])
 
@@ -149,9 +156,20 @@ def test_all_that_this_machine_lacks_is_told_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(local, "offered", lambda: {"CPU": 2, "GPU": 0})
     check_machine([request(threads=2), request("bier", ranks=2)])
     with pytest.raises(UsageError) as refused:
-        check_machine([request(threads=3), request(gpus=1), request(threads=3), request("bier", ranks=5)])
+        check_machine(
+            [
+                request(threads=3),
+                request(gpus=1),
+                request(threads=3),
+                request("bier", ranks=5),
+                request(precision="tf32"),
+                request(input="device"),
+            ]
+        )
     assert refused.value.problems == [
         "ensemble.threads = 3: the cluster has 2 CPUs. Take at most 2.",
         "--gpus-per-member 1: the cluster has 0 GPUs. Give 0 to train on CPUs.",
         "--ranks 5: the cluster has 2 CPUs, 1 a rank. Take at most 2.",
+        "--precision tf32: it is a way of GPUs to compute. On CPUs take --precision fp32.",
+        "--input device: members train on CPUs here, and read the images where they are.",
     ]
