@@ -48,7 +48,8 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
         )
         trouble += "CUDA_VISIBLE_DEVICES and as many --num-gpus"
         return Gpu(node, host, visible, card.name, trouble)
-    return Gpu(node, host, card.uuid or visible, card.name, card.trouble or taken(card), card.bf16)
+    none = not any(one.bf16 for one in cards)
+    return Gpu(node, host, card.uuid or visible, card.name, card.trouble or taken(card), card.bf16, none)
 
 
 def taken(card: nvml.Card) -> str:

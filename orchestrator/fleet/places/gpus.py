@@ -34,6 +34,8 @@ class Gpu:
     "Why no member could use it, as far as its holder sees."
     bf16: bool = True
     "Has it bf16 and TF32 arithmetic of its own? Where that is not told it is left to the member."
+    none_bf16: bool = False
+    "Has no GPU of its node that?"
 
     @property
     def key(self) -> str:

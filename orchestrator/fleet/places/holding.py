@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
-from muster.orchestrator.fleet.places.gpus import CURE, Gpus, Held
+from muster.orchestrator.fleet.places.gpus import CURE, Gpu, Gpus, Held
 from muster.orchestrator.fleet.places.nodes import (
     QUARANTINE_SECONDS,
     STRIKES,
@@ -52,6 +52,10 @@ class Holding:
         "The holders of the GPUs, by their keys."
         self.total = 0
         "GPUs of the cluster that members can use."
+        self.bf16 = False
+        "Do members need bf16?"
+        self.unfit: set[str] = set()
+        "Nodes of which no GPU has bf16: they are not held while members need it."
         self.looks: dict[str, asyncio.Task[None]] = {}
         "Who is about to look at a GPU, by its key."
         self.tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +78,8 @@ class Holding:
         held with them."""
         if not nodes:  # the cluster does not say what it has
             return
+        self.bf16 = bf16
+        nodes = {node: has for node, has in nodes.items() if not (bf16 and node in self.unfit)}
         self.total = sum(gpus_of(has) for has in nodes.values())
         for held in [
             one
@@ -162,6 +168,10 @@ class Holding:
             gpu = await self.processes.card(holder)
             if self.asked.pop(holder, None) is None:  # it is not wanted any more
                 return
+            if self.bf16 and gpu.none_bf16:
+                self._leave(gpu)
+                self.processes.kill(holder)
+                return
             held = self.gpus.held.setdefault(gpu.key, Held(gpu, slots))
             held.lost, held.out = False, held.out or bool(gpu.trouble)
             self.holders[gpu.key] = holder
@@ -178,6 +188,14 @@ class Holding:
             del self.holders[held.gpu.key]
             held.lost = True
             self.orphaned(held.members)
+        self.changed()
+
+    def _leave(self, gpu: Gpu) -> None:
+        """A node whose GPUs lack what members need is left to others. It may have joined just now."""
+        if gpu.node not in self.unfit:
+            self.unfit.add(gpu.node)
+            text = f"node {gpu.host} gets no members: its GPUs ({gpu.name}) have neither bf16 nor TF32"
+            self.say(event("message", level="info", text=text))
         self.changed()
 
     def _look(self, held: Held, waits: tuple[float, ...]) -> None:

@@ -22,7 +22,7 @@ from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event
 from muster.workers.methods.bier.settings import BierSettings, BierSpec
 from muster.workers.methods.dreml.settings import MemberSpec, Recipe
-from muster.workers.spec import TestView
+from muster.workers.spec import Precision, TestView
 from muster.workers.store.layout import Store
 from muster.workers.store.records import Done
 from muster.workers.task import Images, MemberTask, Target, missing
@@ -89,12 +89,20 @@ def targets(splits: str) -> tuple[Target, ...]:
     return tuple(Target(split=split, images=images(split), view=VIEW) for split in splits.split())
 
 
-def member(index: int = 1, *, D: int = 3, threads: int = 1, splits: str = "test", **more: Any) -> MemberTask:
+def member(
+    index: int = 1,
+    *,
+    D: int = 3,
+    threads: int = 1,
+    splits: str = "test",
+    precision: Precision = "fp32",
+    **more: Any,
+) -> MemberTask:
     """A member of three epochs, wanted with the vectors of these splits."""
     recipe = Recipe(epochs=3, resize="squash:20", crop=16, mean=VIEW.mean, std=VIEW.std)
     spec = MemberSpec(
         train_digest="images", classes=6, backbone="conv4", weights="none", D=D, index=index, seed=0,
-        recipe=recipe, precision="fp32", threads=threads, deterministic=False,
+        recipe=recipe, precision=precision, threads=threads, deterministic=False,
     )  # fmt: skip
     return MemberTask(spec=spec, train=images("train"), targets=targets(splits), **more)
 
@@ -213,6 +221,8 @@ class PlayedFleet:
         self.holders: list[Holder] = []
         self.others: set[str] = set()
         "GPUs that other jobs on the cluster have."
+        self.old: set[str] = set()
+        "GPUs without bf16."
         self.sick: dict[str, str] = {}
         "What a look at a GPU finds, by its name."
         self.probed: list[tuple[str, float]] = []
@@ -265,7 +275,10 @@ class PlayedFleet:
             free = [(node, name) for node, name in names if name not in ours and name not in self.others]
             if free:
                 node, holder.gpu = free[0]
-                return Gpu(node, f"host-{node}", holder.gpu, "T1000", self.sick.get(holder.gpu, ""))
+                there = {name for on, name in names if on == node}
+                how = {"bf16": holder.gpu not in self.old, "none_bf16": there <= self.old}
+                trouble = self.sick.get(holder.gpu, "")
+                return Gpu(node, f"host-{node}", holder.gpu, "T1000", trouble, **how)
             await asyncio.sleep(1)
         raise ActorDiedError
 
