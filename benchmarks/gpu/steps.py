@@ -198,8 +198,14 @@ def _ring(bench: Bench, pack: Pack, threads: int, steps: int) -> Found:
 
 
 def _gathered(bench: Bench, pack: Pack, steps: int) -> Found:
-    member, numbers, buffer = trainer(bench, pack, "device"), itertools.count(), Buffer(bench.device)
-    return bench.rate(lambda: member.batch(next(numbers) % member.steps, buffer).images(), bench.batch, steps)
+    there, here = (trainer(bench, pack, place) for place in ("device", "host"))
+    buffer, numbers = Buffer(bench.device), itertools.count()
+    same = all(
+        torch.equal(there.batch(step, buffer).images(), here.batch(step, buffer).images())
+        for step in range(there.steps)
+    )
+    found = bench.rate(lambda: there.batch(next(numbers) % there.steps, buffer).images(), bench.batch, steps)
+    return {**found, "the same crops": same}
 
 
 def arithmetic(bench: Bench) -> Found:
