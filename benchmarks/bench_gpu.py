@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
     parser.add_argument("--out", type=Path, help="A file that gets the lines too.")
     parser.add_argument("--small", action="store_true", help="Small sizes, to see that everything runs.")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     bench = Bench(torch.device(options.device), options.small, options.repeats)

@@ -43,7 +43,8 @@ def embed(
         return images
 
     found = []
-    with cudnn.flags(benchmark=False, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32):
+    kept = {"enabled": cudnn.enabled, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}
+    with cudnn.flags(benchmark=False, **kept):  # what is not named there is switched off
         for batch in fed(made, range(0, len(part.rows), BATCH), device):
             output = network(to_float(batch)).float()
             found.append(F.normalize(output, dim=1) if normalize else output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -152,9 +153,11 @@ def trainer(bench: Bench, pack: Pack, input: InputPlace = "auto", **changes: Any
 @contextlib.contextmanager
 def child(code: str, *words: object) -> Iterator[subprocess.Popen[str]]:
     """A process of its own that runs `code`; `words` are its sys.argv[1:]."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)], stdout=subprocess.PIPE, text=True, cwd=ROOT.parent
+    command, env = (
+        [sys.executable, "-c", code, *map(str, words)],
+        {**os.environ, "PYTHONPATH": f"{ROOT.parent / 'src'}"},
     )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT.parent, env=env)
     try:
         yield process
     finally:

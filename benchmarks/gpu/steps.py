@@ -70,11 +70,18 @@ def resident_steps(bench: Bench) -> Found:
     for backbone in ("resnet18", "googlenet"):
         found[f"{backbone} eager"] = bench.rate(Step(bench, backbone), bench.batch, steps, warmup=10)
     if bench.on_gpu:
-        compiled = Step(bench, "resnet18")
-        compiled.network = torch.compile(compiled.network)
-        found["resnet18 compiled"] = bench.rate(compiled, bench.batch, steps, warmup=10)
-        found["resnet18 CUDA graph"] = bench.rate(Step(bench, "resnet18").captured(), bench.batch, steps)
+        for name, made in (("compiled", _compiled), ("CUDA graph", lambda step: step.captured())):
+            try:
+                work = made(Step(bench, "resnet18"))
+                found[f"resnet18 {name}"] = bench.rate(work, bench.batch, steps, warmup=10)
+            except Exception as error:  # no compiler here, for one
+                found[f"resnet18 {name}"] = f"{type(error).__name__}: {str(error)[:160]}"
     return found
+
+
+def _compiled(step: Step) -> Step:
+    step.network = torch.compile(step.network)
+    return step
 
 
 def loop(bench: Bench) -> Found:

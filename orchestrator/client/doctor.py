@@ -84,7 +84,9 @@ def _device() -> Iterator[Finding]:
     for card in found:
         state, text = _judged(card, able)
         bf16 = "bf16" if card.bf16 else "no bf16: trains in fp32"
-        memory = f"{bytes_text(card.memory)}, {bytes_text(card.used)} used"
+        memory = (
+            f"{bytes_text(card.memory)}, {bytes_text(card.used)} used" if card.memory else "memory not told"
+        )
         detail = f"{card.name}, {memory}, {bf16}, driver {card.driver}, {card.uuid}"
         yield Finding(f"gpu {card.index}", state, detail + (f": {text}" if text else ""))
 

@@ -134,6 +134,8 @@ def job_settings() -> dict[str, str]:
     """
     return {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        # CUDA counts by speed where nothing is said, and NVML, which the fleet asks, by place.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "RAY_USAGE_STATS_ENABLED": "0",
         COMMIT: commit(),  # the code that travels has no history
         PATIENCE: os.environ.get(PATIENCE, JOB_PATIENCE),

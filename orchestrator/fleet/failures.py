@@ -76,7 +76,7 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
         return out_of_memory(siblings=siblings)
     if isinstance(error, ActorDiedError | ActorUnavailableError):
         return Failure(f"its process died ({_line(error)})", counts=True, final=False, cure=_again())
-    if type(cause).__name__ == "OutOfMemoryError":
+    if of_gpu_memory(cause):
         cure = "Run fewer members on a GPU: --gpus-per-member; or a smaller batch: --set batch_size=64; or leave the "
         cure += "images on the host: --input host."
         return Failure(
@@ -90,6 +90,13 @@ def out_of_memory(*, siblings: bool) -> Failure:
     cure = "Give it a node with more memory, or run fewer members at once: --parallel."
     cause = "killed: its node ran out of memory"
     return Failure(cause, counts=not siblings, final=False, cure=cure, crowded=siblings)
+
+
+def of_gpu_memory(cause: BaseException) -> bool:
+    """Whether a GPU had too little memory, for torch's tensors or for what CUDA takes itself: contexts, workspaces."""
+    text = str(cause)
+    lacking = "ALLOC_FAILED" in text or ("CUDA" in text and "out of memory" in text)
+    return type(cause).__name__ == "OutOfMemoryError" or (isinstance(cause, RuntimeError) and lacking)
 
 
 def of_device(cause: BaseException) -> bool:

@@ -25,7 +25,7 @@ class Card:
     capability: tuple[int, int]
     "Compute capability; (0, 0) where it is not told."
     memory: int
-    "Bytes."
+    "Bytes; 0 where it is not told."
     used: int
     "Bytes that are taken now, by anybody."
     driver: str
@@ -38,7 +38,8 @@ class Card:
 
     @property
     def bf16(self) -> bool:
-        return self.capability >= BF16
+        """Has it bf16 arithmetic of its own? Of one that tells nothing nobody says that it lacks it."""
+        return self.capability >= BF16 or self.capability == (0, 0)
 
 
 def cards(nvml: Any = None) -> tuple[Card, ...]:
@@ -69,7 +70,6 @@ def _card(nvml: Any, index: int, driver: str) -> Card:
 
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     except nvml.NVMLError as error:
         return Card(index, "", "GPU", (0, 0), 0, 0, driver, trouble=f"its driver says: {_words(error)}")
     errors = told(
@@ -79,13 +79,14 @@ def _card(nvml: Any, index: int, driver: str) -> Card:
         default=0,
     )
     mode = told(nvml.nvmlDeviceGetMigMode, default=(0, 0))
+    memory = told(nvml.nvmlDeviceGetMemoryInfo)  # of a divided GPU not everybody may know it
     return Card(
         index,
         _text(told(nvml.nvmlDeviceGetUUID, default="")),
         _text(told(nvml.nvmlDeviceGetName, default="GPU")),
         tuple(told(nvml.nvmlDeviceGetCudaComputeCapability, default=(0, 0))),
-        int(memory.total),
-        int(memory.used),
+        int(memory.total) if memory else 0,
+        int(memory.used) if memory else 0,
         driver,
         mig=bool(mode[0]),
         errors=int(errors),

@@ -83,10 +83,9 @@ def fed(make: Callable[[int, Buffer], Made], steps: range, device: torch.device)
         while waiting:
             buffer, future = waiting.popleft()
             yield future.result()
-            read = torch.cuda.Event()
-            read.record(
-                torch.cuda.current_stream(device)
-            )  # after all that was asked of the device for this batch
+            read = torch.cuda.Event(blocking=True)  # who waits for it sleeps: a member has one core
+            # After all that was asked of the device for this batch.
+            read.record(torch.cuda.current_stream(device))
             begin(buffer, read)
 
 

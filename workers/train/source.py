@@ -83,7 +83,8 @@ class Source:
 
 def room(device: torch.device) -> int:
     """Bytes of a GPU's memory that this process may take for pixels, beside what it has and what it may yet need."""
-    free, total = torch.cuda.mem_get_info(device)
-    share = torch.cuda.get_per_process_memory_fraction(device)
-    allowed = int(share * total) - torch.cuda.memory_reserved(device)
-    return max(0, min(free, allowed) - LEFT_BYTES - torch.cuda.max_memory_allocated(device) // 4)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    free, total = torch.cuda.mem_get_info(index)
+    share = torch.cuda.get_per_process_memory_fraction(index)
+    allowed = int(share * total) - torch.cuda.memory_reserved(index)
+    return max(0, min(free, allowed) - LEFT_BYTES - torch.cuda.max_memory_allocated(index) // 4)

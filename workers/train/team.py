@@ -43,7 +43,7 @@ class Team:
         can hold; torch would send it pickled, and run what another sent in its place."""
         if self.size == 1:
             return value
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        device = _carried_by()
         data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
         size = torch.tensor(len(data), device=device)
         dist.broadcast(size, src=0)
@@ -57,9 +57,9 @@ class Team:
         """The mean of a tensor over the ranks."""
         if self.size == 1:
             return value
-        total = value.clone()
+        total = value.to(_carried_by(), copy=True)
         dist.all_reduce(total)
-        return total / self.size
+        return (total / self.size).to(value.device)
 
     def join(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module with its gradients averaged over the ranks. Statistics and buffers are the module's business."""
@@ -69,6 +69,11 @@ class Team:
         return DistributedDataParallel(
             module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
         )
+
+
+def _carried_by() -> str:
+    """Where the default group takes tensors from."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 ALONE = Team()

@@ -246,7 +246,9 @@ def prepare_device(spec: ModelSpec, device: torch.device) -> None:
         torch.backends.cudnn.deterministic = spec.deterministic
         if spec.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(spec.deterministic)
+        # Nothing reads memory that it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

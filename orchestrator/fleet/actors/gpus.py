@@ -17,17 +17,26 @@ from muster.workers.quantities import bytes_text
 
 #: Memory that is taken on a GPU without a process: of the driver, and what ECC costs.
 NOBODYS_BYTES = 2 << 30
+#: Of these the memory is the host's too, and what a process leaves there stays taken.
+WITH_THE_HOST = ("GH200", "GB200", "GB300")
+#: A GPU that seems to be in use is looked at so often, and after so many seconds.
+LOOKS, LOOK_SECONDS = 3, 1.0
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
 class HolderActor:
     """Holds the GPU that Ray gave it, and leaves it alone."""
 
-    def card(self) -> Gpu:
-        """Which one it is."""
+    async def card(self) -> Gpu:
+        """Which one it is. The memory of a process that just ended takes a moment to come free."""
         node = ray.get_runtime_context().get_node_id()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or str(ray.get_gpu_ids()[0])
-        return gpu_of(node, socket.gethostname(), visible, nvml.cards())
+        for _ in range(LOOKS):
+            found = gpu_of(node, socket.gethostname(), visible, nvml.cards())
+            if not found.trouble:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        return found
 
     async def hold(self) -> None:
         """Never returns."""
@@ -54,9 +63,19 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
 
 def taken(card: nvml.Card) -> str:
     """What to say where somebody's process is on a GPU that is to be ours alone, or ""."""
-    if card.used <= NOBODYS_BYTES:
+    if card.used <= NOBODYS_BYTES or any(name in card.name for name in WITH_THE_HOST):
         return ""
     return f"another process holds {bytes_text(card.used)} of its {bytes_text(card.memory)} (`nvidia-smi` names it)"
+
+
+def told_of(visible: str, cards: tuple[nvml.Card, ...], *, alone: bool) -> str:
+    """What the driver knows of a GPU's trouble, or "": of a slice (MIG) nothing. `alone`: nobody should be on it."""
+    if not cards or visible.startswith("MIG-"):
+        return ""
+    card = nvml.find(visible, cards)
+    if card is None:
+        return "the driver does not know it any more"
+    return card.trouble or (taken(card) if alone else "")
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
@@ -65,11 +84,7 @@ class ProbeActor:
 
     def look(self, visible: str, alone: bool) -> str:
         """What is wrong with it, or ""."""
-        cards = nvml.cards()
-        card = nvml.find(visible, cards)
-        if cards and card is None:
-            return "the driver does not know it any more"
-        if card is not None and (trouble := card.trouble or (taken(card) if alone else "")):
+        if trouble := told_of(visible, nvml.cards(), alone=alone):
             return trouble
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
         from muster.workers.gpus.probe import fault

@@ -112,7 +112,7 @@ def device_of(gpu: Gpu | None, share: float) -> Any:
     if share < 1:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(max(share / 2, share - CONTEXT_BYTES / total))
-    return torch.device("cuda")
+    return torch.device("cuda", 0)
 
 
 class Ticker:

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 from muster.orchestrator.fleet.actors.member import AttemptLog, Ticker, logged, where_am_i
-from muster.orchestrator.fleet.failures import of_device
+from muster.orchestrator.fleet.failures import of_device, of_gpu_memory
 from muster.workers.errors import DivergedError, MusterError
 
 #: A rank that waits longer than this for the others in a collective has lost them.
@@ -165,7 +165,7 @@ def _told(failure: BaseException) -> int:
         found := next((place for place, kind in enumerate(kinds) if isinstance(failure, kind)), None)
     ) is not None:
         return found
-    if of_device(failure) or type(failure).__name__ == "OutOfMemoryError":
+    if of_device(failure) or of_gpu_memory(failure):
         return len(kinds)
     return len(kinds) + 1 + any(words in str(failure) for words in LOST_OTHERS)
 

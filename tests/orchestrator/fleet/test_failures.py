@@ -119,3 +119,24 @@ def test_only_a_process_out_of_reach_leaves_its_node_in_doubt() -> None:
     assert may_be_lost(ActorUnavailableError("no answer", None))
     assert not may_be_lost(ActorDiedError())
     assert not may_be_lost(NodeDiedError("it died"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_memory_that_cuda_itself_lacks_is_memory_too(text: str) -> None:
+    """A context, a workspace and pinned memory are not torch's to allocate: it has no error of its own for them."""
+    found = judge(RuntimeError(text), node_lost=False, siblings=True, shared=True)
+    assert (found.counts, found.crowded, found.blames) == (False, True, "")
+    alone = judge(RuntimeError(text), node_lost=False, siblings=True, shared=False)
+    assert (alone.counts, alone.crowded, alone.blames) == (True, False, "")
+
+
+def test_memory_of_the_host_is_not_the_gpu_s() -> None:
+    found = judge(RuntimeError("DefaultCPUAllocator: can't allocate memory"), node_lost=False, siblings=False)
+    assert found.blames == "node"

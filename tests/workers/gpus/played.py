@@ -44,6 +44,8 @@ class PlayedNvml:
         return self.gpus[index]
 
     def nvmlDeviceGetMemoryInfo(self, gpu: dict[str, Any]) -> Any:  # noqa: N802
+        if gpu.get("hidden"):
+            raise NVMLError("Insufficient Permissions")
         return SimpleNamespace(total=gpu["memory"], used=gpu.get("used", 600 << 20))
 
     def nvmlDeviceGetTotalEccErrors(self, gpu: dict[str, Any], kind: int, counter: int) -> int:  # noqa: N802

@@ -41,7 +41,7 @@ def test_what_is_wrong_with_a_gpu_is_told_and_hides_no_other() -> None:
     assert sound.trouble == ""
     assert (faulty.errors, faulty.trouble) == (3, "3 uncorrected ECC errors")
     assert lost.trouble == "its driver says: GPU is lost"
-    assert (lost.index, lost.bf16) == (2, False)
+    assert (lost.index, lost.capability) == (2, (0, 0))
 
 
 def test_a_divided_gpu_is_known() -> None:
@@ -116,3 +116,14 @@ def test_a_probe_passes_on_what_the_driver_says(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", fails)
     assert fault("cpu", seconds=0.05, side=64) == "CUDA error: unspecified launch failure"
+
+
+def test_a_divided_gpu_whose_memory_needs_privileges_is_known_as_one() -> None:
+    """NVML tells the memory of a divided GPU to those alone who may see all of its slices."""
+    (card,) = cards(PlayedNvml({**played.H100, "mig": 1, "hidden": True}))
+    assert (card.mig, card.bf16, card.trouble, card.memory) == (True, True, "", 0)
+
+
+def test_of_a_gpu_that_tells_nothing_nobody_says_that_it_lacks_bf16() -> None:
+    (card,) = cards(PlayedNvml(played.LOST))
+    assert card.bf16

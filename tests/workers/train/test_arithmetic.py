@@ -9,7 +9,7 @@ import torch
 
 from muster.workers.errors import UsageError
 from muster.workers.spec import Precision
-from muster.workers.train.trainer import arithmetic
+from muster.workers.train.trainer import arithmetic, prepare_device
 from tests.orchestrator.fleet.stubs import member
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -59,6 +59,26 @@ def test_a_cpu_computes_bf16_and_no_tf32() -> None:
         pass
     with pytest.raises(UsageError, match="precision is tf32, and a CPU"):
         arithmetic(replace(member().spec, precision="tf32"), CPU).__enter__()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_kernels_are_as_the_spec_asks_whatever_was_asked_before(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("benchmark", "deterministic"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(before)
+    try:
+        for asked in (True, False):
+            prepare_device(replace(member().spec, deterministic=asked), GPU)
+            assert torch.are_deterministic_algorithms_enabled() == asked
+            assert torch.backends.cudnn.deterministic == asked
+            assert torch.backends.cudnn.benchmark != asked
+            assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 def test_each_precision_is_a_key_of_its_own() -> None:

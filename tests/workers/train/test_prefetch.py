@@ -37,6 +37,9 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     told: list[Any] = []
 
     class Event:
+        def __init__(self, blocking: bool) -> None:
+            assert blocking  # or whoever waits would burn a core
+
         def record(self, stream: object) -> None:
             told.append(("read", self))
 

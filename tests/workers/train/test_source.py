@@ -61,7 +61,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A GPU's memory as torch and CUDA tell it, in bytes; what is put there lies in the host's."""
     has = SimpleNamespace(free=80 << 30, total=80 << 30, share=1.0, reserved=0, peak=0, full=False)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (has.free, has.total))
-    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: has.share)
+    # As torch does, this one wants to be told which of the devices is meant.
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch._C, "_cuda_getMemoryFraction", lambda index: has.share, raising=False)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: has.reserved)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: has.peak)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)

@@ -142,7 +142,7 @@ def test_a_smaller_last_batch_is_not_worth_a_search_for_kernels() -> None:
 @pytest.mark.usefixtures("searching")
 def test_vectors_are_not_worth_one_either() -> None:
     network, seen = backbones.build("conv4", 3, 0), []
-    network.register_forward_hook(lambda *_: seen.append(cudnn.benchmark))
+    network.register_forward_hook(lambda *_: seen.append((cudnn.benchmark, cudnn.enabled)))
     embed(network, PACK, PART, VIEW, CPU)
-    assert seen == [False]
+    assert seen == [(False, True)]
     assert cudnn.benchmark

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muster.orchestrator.fleet.actors import nodes as module
-from muster.orchestrator.fleet.actors.gpus import gpu_of
+from muster.orchestrator.fleet.actors.gpus import gpu_of, told_of
 from muster.orchestrator.fleet.actors.nodes import await_gpus
 from muster.orchestrator.fleet.places.capacity import (
     auto_precision,
@@ -26,9 +26,16 @@ from tests.workers.gpus.played import PlayedNvml
 
 
 def node(
-    *gpus: dict[str, object], cpus: float = 64, kind: str = "", group: str = "", told: bool = True
+    *gpus: dict[str, object],
+    cpus: float = 64,
+    kind: str = "",
+    group: str = "",
+    told: bool = True,
+    offered: int | None = None,
 ) -> Node:
-    has = {"CPU": cpus, "GPU": float(len(gpus))} | ({f"accelerator_type:{kind}": 1.0} if kind else {})
+    has = {"CPU": cpus, "GPU": float(len(gpus) if offered is None else offered)} | (
+        {f"accelerator_type:{kind}": 1.0} if kind else {}
+    )
     return Node("host", has, cards(PlayedNvml(*gpus)) if gpus and told else None, group)
 
 
@@ -54,6 +61,10 @@ def request(**flags: Any) -> LaunchRequest:
         ([node(played.H100, told=False)], "fp32"),
         ([node(played.H100), node()], "bf16"),  # a head without GPUs
         ([node()], "fp32"),
+        ([node(played.H100, played.LOST)], "bf16"),  # what is lost trains nobody
+        ([node(played.H100, {**played.A100, "mig": 1, "hidden": True})], "bf16"),
+        ([node(played.H100, played.T4, offered=1)], "bf16"),  # Ray was given one, most likely not the old one
+        ([node(played.T4, played.T4, offered=1)], "fp32"),
     ],
 )
 def test_auto_is_what_every_gpu_of_every_node_can_do(nodes: list[Node], precision: str) -> None:
@@ -219,3 +230,23 @@ def test_nobody_waits_where_there_is_no_need(
     ray = Ray(monkeypatch, joins_after)
     await_gpus(share, lambda text: None)
     assert ray.now == 0
+
+
+def test_what_the_driver_knows_of_a_gpu_that_is_looked_at() -> None:
+    there = cards(PlayedNvml(played.H100, played.FAULTY, played.BUSY))
+    assert told_of("0", there, alone=True) == ""
+    assert told_of("1", there, alone=True) == "3 uncorrected ECC errors"
+    assert "another process holds 75.2 GB" in told_of("2", there, alone=True)
+    assert told_of("2", there, alone=False) == ""  # members are on it
+    assert told_of("7", there, alone=True) == "the driver does not know it any more"
+    assert told_of("0", (), alone=True) == ""
+
+
+def test_of_a_slice_the_driver_is_not_asked() -> None:
+    """NVML tells of whole GPUs: a slice that failed a member once would be lost for good."""
+    assert told_of("MIG-1234", cards(PlayedNvml(played.SLICED)), alone=True) == ""
+
+
+def test_memory_that_is_the_host_s_too_is_not_taken_for_somebody_s() -> None:
+    shared = {**played.BUSY, "name": "NVIDIA GH200 480GB"}
+    assert told_of("0", cards(PlayedNvml(shared)), alone=True) == ""
