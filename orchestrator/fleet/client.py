@@ -105,11 +105,16 @@ class FleetClient:
         tasks = {task.key: task for task in members}
         return repaired(work, functools.partial(self._retrain_damaged, tasks), self.store.root)
 
-    def on_gpu(self, work: Callable[..., Any], *args: Any) -> Any:
+    @property
+    def on_gpu(self) -> Callable[..., Any] | None:
+        """Calls work on a GPU of the fleet: see `_on_gpu`. None where it has no GPUs."""
+        return self._on_gpu if self.settings.gpus else None
+
+    def _on_gpu(self, work: Callable[..., Any], *args: Any) -> Any:
         """What `work` returns, called with these arguments and the `device` in a process that has a GPU to itself. None
-        where the fleet has none to lend, or where it failed there, which is told. Raises what `work` raises of
-        MusterError. May be called from threads."""
-        if not self.settings.gpus or (lent := ray.get(self.fleet.lend.remote())) is None:
+        where none comes free, or where it failed there, which is told. Raises what `work` raises of MusterError. May be
+        called from threads."""
+        if (lent := ray.get(self.fleet.lend.remote())) is None:
             return None
         (loan, gpu), cause = lent, ""
         process = self.borrower.options(label_selector={NODE: gpu.node}).remote()

@@ -29,6 +29,9 @@ class Processes(Protocol):
     def nodes(self) -> Resources:
         """The nodes that are alive."""
 
+    def free(self) -> Resources:
+        """What nobody has of them, as of a moment ago."""
+
     def leaving(self) -> Collection[str]:
         """Those of them that are soon taken away: what runs there had better save, and go elsewhere."""
 

@@ -43,6 +43,11 @@ class RayProcesses:
     def nodes(self) -> Resources:
         return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
+    def free(self) -> Resources:
+        """Ray has no public call that tells this of each node."""
+        found: Resources = ray._private.state.available_resources_per_node()
+        return found
+
     def leaving(self) -> Collection[str]:
         """`ray start` drains its node at SIGTERM, for 30 s by default: Kubernetes sends it, and a cloud that takes a
         machine back. Ray has no public call for what drains; Ray Serve asks this one."""

@@ -25,6 +25,8 @@ from muster.orchestrator.records.events import Event, event
 
 #: A GPU is kept for so long with nobody on it: a member that fails wants another at once, and so do new ones.
 KEPT_SECONDS = 10.0
+#: A process that holds a free GPU is there within this time, but for a busy machine.
+PROMPT_SECONDS = 20.0
 #: Between two looks at a GPU that can't be used; the last is that between all further ones.
 WAITS = (15.0, 60.0, QUARANTINE_SECONDS)
 
@@ -47,7 +49,9 @@ class Holding:
         self.say, self.changed, self.orphaned = say, changed, orphaned
         self.gpus = Gpus()
         self.asked: dict[Any, str] = {}
-        "Holders that have no GPU yet, and the nodes where they wait for one;  is any, also one that is yet to join."
+        "Holders that have no GPU yet, and the nodes where they wait for one; none: any, also one that is yet to join."
+        self.since: dict[Any, float] = {}
+        "And since when."
         self.holders: dict[str, Any] = {}
         "The holders of the GPUs, by their keys."
         self.total = 0
@@ -65,6 +69,7 @@ class Holding:
         self,
         members: int,
         nodes: Resources,
+        free: Resources,
         *,
         bf16: bool = False,
         at_once: bool = False,
@@ -72,7 +77,8 @@ class Holding:
         more: bool = False,
     ) -> None:
         """Holds a GPU for each of so many members, as far as there are any: they share GPUs only where there are more
-        of them than GPUs. With `more` those that the cluster lacks are waited for, which makes an autoscaler add nodes.
+        of them than GPUs. `free` is what nobody has of the nodes, as of a moment ago. With `more` those that the
+        cluster lacks are waited for, which makes an autoscaler add nodes.
         With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody has needed them for a
         while; all of them, the bad ones too, where it is `over` for now: whoever comes next may need the CPUs that are
         held with them."""
@@ -88,7 +94,8 @@ class Holding:
         ]:
             self._forget(held)
         if len(self.gpus.sound(bf16=bf16)) < members:
-            self._ask_for(members, nodes, more=more)
+            self._ask_for(members - len(self.gpus.sound(bf16=bf16)), nodes, free)
+            self._ask_more(math.ceil(members / self._sharing) - self.total if more else 0)
             return
         for holder in list(self.asked):
             self._dismiss(holder)
@@ -105,18 +112,35 @@ class Holding:
             ):
                 self._give_back(held)
 
-    def _ask_for(self, members: int, nodes: Resources, *, more: bool) -> None:
-        """Has a holder wait for each GPU that there is and is not held, and with `more` for those that are lacking."""
+    def _ask_for(self, lacking: int, nodes: Resources, free: Resources) -> None:
+        """Has holders wait for so many GPUs: free ones where there are enough, or else all that are not held. A holder
+        that has waited for a while does not count: somebody else was quicker."""
+        waiting = [self.asked[one] for one, at in self.since.items() if self.clock() - at < PROMPT_SECONDS]
+        lacking -= len(waiting)
         there = Counter([*self.asked.values(), *(self.gpus.held[key].gpu.node for key in self.holders)])
-        for node, has in nodes.items():
-            for _ in range(gpus_of(has) - there[node]):
-                self._ask(node, on_each_gpu(has, self.share))
-        shared = int(1 / self.share + 1e-6)
-        lacking = math.ceil(members / shared) - self.total if more else 0
-        for _ in range(lacking - there[""]):
-            self._ask("", shared)
-        for holder in [one for one, node in self.asked.items() if not node][max(0, lacking) :]:
+        unheld = {node: gpus_of(has) - there[node] for node, has in nodes.items()}
+        at_hand = {
+            node: min(unheld[node], gpus_of(free.get(node, {})) - waiting.count(node)) for node in nodes
+        }
+        if sum(count for count in at_hand.values() if count > 0) < lacking:
+            at_hand, lacking = unheld, sum(unheld.values())
+        for node in sorted(at_hand, key=lambda node: at_hand[node], reverse=True):
+            for _ in range(min(at_hand[node], lacking)):
+                self._ask(node, on_each_gpu(nodes[node], self.share))
+                lacking -= 1
+
+    def _ask_more(self, lacking: int) -> None:
+        """Has so many holders wait for GPUs that the cluster does not have yet."""
+        waiting = [holder for holder, node in self.asked.items() if not node]
+        for _ in range(lacking - len(waiting)):
+            self._ask("", self._sharing)
+        for holder in waiting[max(0, lacking) :]:
             self._dismiss(holder)
+
+    @property
+    def _sharing(self) -> int:
+        """How many members can share a GPU."""
+        return int(1 / self.share + 1e-6)
 
     def failed(self, held: Held, cause: str) -> None:
         """A member failed for its GPU's sake: it gets no other until a process of its own has found it in order, and
@@ -149,13 +173,18 @@ class Holding:
         except Exception as error:
             self._refused(node, error)
             return
-        self.asked[holder] = node
+        self.asked[holder], self.since[holder] = node, self.clock()
         self._background(self._hold(holder, slots))
 
     def _dismiss(self, holder: Any) -> None:
         """It need not wait for a GPU any more."""
-        del self.asked[holder]
+        del self.asked[holder], self.since[holder]
         self.processes.kill(holder)
+
+    def _waited(self, holder: Any) -> bool:
+        """It waits no longer; whether it did."""
+        self.since.pop(holder, None)
+        return self.asked.pop(holder, None) is not None
 
     def _refused(self, node: str, error: Exception) -> None:
         if (text := f"node {node[:12]} gives no GPU: {error}") != self.told:
@@ -166,7 +195,7 @@ class Holding:
         node, held = self.asked[holder], None
         try:
             gpu = await self.processes.card(holder)
-            if self.asked.pop(holder, None) is None:  # it is not wanted any more
+            if not self._waited(holder):  # it is not wanted any more
                 return
             if self.bf16 and gpu.none_bf16:
                 self._leave(gpu)
@@ -181,7 +210,7 @@ class Holding:
             self.changed()
             await self.processes.ended(holder)
         except Exception as error:
-            if self.asked.pop(holder, None) is not None:
+            if self._waited(holder):
                 self._refused(node, error)
         self.processes.kill(holder)
         if held is not None and self.holders.get(held.gpu.key) is holder:

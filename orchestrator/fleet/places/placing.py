@@ -38,6 +38,8 @@ class Placing:
         self.parallel, self.share, self.processes, self.running = parallel, share, processes, running
         self.nodes, self.say = Nodes(clock), say
         self.leaving: Collection[str] = ()
+        self.free: Resources = {}
+        "What nobody has of the nodes, as of the last look."
         self.holding: Holding | None = None
         if share:
             self.holding = Holding(processes, share, clock, say, changed, self._orphaned)
@@ -45,7 +47,7 @@ class Placing:
 
     def there(self) -> Resources:
         """The nodes that are there to stay. Raises what the cluster does where it does not say so."""
-        self.leaving = self.processes.leaving()
+        self.leaving, self.free = self.processes.leaving(), self.processes.free() if self.holding else {}
         return {node: has for node, has in self.processes.nodes().items() if node not in self.leaving}
 
     def hold(self, queue: Sequence[Work], nodes: Resources) -> None:
@@ -59,7 +61,7 @@ class Placing:
         members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
         over = not queue and not self.running and not self.lending
         wanted, more = members + len(self.lending), bool(self.parallel)
-        self.holding.want(wanted, nodes, bf16=bf16, at_once=ranks_next, over=over, more=more)
+        self.holding.want(wanted, nodes, self.free, bf16=bf16, at_once=ranks_next, over=over, more=more)
         self.lending.serve()
 
     def next(

@@ -246,6 +246,11 @@ class PlayedFleet:
             raise ConnectionError("no answer")
         return dict(self.alive)
 
+    def free(self) -> dict[str, dict[str, float]]:
+        taken = [*self.others, *(one.gpu for one in self.holders if not one.ended.is_set())]
+        count = {node: sum(name.startswith(node) for name in taken) for node in self.alive}
+        return {node: {**has, "GPU": has.get("GPU", 0) - count[node]} for node, has in self.alive.items()}
+
     def leaving(self) -> list[str]:
         return self.taken_away
 

@@ -59,7 +59,7 @@ except DamagedMember as error:
     found["damaged"] = error.key
 found["told"] = [item["text"] for item in told]
 client.settings = FleetSettings(sys.argv[1], "run", 0, 0.0)
-found["on CPUs"] = client.on_gpu(where, "c")
+found["on CPUs"] = client.on_gpu
 print("SEEN " + json.dumps(found))
 """
 

@@ -1,0 +1,80 @@
+"""Which GPUs a fleet asks for: as many as it needs of those that are free, and all where these do not do. GPUs are
+played, as in stubs.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muster.orchestrator.fleet.places.holding import PROMPT_SECONDS
+from tests.orchestrator.fleet.places.test_gpus import fleet_of
+from tests.orchestrator.fleet.stubs import PlayedFleet, fails, member, played
+
+
+def asked(fleet: PlayedFleet) -> Counter[str]:
+    return Counter(one.node for one in fleet.holders)
+
+
+@pytest.mark.parametrize("members", [1, 3, 9])
+def test_a_small_launch_leaves_the_other_gpus_of_a_large_cluster_alone(tmp_path: Path, members: int) -> None:
+    fleet = fleet_of(tmp_path, 8, 8, 8)
+    assert set(fleet.train(*(member(index) for index in range(1, members + 1)))) == {"done"}
+    assert len(fleet.holders) == members
+    assert {one.began for one in fleet.attempts} == {0}  # and waits for nothing
+
+
+def test_those_that_others_have_are_not_waited_for_while_some_are_free(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 4, 4)
+    fleet.others |= {"a0", "a1", "a2"}
+    fleet.train(member(1), member(2), member(3))
+    assert asked(fleet) == {"a": 1, "b": 2} or asked(fleet) == {"b": 3}
+
+
+def test_where_the_free_ones_are_too_few_all_are_waited_for(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 2, 2)
+    fleet.others |= {"a0", "b0", "b1"}
+
+    async def scene() -> None:
+        done = asyncio.ensure_future(fleet.ensure(member(1), member(2)))
+        await asyncio.sleep(3)
+        assert asked(fleet) == {"a": 2, "b": 2}
+        fleet.others.discard("b1")
+        await asyncio.sleep(3)
+        assert sorted(one.gpu for one in fleet.attempts) == ["a1", "b1"]
+        await done
+
+    played(scene())
+
+
+def test_what_somebody_else_was_quicker_to_take_is_not_waited_for_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleet_of(tmp_path, 1, 1)
+    fleet.others |= {"a0", "b0"}
+    stale: Any = {"a": {"CPU": 64, "GPU": 1}, "b": {"CPU": 64, "GPU": 0}}
+    monkeypatch.setattr(fleet, "free", lambda: stale)
+
+    async def scene() -> None:
+        done = asyncio.ensure_future(fleet.ensure(member(1)))
+        await asyncio.sleep(PROMPT_SECONDS / 2)
+        assert asked(fleet) == {"a": 1}
+        fleet.others.discard("b0")
+        stale["a"]["GPU"], stale["b"]["GPU"] = 0, 1
+        await asyncio.sleep(PROMPT_SECONDS)
+        assert [one.gpu for one in fleet.attempts] == ["b0"]
+        await done
+        assert all(one.ended.is_set() for one in fleet.holders)
+
+    played(scene())
+
+
+def test_in_place_of_one_that_fails_members_another_is_asked_for(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 2)
+    fleet.scenes[1] = [fails(RuntimeError("CUDA error: unspecified launch failure"), after=1)]
+    fleet.sick["a0"] = ""
+    assert fleet.train(member(1)) == ["done"]
+    assert len({one.gpu for one in fleet.attempts}) == 2
