@@ -31,6 +31,8 @@ FORECAST_SECONDS = 2.0
 
 #: Scores that a GPU has not computed by then are left to CPUs.
 BORROWED_SECONDS = 3600.0
+#: A process that has not started by then never does.
+START_SECONDS = 120.0
 
 
 class FleetClient:
@@ -116,10 +118,13 @@ class FleetClient:
         called from threads."""
         if (lent := ray.get(self.fleet.lend.remote())) is None:
             return None
-        (loan, gpu), cause = lent, ""
-        process = self.borrower.options(label_selector={NODE: gpu.node}).remote()
+        (loan, gpu), cause, done, process = lent, "", False, None
         try:
-            return ray.get(process.call.remote(gpu, work, args), timeout=BORROWED_SECONDS)
+            process = self.borrower.options(label_selector={NODE: gpu.node}).remote()
+            ray.get(process.lives.remote(), timeout=START_SECONDS)  # the node may be gone
+            found = ray.get(process.call.remote(gpu, work, args), timeout=BORROWED_SECONDS)
+            done = True
+            return found
         except ray.exceptions.RayError as error:
             if isinstance(error, MusterError) and not isinstance(error, DeviceError):
                 raise
@@ -129,8 +134,9 @@ class FleetClient:
             self.emit(event("message", level="warning", text=text))
             return None
         finally:
-            ray.kill(process)
-            self.fleet.take_back.remote(loan, cause)
+            if process is not None:
+                ray.kill(process)
+            self.fleet.take_back.remote(loan, cause, done)
 
     def _retrain_damaged(self, tasks: dict[str, MemberTask], error: DamagedMember) -> None:
         with self._retraining:

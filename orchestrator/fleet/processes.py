@@ -54,8 +54,9 @@ class Processes(Protocol):
     def kill(self, process: Any) -> None:
         """Ends a process, if it has not ended, and frees its name and its share of the device."""
 
-    def hold(self, node: str, members: int) -> Any:
-        """A process that holds a GPU of this node ("": of any), with the CPUs of so many members, once it gets one."""
+    def hold(self, node: str, members: int, avoided: Sequence[str] = ()) -> Any:
+        """A process that holds a GPU of this node ("": of any but those avoided), with the CPUs of so many members,
+        once it gets one."""
 
     async def card(self, holder: Any) -> Gpu:
         """The GPU that it holds; waits for it."""

@@ -106,9 +106,9 @@ class Scheduler:
         self._begin()
         return await self.placing.lending.lend()
 
-    async def take_back(self, loan: str, cause: str = "") -> None:
-        """A loan is over; `cause`: what the GPU failed with."""
-        self.placing.lending.take_back(loan, cause)
+    async def take_back(self, loan: str, cause: str = "", done: bool = False) -> None:
+        """A loan is over; `cause`: what the GPU failed with; `done`: whether the work came to its end."""
+        self.placing.lending.take_back(loan, cause, done=done)
 
     async def withdraw(self, asker: str) -> None:
         """Drops the members that only `asker` waits for; what runs goes on, as its work is kept."""

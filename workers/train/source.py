@@ -34,17 +34,22 @@ class Source:
     def __init__(
         self, pack: Pack, rows: Int64, device: torch.device, asked: InputPlace, log: Callable[[str], None]
     ) -> None:
-        """`rows`: the images that are trained on. Raises UsageError if the device is asked for, and they do not fit."""
+        """`rows`: the images that are trained on. Where the device is asked for, raises UsageError if they can never
+        fit, and torch.OutOfMemoryError if they do not now."""
         self.pack, self.rows, self.device, self.log = pack, rows, device, log
         self.resident: Resident | None = None
         self._steps_left = SETTLED_STEPS if asked == "auto" and device.type == "cuda" else 0
         if asked == "device":
+            self._check()
             self._move_in()
-            if self.resident is None:
-                raise UsageError(
-                    f"--input device: {bytes_text(resident_bytes(pack, rows))} of images do not fit into "
-                    f"{bytes_text(room(device))} of the GPU's memory. Take --input host, or a larger --gpus-per-member."
-                )
+
+    def _check(self) -> None:
+        need, most = resident_bytes(self.pack, self.rows), allowed(self.device)
+        if most is not None and need > most:
+            raise UsageError(
+                f"--input device: {bytes_text(need)} of images do not fit into the {bytes_text(most)} that it may have "
+                "of its GPU. Take --input host, or a larger --gpus-per-member."
+            )
 
     def images(self, windows: Windows, size: int, buffer: Buffer) -> Callable[[], torch.Tensor]:
         """What brings these crops to the device, uint8 [n, size, size, 3]. May be called from threads."""
@@ -65,26 +70,37 @@ class Source:
     def _settle(self) -> None:
         need, left = resident_bytes(self.pack, self.rows), room(self.device)
         if need <= left:
-            self._move_in()
+            try:
+                self._move_in()
+            except torch.OutOfMemoryError:  # somebody was quicker
+                torch.cuda.empty_cache()
         if self.resident is None:
             self.log(
                 f"the images stay on the host: {bytes_text(need)}, and {bytes_text(left)} are left on the GPU"
             )
 
     def _move_in(self) -> None:
-        """Brings the pixels to the device; where it is full after all, nothing changes."""
-        try:
-            self.resident = Resident(self.pack, self.rows, self.device)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return
+        self.resident = Resident(self.pack, self.rows, self.device)
         self.log(f"the images are on the device: {bytes_text(self.resident.pixels.nbytes)}")
+
+
+def allowed(device: torch.device) -> int | None:
+    """Bytes of a GPU's memory that this process may take, by its share; None of a CPU's."""
+    if device.type != "cuda":
+        return None
+    index = _number(device)
+    total: int = torch.cuda.mem_get_info(index)[1]
+    return int(torch.cuda.get_per_process_memory_fraction(index) * total)
 
 
 def room(device: torch.device) -> int:
     """Bytes of a GPU's memory that this process may take for pixels, beside what it has and what it may yet need."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    free, total = torch.cuda.mem_get_info(index)
-    share = torch.cuda.get_per_process_memory_fraction(index)
-    allowed = int(share * total) - torch.cuda.memory_reserved(index)
-    return max(0, min(free, allowed) - LEFT_BYTES - torch.cuda.max_memory_allocated(index) // 4)
+    index = _number(device)
+    free, ours = torch.cuda.mem_get_info(index)[0], allowed(device) or 0
+    left = min(free, ours - torch.cuda.memory_reserved(index))
+    return max(0, left - LEFT_BYTES - torch.cuda.max_memory_allocated(index) // 4)
+
+
+def _number(device: torch.device) -> int:
+    """Some of torch wants one."""
+    return torch.cuda.current_device() if device.index is None else device.index

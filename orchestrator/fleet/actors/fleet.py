@@ -44,8 +44,11 @@ class RayProcesses:
         return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
     def free(self) -> Resources:
-        """Ray has no public call that tells this of each node."""
-        found: Resources = ray._private.state.available_resources_per_node()
+        """Ray has no public call that tells this of each node. It is a hint, and nothing waits for it."""
+        try:
+            found: Resources = ray._private.state.available_resources_per_node()
+        except Exception:
+            return {}
         return found
 
     def leaving(self) -> Collection[str]:
@@ -68,7 +71,7 @@ class RayProcesses:
 
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str], node: str = "") -> Any:
         options: dict[str, Any] = {"name": MEMBER + task.key, "namespace": NAMESPACE}
-        nodes = {NODE: f"!in({','.join(avoided)})"} if avoided else None
+        nodes = avoiding(avoided)
         kind: Any = RanksActor if ranked else self.member
         if node:  # its GPU and its CPU are reserved by the GPU's holder
             nodes, options["num_cpus"] = {NODE: node}, 0
@@ -96,9 +99,9 @@ class RayProcesses:
     def kill(self, process: Any) -> None:
         ray.kill(process)
 
-    def hold(self, node: str, members: int) -> Any:
+    def hold(self, node: str, members: int, avoided: Sequence[str] = ()) -> Any:
         kind: Any = HolderActor
-        there = {NODE: node} if node else None
+        there = {NODE: node} if node else avoiding(avoided)
         return kind.options(num_gpus=1, num_cpus=members, label_selector=there).remote()
 
     async def card(self, holder: Any) -> Gpu:
@@ -119,6 +122,11 @@ class RayProcesses:
         finally:
             ray.kill(process)
         return found
+
+
+def avoiding(nodes: Sequence[str]) -> dict[str, str] | None:
+    """Ray's label selector for all nodes but these."""
+    return {NODE: f"!in({','.join(nodes)})"} if nodes else None
 
 
 def former_of(actors: Iterable[dict[str, Any]]) -> list[Former]:

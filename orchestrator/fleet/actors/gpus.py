@@ -96,6 +96,9 @@ class ProbeActor:
 class BorrowerActor:
     """Works on a GPU that the fleet lent."""
 
+    def lives(self) -> None:
+        """Answers."""
+
     def call(self, gpu: Gpu, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """What `work` returns, which is told the `device`. Raises what it raises, and DeviceError."""
         from muster.orchestrator.fleet.actors.member import device_of, settle_allocator

@@ -95,7 +95,7 @@ class Holding:
             self._forget(held)
         if len(self.gpus.sound(bf16=bf16)) < members:
             self._ask_for(members - len(self.gpus.sound(bf16=bf16)), nodes, free)
-            self._ask_more(math.ceil(members / self._sharing) - self.total if more else 0)
+            self._ask_more(members if more else 0, nodes)
             return
         for holder in list(self.asked):
             self._dismiss(holder)
@@ -103,7 +103,7 @@ class Holding:
             for held in [self.gpus.held[key] for key in self.holders]:
                 self._give_back(held)
         now = self.clock()
-        for held in self.gpus.sound():
+        for held in self.gpus.usable() if at_once else self.gpus.sound():
             if held.members:
                 continue
             held.idle_since = now if held.idle_since is None else held.idle_since
@@ -119,9 +119,11 @@ class Holding:
         lacking -= len(waiting)
         there = Counter([*self.asked.values(), *(self.gpus.held[key].gpu.node for key in self.holders)])
         unheld = {node: gpus_of(has) - there[node] for node, has in nodes.items()}
-        at_hand = {
-            node: min(unheld[node], gpus_of(free.get(node, {})) - waiting.count(node)) for node in nodes
-        }
+        at_hand = {}
+        for node, has in nodes.items():
+            left = free.get(node, {})
+            fit = min(left.get("GPU", 0.0), left.get("CPU", 0.0) // max(1, on_each_gpu(has, self.share)))
+            at_hand[node] = min(unheld[node], int(fit) - waiting.count(node))
         if sum(count for count in at_hand.values() if count > 0) < lacking:
             at_hand, lacking = unheld, sum(unheld.values())
         for node in sorted(at_hand, key=lambda node: at_hand[node], reverse=True):
@@ -129,18 +131,17 @@ class Holding:
                 self._ask(node, on_each_gpu(nodes[node], self.share))
                 lacking -= 1
 
-    def _ask_more(self, lacking: int) -> None:
-        """Has so many holders wait for GPUs that the cluster does not have yet."""
+    def _ask_more(self, members: int, nodes: Resources) -> None:
+        """Has holders wait for the GPUs that the cluster does not have yet for so many members, as large as it has them
+        where it has some."""
+        sizes = [on_each_gpu(has, self.share) for has in nodes.values() if gpus_of(has)]
+        size = max(sizes, default=int(1 / self.share + 1e-6))
+        lacking = math.ceil(members / size) - self.total
         waiting = [holder for holder, node in self.asked.items() if not node]
         for _ in range(lacking - len(waiting)):
-            self._ask("", self._sharing)
+            self._ask("", size)
         for holder in waiting[max(0, lacking) :]:
             self._dismiss(holder)
-
-    @property
-    def _sharing(self) -> int:
-        """How many members can share a GPU."""
-        return int(1 / self.share + 1e-6)
 
     def failed(self, held: Held, cause: str) -> None:
         """A member failed for its GPU's sake: it gets no other until a process of its own has found it in order, and
@@ -163,13 +164,14 @@ class Holding:
     def hopeless(self) -> str:
         """Why no member will find a GPU here, or "": all were looked at in vain, or failed members again and again."""
         held = self.gpus.held.values()
-        if not self.total or len(held) < self.total or not all(one.hopeless for one in held):
+        useless = [one.hopeless or (self.bf16 and not one.gpu.bf16) for one in held]
+        if not self.total or len(held) < self.total or not all(useless):
             return ""
         return f"no GPU of the cluster can be used: {', '.join(one.gpu.shown for one in held)}. {CURE}"
 
     def _ask(self, node: str, slots: int) -> None:
         try:
-            holder = self.processes.hold(node, slots)
+            holder = self.processes.hold(node, slots, sorted(self.unfit) if self.bf16 else ())
         except Exception as error:
             self._refused(node, error)
             return

@@ -39,8 +39,9 @@ class Node:
         """Its GPUs that have neither bf16 nor TF32, for people: both came with compute capability 8.0."""
         if self.cards:
             old = [f"{card.name} {card.uuid} of {self.host}" for card in self.cards if not card.bf16]
-            some_are_ours = len(self.cards) > self.has.get("GPU", 0.0)  # who hides some hides the old ones
-            return [] if some_are_ours and len(old) < len(self.cards) else old
+            hides_some = len(self.cards) > self.has.get("GPU", 0.0)  # most likely the old ones
+            named_new = all(kind.startswith(WITH_BF16) for kind in self.kinds)
+            return [] if hides_some and named_new and len(old) < len(self.cards) else old
         if self.kinds and all(kind.startswith(WITH_BF16) for kind in self.kinds):
             return []
         return [f"{kind} of {self.host}" for kind in self.kinds or ("a GPU of unknown kind",)]

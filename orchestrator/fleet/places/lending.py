@@ -4,7 +4,7 @@ counts against it as with members."""
 from __future__ import annotations
 
 import asyncio
-import itertools
+import uuid
 from collections.abc import Callable
 
 from muster.orchestrator.fleet.places.gpus import Gpu, Held
@@ -22,7 +22,6 @@ class Lending:
         self.holding, self.changed = holding, changed
         self.waiting: dict[str, asyncio.Future[Held]] = {}
         self.lent: dict[str, Held] = {}
-        self._names = (f"loan {number}" for number in itertools.count(1))
 
     def __len__(self) -> int:
         """How many GPUs are wanted or lent."""
@@ -32,7 +31,8 @@ class Lending:
         """A GPU and the name of its loan; None where there is none."""
         if self.holding is None:
             return None
-        name, found = next(self._names), asyncio.get_running_loop().create_future()
+        # A name of its own also beside those that a former process of the fleet gave.
+        name, found = f"loan {uuid.uuid4().hex}", asyncio.get_running_loop().create_future()
         self.waiting[name] = found
         self.changed()
         await asyncio.wait({found}, timeout=LEND_SECONDS)
@@ -53,14 +53,14 @@ class Lending:
                 held.members[name], held.idle_since = 0, None  # nobody may be beside it
                 found.set_result(held)
 
-    def take_back(self, name: str, cause: str) -> None:
-        """A loan is over; `cause`: what the GPU failed with, or ""."""
+    def take_back(self, name: str, cause: str, *, done: bool) -> None:
+        """A loan is over; `cause`: what the GPU failed with, or ""; `done`: whether the work came to its end."""
         held = self.lent.pop(name, None)
         if held is None or self.holding is None:  # lent by a former process of this fleet
             return
         held.members.pop(name, None)
         if cause:
             self.holding.failed(held, cause)
-        else:
+        elif done:
             held.forgive()
         self.changed()

@@ -10,7 +10,7 @@ from muster.orchestrator.fleet.failures import Failure
 from muster.orchestrator.fleet.places.gpus import Held
 from muster.orchestrator.fleet.places.holding import Holding
 from muster.orchestrator.fleet.places.lending import Lending
-from muster.orchestrator.fleet.places.nodes import Nodes, Resources, room_of
+from muster.orchestrator.fleet.places.nodes import Nodes, Resources, gpus_of, room_of
 from muster.orchestrator.fleet.processes import Processes
 from muster.orchestrator.fleet.work import FUTILE_ATTEMPTS, Work
 from muster.orchestrator.records.events import Event, event
@@ -61,6 +61,9 @@ class Placing:
         members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
         over = not queue and not self.running and not self.lending
         wanted, more = members + len(self.lending), bool(self.parallel)
+        if ranks := sum(work.task.ranks for work in self.running.values() if work.ranked):
+            # Ray Train takes theirs some seconds after they are started.
+            wanted, more = min(wanted, max(0, sum(map(gpus_of, nodes.values())) - ranks)), False
         self.holding.want(wanted, nodes, self.free, bf16=bf16, at_once=ranks_next, over=over, more=more)
         self.lending.serve()
 

@@ -166,8 +166,8 @@ class Attempt:
 class Holder:
     """A process that holds a GPU of a node, or waits for one."""
 
-    def __init__(self, node: str) -> None:
-        self.node, self.gpu, self.ended = node, "", asyncio.Event()
+    def __init__(self, node: str, avoided: Sequence[str] = ()) -> None:
+        self.node, self.gpu, self.ended, self.avoided = node, "", asyncio.Event(), avoided
 
 
 Scene = Callable[[Attempt], Awaitable[None]]
@@ -265,15 +265,15 @@ class PlayedFleet:
         self.hired.append(Attempt(self, task, ranked, avoided, node))
         return self.hired[-1]
 
-    def hold(self, node: str, members: int) -> Holder:
-        self.holders.append(Holder(node))
+    def hold(self, node: str, members: int, avoided: Sequence[str] = ()) -> Holder:
+        self.holders.append(Holder(node, avoided))
         return self.holders[-1]
 
     async def card(self, holder: Holder) -> Gpu:
         """Each node gives its GPUs in order; of more than it has the holder waits for ever."""
         while not holder.ended.is_set():
             ours = {one.gpu for one in self.holders if not one.ended.is_set()}
-            nodes = [holder.node] if holder.node else list(self.alive)
+            nodes = [holder.node] if holder.node else [one for one in self.alive if one not in holder.avoided]
             names = [
                 (node, f"{node}{number}") for node in nodes for number in range(int(self.alive[node]["GPU"]))
             ]

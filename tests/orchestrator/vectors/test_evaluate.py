@@ -12,7 +12,7 @@ import pytest
 
 from muster.orchestrator.ensemble.requests import EnsembleResult
 from muster.orchestrator.methods.loading import load
-from muster.orchestrator.vectors import evaluate
+from muster.orchestrator.vectors import evaluate, learners
 from muster.orchestrator.vectors.evaluate import (
     all_vectors,
     cpu_seconds,
@@ -26,6 +26,8 @@ from muster.orchestrator.vectors.learners import correlation_row, learner_scores
 from muster.orchestrator.vectors.protocols import draws_of, mean_curve, protocol_text, recall_at
 from muster.orchestrator.vectors.vectors import forgetting, member_vectors
 from muster.workers.errors import DamagedMember, StoreError
+from muster.workers.score import nmi as clustering
+from muster.workers.score import retrieval
 from muster.workers.score.combine import Combination, combine, correlation
 from muster.workers.score.nmi import nmi
 from muster.workers.score.protocol import leave_one_out, one_of_each_class
@@ -118,12 +120,34 @@ def test_on_a_gpu_the_same_is_found_and_it_says_so(
     monkeypatch.setattr(evaluate, "WORTH_SECONDS", 0.0)
 
     def on_gpu(work: Any, *args: Any) -> Any:
-        """A CPU in its place: what is asked for crosses to another process there."""
-        return work(*pickle.loads(pickle.dumps(args)), device="cpu")
+        """A CPU in its place: what is asked for crosses to another process there. By this name it is no CPU to NMI."""
+        return work(*pickle.loads(pickle.dumps(args)), device="cpu:0")
 
+    devices = spied(monkeypatch)
     found = evaluate_on_ray(store, target, got.tasks, (1, 3), on_gpu=on_gpu, **asked)
-    assert found.pop("scored_on") == "cpu"
-    assert found == evaluate_here(store, target, keys_of(got), (1, 3), **asked)
+    assert devices == {"cpu:0"}
+    assert found.pop("scored_on") == "cpu:0"
+    plain = evaluate_here(store, target, keys_of(got), (1, 3), **asked)
+    for mine, cpus in zip(found["curve"], plain["curve"], strict=True):
+        clusters = mine.pop("nmi"), cpus.pop("nmi")
+        assert clusters == (None, None) or clusters[0] == pytest.approx(clusters[1], abs=0.1)
+    assert found == plain
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Where scores and clusters are computed from now on."""
+    seen = set()
+    for module, name in ((retrieval, "prefix_curve"), (learners, "prefix_curve"), (clustering, "nmi")):
+
+        def noted(
+            *args: Any, real: Any = getattr(module, name, None), device: str = "cpu", **how: Any
+        ) -> Any:
+            seen.add(device)
+            return real(*args, device=device, **how)
+
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, noted)
+    return seen
 
 
 def test_a_gpu_is_asked_for_where_a_cpu_would_be_long_at_it() -> None:

@@ -139,7 +139,11 @@ def test_a_device_takes_blocks_of_any_size_and_repeats_itself(monkeypatch: pytes
 
 def test_rows_that_are_all_alike_leave_a_device_clusters_without_a_row() -> None:
     alike = np.ones((20, 4), np.float32)
-    assert len(np.unique(clusters_on("cpu", alike, 5, 0, 10, 2))) <= 5
+    assert len(np.unique(clusters_on("cpu", alike, 5, 0, 10, 2))) == 1
+    three = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
+    found = clusters_on("cpu", three, 6, 0, 10, 5)
+    assert len(np.unique(found)) == 3
+    assert all(len(np.unique(found[start : start + 4])) == 1 for start in (0, 4, 8))
     assert nmi(alike, np.arange(20) % 5, 0, device="cpu:0") < 1
 
 

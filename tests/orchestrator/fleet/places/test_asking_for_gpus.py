@@ -12,7 +12,7 @@ import pytest
 
 from muster.orchestrator.fleet.places.holding import PROMPT_SECONDS
 from tests.orchestrator.fleet.places.test_gpus import fleet_of
-from tests.orchestrator.fleet.stubs import PlayedFleet, fails, member, played
+from tests.orchestrator.fleet.stubs import PlayedFleet, bier, fails, member, played
 
 
 def asked(fleet: PlayedFleet) -> Counter[str]:
@@ -75,6 +75,55 @@ def test_what_somebody_else_was_quicker_to_take_is_not_waited_for_alone(
 def test_in_place_of_one_that_fails_members_another_is_asked_for(tmp_path: Path) -> None:
     fleet = fleet_of(tmp_path, 2)
     fleet.scenes[1] = [fails(RuntimeError("CUDA error: unspecified launch failure"), after=1)]
-    fleet.sick["a0"] = ""
     assert fleet.train(member(1)) == ["done"]
     assert len({one.gpu for one in fleet.attempts}) == 2
+
+
+def test_ranks_that_were_started_find_their_gpus_free(tmp_path: Path) -> None:
+    """They take them some seconds later, and nobody must be quicker: neither the members behind them nor scores."""
+    fleet = fleet_of(tmp_path, 2)
+
+    async def scene() -> None:
+        done = asyncio.ensure_future(fleet.ensure(bier(2), member(2), member(3)))
+        await asyncio.sleep(1)
+        loan = asyncio.ensure_future(fleet.scheduler.lend())
+        for _ in range(8):
+            await asyncio.sleep(1)
+            assert not any(one.gpu for one in fleet.holders if not one.ended.is_set())
+        assert fleet.attempts[0].ranked
+        await done
+        loan.cancel()
+
+    played(scene())
+
+
+def test_gpus_that_were_struck_and_found_in_order_are_given_back_to_ranks_too(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 2)
+    fleet.scenes[1] = [fails(RuntimeError("CUDA error: unspecified launch failure"), after=1)]
+
+    async def scene() -> None:
+        done = asyncio.ensure_future(fleet.ensure(member(1), member(2)))
+        await asyncio.sleep(5)
+        ranks = asyncio.ensure_future(fleet.ensure(bier(2)))
+        await asyncio.sleep(7)  # the member that failed is on the other GPU, and the ranks are next
+        (struck,) = {one.gpu for one in fleet.attempts[:1]}
+        assert [one.gpu for one in fleet.holders if not one.ended.is_set() and one.gpu] == [
+            gpu for gpu in ("a0", "a1") if gpu != struck
+        ]
+        await done
+        await ranks
+
+    played(scene())
+
+
+def test_as_many_members_share_a_gpu_that_is_yet_to_come_as_one_that_is_there(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 1, share=0.25, parallel=6)
+    fleet.alive["a"]["CPU"] = 2  # and so two share it
+
+    async def scene() -> None:
+        done = asyncio.ensure_future(fleet.ensure(*(member(index) for index in range(1, 7))))
+        await asyncio.sleep(3)
+        assert asked(fleet) == {"a": 1, "": 2}
+        await done
+
+    played(scene())

@@ -9,7 +9,7 @@ from typing import Any
 
 from muster.orchestrator.fleet.places.lending import LEND_SECONDS
 from tests.orchestrator.fleet.places.test_gpus import fleet_of
-from tests.orchestrator.fleet.stubs import TRAINING, member, now, played
+from tests.orchestrator.fleet.stubs import TRAINING, fails, member, now, played
 
 
 def held(fleet: Any) -> int:
@@ -82,10 +82,8 @@ def test_where_none_comes_free_or_there_is_none_cpus_do_it(tmp_path: Path) -> No
 
 def test_what_a_gpu_fails_counts_against_it(tmp_path: Path) -> None:
     fleet = fleet_of(tmp_path, 2)
-    fleet.sick["a0"] = "CUDA error: unspecified launch failure"
 
     async def scene() -> None:
-        fleet.sick.clear()
         loan, gpu = await fleet.scheduler.lend()
         fleet.sick[gpu.visible] = "CUDA error: unspecified launch failure"
         await fleet.scheduler.take_back(loan, "CUDA error: an illegal memory access was encountered")
@@ -96,11 +94,32 @@ def test_what_a_gpu_fails_counts_against_it(tmp_path: Path) -> None:
     assert "failed a member (CUDA error: an illegal memory access" in fleet.said()[0]
 
 
-def test_a_loan_of_a_fleet_that_died_is_nothing_to_give_back(tmp_path: Path) -> None:
+def test_only_work_that_came_to_its_end_forgives_a_gpu_what_it_failed(tmp_path: Path) -> None:
     fleet = fleet_of(tmp_path, 1)
+    fleet.scenes[1] = [fails(RuntimeError("CUDA error: unspecified launch failure"), after=1)]
+
+    async def scene() -> list[int]:
+        await fleet.ensure(member(1), member(2))
+        (held,) = fleet.scheduler.placing.holding.gpus.held.values()
+        held.strikes, seen = 2, []
+        for done in (False, True):
+            loan, _ = await fleet.scheduler.lend()
+            await fleet.scheduler.take_back(loan, "", done)
+            seen.append(held.strikes)
+        return seen
+
+    assert played(scene()) == [2, 0]
+
+
+def test_a_loan_of_a_fleet_that_died_is_not_one_of_those_after_it(tmp_path: Path) -> None:
+    fleet, before = fleet_of(tmp_path / "one", 1), fleet_of(tmp_path / "two", 1)
 
     async def scene() -> None:
-        await fleet.scheduler.take_back("loan 7", "CUDA error: unspecified launch failure")
-        assert await fleet.scheduler.lend() is not None
+        former, _ = await before.scheduler.lend()
+        await fleet.scheduler.lend()
+        await fleet.scheduler.take_back(former, "CUDA error: unspecified launch failure")
+        (held,) = fleet.scheduler.placing.holding.gpus.held.values()
+        assert held.usable
+        assert held.members
 
     played(scene())

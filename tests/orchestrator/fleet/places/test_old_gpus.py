@@ -83,3 +83,38 @@ def test_old_gpus_are_no_hope_where_all_others_are_bad(tmp_path: Path) -> None:
     assert [outcome.state for outcome in outcomes] == ["failed"] * 3
     assert on(fleet, "b0") == []
     assert "no GPU of the cluster can be used" in outcomes[2].message
+
+
+def test_more_gpus_are_waited_for_elsewhere_than_on_old_nodes(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 1, 1, parallel=3)
+    fleet.old.add("b0")
+
+    async def scene() -> None:
+        asked = asyncio.ensure_future(fleet.ensure(*modern(3)))
+        await asyncio.sleep(9)
+        waiting = [one for one in fleet.holders if not one.node and not one.ended.is_set()]
+        assert {one.gpu for one in waiting} == {""}  # a demand that stays, so that an autoscaler sees it
+        assert len(waiting) == 2
+        assert len(fleet.holders) <= 6
+        await asked
+
+    played(scene())
+
+
+def test_where_all_that_there_is_lacks_it_nobody_waits_for_ever(tmp_path: Path) -> None:
+    """A node may have a GPU with bf16 that Ray was not given."""
+    fleet = fleet_of(tmp_path, 2)
+    fleet.old |= {"a0"}
+    fleet.alive["a"]["GPU"] = 2
+    fleet.others.add("a1")
+    outcomes = None
+
+    async def scene() -> Any:
+        asked = asyncio.ensure_future(fleet.ensure(*modern(2)))
+        await asyncio.sleep(3)
+        fleet.alive["a"]["GPU"] = 1
+        return await asked
+
+    outcomes = played(scene())
+    assert [outcome.state for outcome in outcomes] == ["failed"] * 2
+    assert "no GPU of the cluster can be used" in outcomes[0].message
