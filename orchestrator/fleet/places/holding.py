@@ -107,9 +107,11 @@ class Holding:
             if held.members:
                 continue
             held.idle_since = now if held.idle_since is None else held.idle_since
-            if len(self.gpus.sound(bf16=bf16)) > members and (
-                at_once or now - held.idle_since >= KEPT_SECONDS
-            ):
+            if at_once:
+                spare = len(self.gpus.usable()) > members
+            else:
+                spare = len(self.gpus.sound(bf16=bf16)) > members and now - held.idle_since >= KEPT_SECONDS
+            if spare:
                 self._give_back(held)
 
     def _ask_for(self, lacking: int, nodes: Resources, free: Resources) -> None:
