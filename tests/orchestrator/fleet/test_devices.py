@@ -39,6 +39,9 @@ ray.init(log_to_driver=False, logging_level="ERROR")
 
 @ray.remote(num_cpus=0)
 class OnCpu:
+    def lives(self):
+        pass
+
     def call(self, gpu, work, args):
         return work(*args, device=gpu.visible)
 
