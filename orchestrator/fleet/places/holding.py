@@ -114,6 +114,11 @@ class Holding:
             if spare:
                 self._give_back(held)
 
+    @property
+    def may_ask(self) -> bool:
+        """Is there a GPU that is neither held nor asked for, as far as was looked?"""
+        return not self.total or self.total > len(self.asked) + len(self.holders)
+
     def _ask_for(self, lacking: int, nodes: Resources, free: Resources) -> None:
         """Has holders wait for so many GPUs: free ones where there are enough, or else all that are not held. A holder
         that has waited for a while does not count: somebody else was quicker."""

@@ -47,7 +47,9 @@ class Placing:
 
     def there(self) -> Resources:
         """The nodes that are there to stay. Raises what the cluster does where it does not say so."""
-        self.leaving, self.free = self.processes.leaving(), self.processes.free() if self.holding else {}
+        self.leaving = self.processes.leaving()
+        if self.holding is not None and self.holding.may_ask:  # each look keeps a GPU that came free waiting
+            self.free = self.processes.free()
         return {node: has for node, has in self.processes.nodes().items() if node not in self.leaving}
 
     def hold(self, queue: Sequence[Work], nodes: Resources) -> None:
