@@ -19,7 +19,7 @@ CHANNELS = 3
 
 def resident_bytes(pack: Pack, rows: Int64) -> int:
     """What the pixels of these images take on a device."""
-    return CHANNELS * (1 + int(pack.sizes(rows).prod(axis=1).sum()))
+    return pack.index.bytes_of(rows) + CHANNELS  # and the black one
 
 
 class Resident:

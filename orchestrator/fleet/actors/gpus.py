@@ -48,9 +48,9 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
     was only told: without NVML there is nothing to say of it."""
     if not cards or visible.startswith("MIG-"):
         return Gpu(node, host, visible)
-    card = nvml.find(visible, cards)
+    card, trouble = nvml.find(visible, cards), told_of(visible, cards, alone=True)
     if card is None:
-        return Gpu(node, host, visible, trouble="the driver does not know it any more")
+        return Gpu(node, host, visible, trouble=trouble)
     if card.mig:
         trouble = (
             "it is divided into slices (MIG), and Ray counts it as one: start Ray with the slices' UUIDs in "
@@ -58,7 +58,7 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
         trouble += "CUDA_VISIBLE_DEVICES and as many --num-gpus"
         return Gpu(node, host, visible, card.name, trouble)
     none = not any(one.bf16 for one in cards)
-    return Gpu(node, host, card.uuid or visible, card.name, card.trouble or taken(card), card.bf16, none)
+    return Gpu(node, host, card.uuid or visible, card.name, trouble, card.bf16, none)
 
 
 def taken(card: nvml.Card) -> str:
