@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster.cluster import environment, launch
-from muster.orchestrator.fleet.places.gpus import CURE
+from muster.orchestrator.fleet.places.gpus import CURE, divided
 from muster.orchestrator.machine.complaints import explained
 from muster.orchestrator.machine.places import places
 from muster.workers.errors import MusterError
@@ -82,16 +82,21 @@ def _device() -> Iterator[Finding]:
 
     able = torch.cuda.get_arch_list() if torch.version.cuda else []
     for card in found:
-        state, text = _judged(card, able)
-        bf16 = "bf16" if card.bf16 else "no bf16: trains in fp32"
-        memory = (
-            f"{bytes_text(card.memory)}, {bytes_text(card.used)} used" if card.memory else "memory not told"
-        )
-        detail = f"{card.name}, {memory}, {bf16}, driver {card.driver}, {card.uuid}"
-        yield Finding(f"gpu {card.index}", state, detail + (f": {text}" if text else ""))
+        state, text = _judged(card, found, able)
+        detail = f"{_told(card)}, driver {card.driver}" + (f": {text}" if text else "")
+        yield Finding(f"gpu {card.index}", state, detail)
+        for part in card.slices:
+            fit = "failed" if state == "failed" else "ok"
+            yield Finding(f"gpu {card.index}, {part.uuid[:12]}", fit, _told(part))
 
 
-def _judged(card: nvml.Card, able: Sequence[str]) -> tuple[str, str]:
+def _told(card: nvml.Card) -> str:
+    bf16 = "bf16" if card.bf16 else "no bf16: trains in fp32"
+    memory = f"{bytes_text(card.memory)}, {bytes_text(card.used)} used" if card.memory else "memory not told"
+    return f"{card.name}, {memory}, {bf16}, {card.uuid}"
+
+
+def _judged(card: nvml.Card, cards: Sequence[nvml.Card], able: Sequence[str]) -> tuple[str, str]:
     """How a GPU is, and what to do where it is of no use."""
     if card.trouble:
         return "failed", f"{card.trouble}. {CURE}"
@@ -99,9 +104,8 @@ def _judged(card: nvml.Card, able: Sequence[str]) -> tuple[str, str]:
         return "failed", "torch here is built without CUDA: pip install torch, the plain way"
     if text := unsupported(card.capability, able):
         return "failed", text
-    if card.mig:
-        text = "it is divided into slices (MIG), and Ray counts it as one: see docs/gpu.md"
-        return "warning", text
+    if card.mig and len(card.slices) != 1:  # of one slice that a container was given, no word is needed
+        return "warning", divided(cards)
     return "ok", ""
 
 

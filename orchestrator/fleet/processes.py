@@ -1,4 +1,4 @@
-"""All that the fleet's scheduler knows of a cluster: `actor.py` has Ray's, and the tests have one that plays."""
+"""All that the fleet's scheduler knows of a cluster: `actors/` has Ray's, and the tests have one that plays."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Ask it for members and wait; a member that two askers want is trained once. Each
 named by its key, so that two jobs on one cluster can't train the same key at the same time: the second one
 waits. The scheduler keeps no state that the store and the cluster lack. If it dies, its members die with it; it is
 started again, asks what became of them, the askers' calls are repeated, and members go on from their checkpoints. It
-reads commit records and never a model, and it knows the cluster only as `Processes`: `actor.py` has those of Ray.
+reads commit records and never a model, and it knows the cluster only as `Processes`: `actors/` has those of Ray.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ API reference, https://docs.nvidia.com/deploy/nvml-api/. Nothing here makes a co
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: The first GPUs with bf16 arithmetic of their own are those of compute capability 8.0 (Ampere).
@@ -35,6 +36,13 @@ class Card:
     "Uncorrected ECC errors since the driver was loaded."
     trouble: str = ""
     "Why it can't be used, as far as NVML sees; then what else is told may be lacking."
+    slices: tuple[Card, ...] = ()
+    "Those that this machine, or this container, is shown of a divided one."
+
+    @property
+    def parts(self) -> tuple[Card, ...]:
+        """What members compute on: its slices, or itself."""
+        return self.slices or (self,)
 
     @property
     def bf16(self) -> bool:
@@ -61,6 +69,15 @@ def cards(nvml: Any = None) -> tuple[Card, ...]:
 
 
 def _card(nvml: Any, index: int, driver: str) -> Card:
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    except nvml.NVMLError as error:
+        return Card(index, "", "GPU", (0, 0), 0, 0, driver, trouble=f"its driver says: {_words(error)}")
+    card = _told(nvml, handle, index, driver)
+    return replace(card, slices=tuple(_slices(nvml, handle, card))) if card.mig else card
+
+
+def _told(nvml: Any, handle: Any, index: int, driver: str) -> Card:
     def told(ask: Callable[..., Any], *more: Any, default: Any = None) -> Any:
         """What is told of it; not every GPU tells everything."""
         try:
@@ -68,10 +85,6 @@ def _card(nvml: Any, index: int, driver: str) -> Card:
         except nvml.NVMLError:
             return default
 
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    except nvml.NVMLError as error:
-        return Card(index, "", "GPU", (0, 0), 0, 0, driver, trouble=f"its driver says: {_words(error)}")
     errors = told(
         nvml.nvmlDeviceGetTotalEccErrors,
         nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
@@ -94,11 +107,32 @@ def _card(nvml: Any, index: int, driver: str) -> Card:
     )
 
 
+def _slices(nvml: Any, handle: Any, card: Card) -> Iterator[Card]:
+    """Its slices. They have the arithmetic of the whole and its errors, and memory of their own."""
+    try:
+        most = nvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    except nvml.NVMLError:
+        return
+    for number in range(most):
+        with suppress(nvml.NVMLError):  # numbers have gaps
+            one = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+            memory = nvml.nvmlDeviceGetMemoryInfo(one)
+            yield replace(
+                card,
+                uuid=_text(nvml.nvmlDeviceGetUUID(one)),
+                name=_text(nvml.nvmlDeviceGetName(one)),
+                memory=int(memory.total),
+                used=int(memory.used),
+                mig=False,
+            )
+
+
 def find(visible: str, among: Sequence[Card]) -> Card | None:
-    """The GPU that CUDA_VISIBLE_DEVICES calls so: by number or UUID, of which a beginning will do."""
+    """The GPU or the slice that CUDA_VISIBLE_DEVICES calls so: by number or UUID, of which a beginning will do."""
     if visible.isdigit():
         return next((card for card in among if card.index == int(visible)), None)
-    return next((card for card in among if visible and card.uuid.startswith(visible)), None)
+    every = (one for card in among for one in (card, *card.slices))
+    return next((one for one in every if visible and one.uuid.startswith(visible)), None)
 
 
 def _text(value: Any) -> str:

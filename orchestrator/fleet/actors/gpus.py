@@ -11,12 +11,15 @@ from typing import Any
 
 import ray
 
-from muster.orchestrator.fleet.places.gpus import Gpu
+from muster.orchestrator.fleet.places.gpus import Gpu, divided
 from muster.workers.gpus import nvml
 from muster.workers.quantities import bytes_text
 
 #: Memory that is taken on a GPU without a process: of the driver, and what ECC costs.
 NOBODYS_BYTES = 2 << 30
+NOBODYS_BYTES_OF_A_SLICE = 256 << 20
+#: How the UUIDs of slices (MIG) begin.
+SLICE = "MIG-"
 #: Of these the memory is the host's too, and what a process leaves there stays taken.
 WITH_THE_HOST = ("GH200", "GB200", "GB300")
 #: A GPU that seems to be in use is looked at so often, and after so many seconds.
@@ -46,35 +49,34 @@ class HolderActor:
 def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> Gpu:
     """A GPU that Ray gave, by what CUDA_VISIBLE_DEVICES is with it, among this machine's. Ray counts GPUs of which it
     was only told: without NVML there is nothing to say of it."""
-    if not cards or visible.startswith("MIG-"):
-        return Gpu(node, host, visible)
-    card, trouble = nvml.find(visible, cards), told_of(visible, cards, alone=True)
+    card = nvml.find(visible, cards)
+    if card is not None and card.mig and len(card.slices) == 1:  # what a container was given of it
+        card = card.slices[0]
+        visible = card.uuid
+    trouble = told_of(visible, cards, alone=True)
     if card is None:
         return Gpu(node, host, visible, trouble=trouble)
     if card.mig:
-        trouble = (
-            "it is divided into slices (MIG), and Ray counts it as one: start Ray with the slices' UUIDs in "
-        )
-        trouble += "CUDA_VISIBLE_DEVICES and as many --num-gpus"
-        return Gpu(node, host, visible, card.name, trouble)
+        return Gpu(node, host, visible, card.name, divided(cards))
     none = not any(one.bf16 for one in cards)
     return Gpu(node, host, card.uuid or visible, card.name, trouble, card.bf16, none)
 
 
 def taken(card: nvml.Card) -> str:
     """What to say where somebody's process is on a GPU that is to be ours alone, or ""."""
-    if card.used <= NOBODYS_BYTES or any(name in card.name for name in WITH_THE_HOST):
+    nobodys = NOBODYS_BYTES if not card.uuid.startswith(SLICE) else NOBODYS_BYTES_OF_A_SLICE
+    if card.used <= nobodys or any(name in card.name for name in WITH_THE_HOST):
         return ""
     return f"another process holds {bytes_text(card.used)} of its {bytes_text(card.memory)} (`nvidia-smi` names it)"
 
 
 def told_of(visible: str, cards: tuple[nvml.Card, ...], *, alone: bool) -> str:
-    """What the driver knows of a GPU's trouble, or "": of a slice (MIG) nothing. `alone`: nobody should be on it."""
-    if not cards or visible.startswith("MIG-"):
+    """What the driver knows of a GPU's trouble, or "". `alone`: nobody should be on it."""
+    if not cards:
         return ""
     card = nvml.find(visible, cards)
-    if card is None:
-        return "the driver does not know it any more"
+    if card is None:  # slices are not shown to everybody, and older drivers call them otherwise
+        return "" if visible.startswith(SLICE) else "the driver does not know it any more"
     return card.trouble or (taken(card) if alone else "")
 
 

@@ -136,7 +136,10 @@ def input_remark(request: LaunchRequest, gpus: float, there: Inventory, images: 
     asked = request.resources.input
     if not gpus or not images or asked == "host":
         return ""
-    memory = min((card.memory for node in there.with_gpus for card in node.cards or ()), default=0)
+    memory = min(
+        (part.memory for node in there.with_gpus for card in node.cards or () for part in card.parts),
+        default=0,
+    )
     size = f"{bytes_text(images)} of training images"
     if memory and images > gpus * memory:
         text = f"{size} for each member, and its share of the smallest GPU is {bytes_text(gpus * memory)}"

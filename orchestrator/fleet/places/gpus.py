@@ -8,16 +8,28 @@ meanwhile, as it is still held: that is how a bad GPU is kept out.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from muster.orchestrator.fleet.places.nodes import STRIKES
+from muster.workers.gpus.nvml import Card
 
 #: What an operator can do about a GPU that fails.
 CURE = (
     "Look at `nvidia-smi -q` and `dmesg | grep Xid` on that node; reset the GPU or take it out of service, and "
     "`muster resume` uses what is left"
 )
+
+
+def divided(cards: Sequence[Card]) -> str:
+    """What to say of a GPU of a machine with these, where it is divided and Ray counts it as one."""
+    known = all(card.slices or not card.mig for card in cards)
+    uuids = [part.uuid for card in cards for part in card.parts]
+    these = ",".join(uuids) if known else "the UUIDs that `nvidia-smi -L` shows"
+    return (
+        "it is divided into slices (MIG), and Ray counts it as one: start Ray on its node with CUDA_VISIBLE_DEVICES="
+        f"{these} and --num-gpus {len(uuids) if known else 'as many'}"
+    )
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,17 @@ class PlayedNvml:
     def nvmlDeviceGetMigMode(self, gpu: dict[str, Any]) -> tuple[int, int]:  # noqa: N802
         return (int(told(gpu, "mig")),) * 2
 
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: dict[str, Any]) -> int:  # noqa: N802
+        told(gpu, "mig")
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: dict[str, Any], index: int) -> dict[str, Any]:  # noqa: N802
+        slices = gpu.get("slices", {})
+        if index not in slices:
+            raise NVMLError("Not Found")
+        found: dict[str, Any] = slices[index]
+        return found
+
     def nvmlDeviceGetUUID(self, gpu: dict[str, Any]) -> str:  # noqa: N802
         return str(told(gpu, "uuid"))
 
@@ -73,7 +84,7 @@ def told(gpu: dict[str, Any], what: str) -> Any:
 
 
 def gpu(name: str, capability: tuple[int, int], gib: float, **more: Any) -> dict[str, Any]:
-    number = abs(hash((name, *more.items()))) % 10**8
+    number = abs(hash((name, str(more)))) % 10**8
     return {
         "name": name,
         "capability": capability,
@@ -86,6 +97,22 @@ def gpu(name: str, capability: tuple[int, int], gib: float, **more: Any) -> dict
 H100 = gpu("NVIDIA H100 80GB HBM3", (9, 0), 79.6, ecc=0, mig=0)
 A100 = gpu("NVIDIA A100-SXM4-80GB", (8, 0), 80.0, ecc=0, mig=0)
 SLICED = gpu("NVIDIA A100-SXM4-40GB", (8, 0), 40.0, ecc=0, mig=1)
+#: Three slices, of which the middle one was taken away since.
+SLICES = {
+    0: {
+        "name": "NVIDIA A100-SXM4-40GB MIG 3g.20gb",
+        "memory": int(19.5 * GIB),
+        "uuid": "MIG-0000aaaa",
+        "used": 37 << 20,
+    },
+    2: {
+        "name": "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "memory": int(4.75 * GIB),
+        "uuid": "MIG-2222cccc",
+        "used": 12 << 20,
+    },
+}
+SHOWN = gpu("NVIDIA A100-SXM4-40GB", (8, 0), 40.0, ecc=0, mig=1, slices=SLICES)
 V100 = gpu("Tesla V100-SXM2-16GB", (7, 0), 16.0, ecc=0)
 T4 = gpu("Tesla T4", (7, 5), 15.0, ecc=0)
 RTX_2080_TI = gpu("NVIDIA GeForce RTX 2080 Ti", (7, 5), 11.0)  # of no ECC nothing is told

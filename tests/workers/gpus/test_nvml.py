@@ -50,6 +50,18 @@ def test_a_divided_gpu_is_known() -> None:
     ]  # fmt: skip
 
 
+def test_the_slices_of_a_divided_gpu_are_known() -> None:
+    (card,) = cards(PlayedNvml(played.SHOWN))
+    assert [part.uuid for part in card.parts] == ["MIG-0000aaaa", "MIG-2222cccc"]
+    large, small = card.slices
+    assert (small.name, small.memory) == ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", int(4.75 * played.GIB))
+    assert (large.capability, large.bf16, large.mig, large.index) == ((8, 0), True, False, 0)
+    assert find("MIG-2222cccc", (card,)) is small
+    assert find("0", (card,)) is card
+    (whole,) = cards(PlayedNvml(played.H100))
+    assert whole.parts == (whole,)
+
+
 def test_without_a_driver_there_are_none() -> None:
     assert cards(PlayedNvml()) == ()
     assert cards() == () or cards()[0].driver  # of this machine itself

@@ -178,6 +178,36 @@ def test_what_a_holder_finds_wrong() -> None:
     assert "divided into slices (MIG)" in gpu(played.SLICED).trouble
 
 
+def test_a_divided_gpu_that_ray_counts_as_one_says_what_to_start_ray_with() -> None:
+    whole = cards(PlayedNvml(played.H100))[0].uuid
+    text = gpu(played.SHOWN, played.H100).trouble
+    assert f"CUDA_VISIBLE_DEVICES=MIG-0000aaaa,MIG-2222cccc,{whole} and --num-gpus 3" in text
+    assert "`nvidia-smi -L`" in gpu(played.SLICED).trouble  # whose slices are not shown
+
+
+def test_the_one_slice_that_a_container_is_shown_is_used_as_a_gpu() -> None:
+    """The runtime of containers shows the whole by number 0, and CUDA there finds the slice by it."""
+    one = {**played.SHOWN, "slices": {2: played.SLICES[2]}}
+    found = gpu(one)
+    assert (found.visible, found.trouble) == ("MIG-2222cccc", "")
+    assert found.name.endswith("MIG 1g.5gb")
+
+
+def test_a_slice_is_looked_at_like_a_gpu() -> None:
+    found = gpu(played.SHOWN, visible="MIG-0000aaaa")
+    assert (found.name, found.bf16, found.trouble) == ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", True, "")
+    used = {0: {**played.SLICES[0], "used": 3 * played.GIB}}
+    assert "another process holds 3.2 GB of its 20.9 GB" in gpu(
+        {**played.SHOWN, "slices": used}, visible="MIG-0000aaaa"
+    ).trouble  # fmt: skip
+    assert gpu({**played.SHOWN, "ecc": 2}, visible="MIG-0000aaaa").trouble == "2 uncorrected ECC errors"
+
+
+def test_the_plan_counts_the_memory_of_the_smallest_slice() -> None:
+    text = input_remark(request(), 1.0, there(node(played.SHOWN, played.H100, offered=3)), 6000 * MB)
+    assert "its share of the smallest GPU is 5.1 GB" in text
+
+
 def test_a_slice_that_ray_was_told_of_and_a_gpu_by_ray_s_word_are_taken_as_they_are() -> None:
     assert gpu(played.SLICED, visible="MIG-1234").trouble == ""
     assert gpu_of("node", "host", "3", ()).visible == "3"
