@@ -21,7 +21,6 @@ from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, train
 from muster.orchestrator.fleet.failures import (
     HANG_SECONDS,
     Failure,
-    HungError,
     judge,
     may_be_lost,
     node_of,
@@ -33,6 +32,7 @@ from muster.orchestrator.fleet.places.nodes import Resources
 from muster.orchestrator.fleet.places.placing import Placing
 from muster.orchestrator.fleet.processes import Former, Processes
 from muster.orchestrator.fleet.spares import Spares
+from muster.orchestrator.fleet.watch import LOOK_SECONDS, node_lost, watched
 from muster.orchestrator.fleet.work import FUTILE_ATTEMPTS, Outcome, Work
 from muster.orchestrator.records.events import Event, event
 from muster.workers.methods.registry import method_of
@@ -40,10 +40,6 @@ from muster.workers.store.layout import Store, new_attempt_id
 from muster.workers.task import MemberTask, missing
 
 LOCKED_SECONDS = 2.0
-#: Between two looks at what may have changed without a word: nodes that joined, a member that hangs.
-LOOK_SECONDS = 5.0
-#: Ray notices a dead node after about 13 s; until then its actors are merely out of reach.
-NODE_VERDICT_SECONDS = 30.0
 STOPPED = "dropped: the run was stopped before it started"
 UNWANTED = "dropped: nobody waits for it any longer"
 
@@ -178,7 +174,7 @@ class Scheduler:
             self._finish(work, "failed", message=work.given_up(out_of_memory(siblings=False)))
         else:
             self._member(work, "queued")
-            work.trains = train
+            work.trains = train and not method_of(task.spec).untrained
             await self._enqueue(work)
         return await work.finished
 
@@ -228,12 +224,9 @@ class Scheduler:
             while found := self.placing.next(self.queue, self.sought, nodes, self.spares.nodes):
                 work, held = found
                 self.queue.remove(work)
-                try:
-                    await self._start(work, nodes, held)
-                except Exception as error:  # one member's trouble must not leave the others waiting for ever
-                    self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
+                await self._start(work, nodes, held)
                 self.placing.hold(self.queue, nodes)
-            self.spares.look(self.queue, self.placing.spares(nodes))
+            self.spares.look(self.queue, self.placing.spares(nodes), self.placing.beginning())
             if not self.running and (text := self.placing.hopeless()):
                 for work in self.queue:
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {text}")
@@ -253,38 +246,54 @@ class Scheduler:
             )
             return {}
 
-    async def _refusal(self) -> str:
-        """Why the budget allows no further member, or "". What the run spent before is read from the store."""
+    async def _start(self, work: Work, nodes: Resources, held: Held | None) -> None:
+        """Gives a member its place. What takes time comes after, side by side for all that get one at once; with a
+        budget each is counted before the next."""
+        work.begin(new_attempt_id())
+        self.placing.take(work, held)
+        self.running[work.task.key] = work
+        admitted = asyncio.create_task(self._admitted(work))
+        asyncio.create_task(self._watched(work, nodes, admitted))  # noqa: RUF006  (held by what it waits for)
+        if not self.settings.budget.unlimited:
+            await asyncio.wait({admitted})
+
+    async def _admitted(self, work: Work) -> bool:
+        """Whether a member that has its place may use it, and there is still something to do; if not, it has ended, or
+        waits for another place."""
+        train, targets = await self._missing(work.task)
+        trains = train and not method_of(work.task.spec).untrained
+        made = not train and not targets  # by another job, while this one waited
+        elsewhere = trains != work.trains or (work.held is not None and not work.held.usable)
+        refusal = STOPPED if self.stopping else "" if work.askers else UNWANTED
+        if trains and not elsewhere:
+            refusal = refusal or await self._refusal(work)
+        if not (made or elsewhere or refusal):
+            return True
+        self._drop(work)
+        work.trains, work.attempt = trains, ""
+        if made:
+            self._finish(work, "reused", epoch=work.task.spec.epochs)
+        elif refusal:
+            self._finish(work, "dropped", message=refusal)
+        else:
+            await self._enqueue(work)
+        return False
+
+    async def _refusal(self, work: Work) -> str:
+        """Why the budget does not allow a member, or "". What the run spent before is read from the store."""
         if self.settings.budget.unlimited:
             return ""
         if self.spending.spent is None:
             self.spending.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
-        return self.spending.refusal(sum(work.trains for work in self.running.values()))
+        others = (other for other in self.running.values() if other is not work)
+        return self.spending.refusal(sum(other.trains for other in others))
 
-    async def _start(self, work: Work, nodes: Resources, held: Held | None) -> None:
-        train, targets = await self._missing(work.task)
-        if not train and not targets:  # another job made it while this one waited
-            self._finish(work, "reused", epoch=work.task.spec.epochs)
-            return
-        if self.stopping or not work.askers:  # it came to the queue later, or was on its way from it
-            self._finish(work, "dropped", message=STOPPED if self.stopping else UNWANTED)
-            return
-        work.trains = train and not method_of(work.task.spec).untrained
-        if work.trains and (refusal := await self._refusal()):
-            self._finish(work, "dropped", message=refusal)
-            return
-        if held is not None and not held.usable:  # while it was looked up
-            bisect.insort(self.queue, work)
-            return
-        work.begin(new_attempt_id())
-        self.placing.take(work, held)
-        self.running[work.task.key] = work
-        asyncio.create_task(self._watched(work, nodes))  # noqa: RUF006  (held by what it waits for)
-
-    async def _watched(self, work: Work, nodes: Resources) -> None:
+    async def _watched(self, work: Work, nodes: Resources, admitted: asyncio.Task[bool]) -> None:
         """Sees to it that a member has an end, whatever happens: its askers would wait for ever. Processes are hired
         side by side: on a busy cluster each takes a while."""
         try:
+            if not await admitted:
+                return
             if work.held is not None:
                 hired = await self.spares.take(work, work.held.gpu.node)
             else:
@@ -304,6 +313,7 @@ class Scheduler:
                 asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
                 return
             work.process = hired
+            self.wake.set()
             work.attempts += 1
             self.placing.started()
             self._member(work, "starting")
@@ -326,11 +336,11 @@ class Scheduler:
         before = await asyncio.to_thread(folder.reached)
         failure: Failure | None = None
         try:
-            await self._attempt(work, process)
+            await watched(self.processes, work, process, self.clock, self.settings.hang_seconds)
         except Exception as error:
             there = node_of(error, await self._nodes())
             work.node = there or work.node if work.ranked else work.node or there
-            lost = await self._node_lost(work, patience=may_be_lost(error))
+            lost = await node_lost(self.processes, work, self.clock, patience=may_be_lost(error))
             failure = judge(error, node_lost=lost, siblings=work.siblings, shared=work.shared)
         await asyncio.to_thread(self.processes.kill, process)
         report = ""
@@ -358,31 +368,6 @@ class Scheduler:
             self._member(work, "retrying", message=failure.cause)
             self._requeue(work)
 
-    async def _attempt(self, work: Work, process: Any) -> None:
-        """Waits for an attempt's end. Raises what it raises; HungError if it hung, with its process ended."""
-        gpu = work.held.gpu if work.held is not None else None
-        call = asyncio.ensure_future(self.processes.run(process, work.task, work.attempt, gpu))
-        while not (await asyncio.wait({call}, timeout=LOOK_SECONDS))[0]:
-            silence = work.steps.silence(self.clock(), self.settings.hang_seconds)
-            if silence:
-                await asyncio.to_thread(self.processes.kill, process)
-                await asyncio.wait({call}, timeout=NODE_VERDICT_SECONDS)
-                call.add_done_callback(_heard)
-                raise HungError(
-                    f"it hung: no step for {silence:.0f} s after {work.place} on {work.host}, "
-                    f"where a step takes {work.steps.usual:.2g} s; its process was ended"
-                )
-        await call
-
-    async def _node_lost(self, work: Work, *, patience: bool) -> bool:
-        """Whether the member's node is gone; with patience, waits for the cluster to make up its mind."""
-        deadline = self.clock() + (NODE_VERDICT_SECONDS if patience else 0)
-        while True:
-            alive = await asyncio.to_thread(self.processes.nodes)
-            if not work.node or work.node not in alive or self.clock() >= deadline:
-                return bool(work.node) and work.node not in alive
-            await asyncio.sleep(0.5)
-
     def _requeue(self, work: Work) -> None:
         asyncio.create_task(self._enqueue(work))  # noqa: RUF006  (held by whoever waits for the member)
 
@@ -401,9 +386,3 @@ class Scheduler:
         known = {"index": spec.index, "key": spec.key, "D": spec.dimension, "epochs": spec.epochs}
         attempt = {"attempt": work.attempt} if work.attempt else {}
         self.news.say(event("member", **{**known, "state": state, **attempt, **fields}))
-
-
-def _heard(call: asyncio.Future[None]) -> None:
-    """Takes what an attempt raises of which nobody waits for the end any more."""
-    if not call.cancelled():
-        call.exception()

@@ -29,15 +29,19 @@ class Spares:
         self.hired: dict[str, Any] = {}
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def look(self, queue: Sequence[Work], nodes: Mapping[str, int]) -> None:
-        """Has so many on each of these nodes, for the first members that wait, and none for those that don't."""
+    def look(self, queue: Sequence[Work], nodes: Mapping[str, int], placed: Mapping[str, str]) -> None:
+        """Has so many on each of these nodes, for the first members that wait, and none for those that don't. Members
+        that got a place just now, by their keys, are about to take theirs: their nodes' next ones come after them."""
         waiting = {work.task.key: work for work in queue if not work.ranked}
-        for key in [key for key, node in self.nodes.items() if key not in waiting or node not in nodes]:
+        unclaimed = {key: node for key, node in self.nodes.items() if key not in placed}
+        for key in [key for key, node in unclaimed.items() if key not in waiting or node not in nodes]:
             self.end(key)
+            del unclaimed[key]
         without = (work for key, work in waiting.items() if key not in self.nodes)
-        there = Counter(self.nodes.values())
+        there = Counter(unclaimed.values())
         # Each node's first, then each node's second.
-        places = sorted((place, node) for node, most in nodes.items() for place in range(there[node], most))
+        ready = {node: most for node, most in nodes.items() if node not in placed.values()}
+        places = sorted((place, node) for node, most in ready.items() for place in range(there[node], most))
         for (_, node), work in zip(places, without, strict=False):
             self.nodes[work.task.key] = node
             task = asyncio.create_task(self._start(work, node))

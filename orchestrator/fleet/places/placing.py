@@ -133,6 +133,14 @@ class Placing:
             found[node] = max(1, min(most, int(room)))
         return found
 
+    def beginning(self) -> dict[str, str]:
+        """The members that have a place on a GPU and no process yet, by their keys, and their nodes."""
+        return {
+            key: work.held.gpu.node
+            for key, work in self.running.items()
+            if work.held is not None and work.process is None
+        }
+
     def hopeless(self) -> str:
         """Why none of those that wait will ever start, or ""."""
         return self.holding.hopeless() if self.holding is not None else ""

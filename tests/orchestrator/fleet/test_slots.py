@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from muster.orchestrator.fleet.budget import Budget
 from muster.workers.store.records import Done
+from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import (
     TRAINING,
     Attempt,
@@ -54,6 +57,51 @@ def test_a_place_that_comes_free_is_taken_at_once(tmp_path: Path) -> None:
     fleet = PlayedFleet(tmp_path, parallel=2)
     fleet.train(*(member(index) for index in range(1, 6)))
     assert [one.began for one in fleet.attempts] == [0, 0, TRAINING, TRAINING, 2 * TRAINING]
+
+
+@pytest.mark.parametrize("gpus", [0.0, 1.0])
+def test_places_that_come_free_together_are_filled_together_on_a_slow_store(
+    tmp_path: Path, gpus: float
+) -> None:
+    fleet = PlayedFleet(tmp_path, gpus=gpus)
+    fleet.alive = {"a": {"CPU": 4, "GPU": 4}}
+    slow(fleet, 1.0)
+    fleet.train(*(member(index) for index in range(1, 9)))
+    first, second = fleet.attempts[:4], fleet.attempts[4:]
+    assert len({one.began for one in first}) == len({one.began for one in second}) == 1
+
+
+def slow(fleet: PlayedFleet, seconds: float) -> None:
+    """Its store takes so long to say what is missing."""
+    look = fleet.scheduler._missing
+
+    async def looks(task: MemberTask) -> tuple[bool, list[Any]]:
+        await asyncio.sleep(seconds)
+        return await look(task)
+
+    fleet.scheduler._missing = looks  # type: ignore[method-assign]
+
+
+def test_with_a_budget_members_are_counted_one_after_the_other(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, budget=Budget(members=3))
+    fleet.alive = {"a": {"CPU": 4}}
+    slow(fleet, 1.0)
+    states = fleet.train(*(member(index) for index in range(1, 7)))
+    assert states == ["done"] * 3 + ["dropped"] * 3
+
+
+def test_of_members_that_others_made_meanwhile_a_budget_counts_none(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path, budget=Budget(members=2))
+    fleet.alive = {"a": {"CPU": 1}}
+
+    async def others(attempt: Attempt) -> None:
+        """Another job makes the next two while this one is at work."""
+        await well(attempt)
+        for index in (2, 3):
+            Attempt(fleet, member(index), False, (), "a").finish()
+
+    fleet.scenes[1] = [others]
+    assert fleet.train(*(member(index) for index in range(1, 5))) == ["done", "reused", "reused", "done"]
 
 
 def test_a_node_that_joins_is_used_soon(tmp_path: Path) -> None:
