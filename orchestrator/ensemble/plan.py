@@ -100,7 +100,7 @@ def prepare_ensembles(
             prepared = done[shared]
             if prepared is not None and (wrong := launch.settings.class_problems(launch, prepared.stocked)):
                 raise UsageError(wrong)
-            ensemble.prepared = prepared
+            ensemble.prepared = _with_draws(prepared, launch)
         except MusterError as error:
             if all_needed:
                 raise
@@ -322,10 +322,6 @@ def _prepared(request: LaunchRequest, traits: Traits, packs: Packs, extra: tuple
     asked = [Questions.packed(*one) for one in found if one[0] != "train"]
     warnings = [text for one in asked for text in one.check(traits, draws)]
     stocked = {int(label) for label in part.labels}
-    if (drawn := request.settings.drawn_at_once) > len(part.rows):
-        warnings.append(
-            f"A step draws {drawn} images and {len(part.rows)} train: some are drawn twice in each."
-        )
     empty = [train.class_names[number] for place, number in enumerate(kept) if place not in stocked]
     if empty:
         warnings.append(
@@ -342,6 +338,15 @@ def _prepared(request: LaunchRequest, traits: Traits, packs: Packs, extra: tuple
         stocked=len(stocked),
         train_bytes=train.bytes_of(part.rows),
     )
+
+
+def _with_draws(prepared: Prepared | None, launch: LaunchRequest) -> Prepared | None:
+    """With a warning, where a step of these settings draws more images than there are: others share the images."""
+    drawn = launch.settings.drawn_at_once
+    if prepared is None or drawn <= (have := int(str(prepared.facts["train_images"]))):
+        return prepared
+    text = f"A step draws {drawn} images and {have} train: some are drawn twice in each."
+    return replace(prepared, warnings=(*prepared.warnings, text))
 
 
 def split_classes(request: LaunchRequest, total: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -44,6 +44,8 @@ OF_DEVICES = (
     "CUDA error", "CUDA driver", "CUDA unknown error", "No CUDA GPUs", "CUDA-capable device", "CUDNN_STATUS_EXECUTION",
     "CUDNN_STATUS_INTERNAL", "CUDNN_STATUS_MAPPING", "CUBLAS_STATUS_EXECUTION", "CUBLAS_STATUS_INTERNAL",
 )  # fmt: skip
+#: And Ray of an actor that was to be started on a node that is gone.
+OF_LOST_NODES = "its node has died"
 #: And these are of the program, or of too little memory.
 OF_PROGRAMS = ("device-side assert", "out of memory", "ALLOC_FAILED")
 
@@ -70,7 +72,7 @@ def judge(  # noqa: PLR0911  (a table of cases, one line each)
         return Failure(_line(cause), counts=False, final=False, cure=_again(), blames="gpu")
     if isinstance(cause, MusterError):
         return Failure(_line(cause), counts=True, final=False, cure=_again())
-    if node_lost or getattr(error, "preempted", False):
+    if node_lost or getattr(error, "preempted", False) or OF_LOST_NODES in str(error):
         return Failure("its node was lost", counts=False, final=False, cure=_again())
     if isinstance(error, OutOfMemoryError):
         return out_of_memory(siblings=siblings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from muster.workers.errors import DamagedMember, MusterError
+from muster.workers.errors import CorruptFileError, DamagedMember, MusterError
 
 if TYPE_CHECKING:  # a trial's process imports this module, and must stay small
     from muster.workers.store.layout import Store
@@ -36,6 +36,13 @@ def repaired(work: Callable[[], Found], retrain: Callable[[DamagedMember], None]
 
 
 def invalidate_vectors(store: Store, task: MemberTask) -> None:
-    """Takes the records of a member's vectors away, so that the fleet makes them again from its weights."""
+    """Takes the records of a member's damaged vectors away, so that the fleet makes them again from its weights. Others
+    that met the same damage may have had them made since: those are kept."""
+    from muster.workers.store.vectors import read_vectors
+
     for target in task.targets:
-        store.model(task.key).embedding(target.digest).distrust()
+        folder = store.model(task.key).embedding(target.digest)
+        try:
+            read_vectors(folder)
+        except CorruptFileError:
+            folder.distrust()

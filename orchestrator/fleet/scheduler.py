@@ -306,13 +306,13 @@ class Scheduler:
             lost = work.held is not None and work.held.lost  # on a node that is gone it would never start
             if hired is None or lost:
                 if hired is None:
-                    self._member(work, "queued", message="waiting: another job on the cluster trains it")
+                    self._tell_other_job(work)
                 else:
                     self.processes.kill(hired)
                 self._drop(work)
                 asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, work)
                 return
-            work.process = hired
+            work.process, work.told_of_other = hired, False
             self.wake.set()
             work.attempts += 1
             self.placing.started()
@@ -323,6 +323,14 @@ class Scheduler:
             if work.process is not None:
                 self.processes.kill(work.process)
             self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
+
+    def _tell_other_job(self, work: Work) -> None:
+        """Once for each wait, which may last for hours."""
+        if not work.told_of_other:
+            work.told_of_other = True
+            self._member(work, "queued", message="waiting: another job on the cluster trains it")
+            text = f"member {work.task.spec.index} waits, as another job on the cluster trains it"
+            self.news.say(event("message", level="info", text=text))
 
     def _drop(self, work: Work) -> None:
         """It does not run any more: its place comes free."""

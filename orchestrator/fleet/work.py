@@ -73,6 +73,8 @@ class Work:
     "Beside how many others it may be on a GPU: fewer, once the GPU's memory ran out."
     failed_on: set[str] = field(default_factory=set)
     "The keys of the GPUs that failed it, since it last made a checkpoint."
+    told_of_other: bool = False
+    "Was it said that another job on the cluster trains it?"
     trains: bool = True
     "Or are only vectors wanted? Those are one process's work."
     quiet: bool = False

@@ -214,16 +214,19 @@ def member_logs(store: Store, run: str, member: int | None, tail: int) -> list[t
     for name in sorted({*store.files.names(folder / "logs"), *promised}):
         key, _, attempt = name.removesuffix(".log").partition("-")
         index = numbers.get(key, 0)
+        if numbers and not index:  # what its members are compared with, or learn from
+            continue
         if member in {None, index}:
             try:
                 text = (folder.get(f"logs/{name}", record) or b"").decode(errors="replace")
             except StoreError as error:  # it is gone or another one; the others can be read
                 text = str(error)
             lines = text.splitlines()
-            found.append((index, attempt, lines[max(0, len(lines) - tail) :]))
+            title = f"member {index}" if index else f"key {key}"
+            found.append((index, attempt, title, lines[max(0, len(lines) - tail) :]))
     if not found:
         which = f"member {member}" if member is not None else "members"
         raise UsageError(
             f"There are no logs of {which} in run {run}: reused members have theirs where they trained."
         )
-    return [(f"member {index}, attempt {attempt}", lines) for index, attempt, lines in sorted(found)]
+    return [(f"{title}, attempt {attempt}", lines) for _, attempt, title, lines in sorted(found)]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from muster.orchestrator.vectors.vectors import images_of, member_vectors
 from muster.workers.packs.pack import PackIndex, Part
 from muster.workers.score.combine import Combination
 from muster.workers.score.metrics import RECALL
+from muster.workers.score.nmi import nmi_schedule
 from muster.workers.score.protocol import Protocol
 from muster.workers.store.layout import Store
 from muster.workers.store.parquet import table_bytes
@@ -43,12 +44,15 @@ NMI_RESTARTS = 5
 PRODUCTS_A_SECOND, CLUSTERING_A_SECOND, WORTH_SECONDS = 5e10, 5e9, 20.0
 #: A member costs as much as so many dimensions more: its similarities are gone through once to be ranked.
 RANKED_AS = 30
+#: Between two looks at whether the node is still there that scores need.
+LOOK_SECONDS = 5.0
 #: Threads of a process that scores on a GPU.
 THREADS_BESIDE = 2
 
 #: Calls a function on a GPU in a process of its own, with `device`, and returns what it returns; None where none is to
 #: be had, or where it failed: then CPUs do the work.
 OnGpu = Callable[..., Any]
+Found = TypeVar("Found")
 
 
 def evaluate_on_ray(
@@ -75,21 +79,50 @@ def evaluate_on_ray(
     if on_gpu is not None:
         dimensions = [task.spec.dimension for task in members]
         if cpu_seconds(protocol_of(store, target), dimensions, max(1, draws), nmi=nmi) >= WORTH_SECONDS:
-            asked = (store.root, target, keys, list(ks), memory, combination, draws, queries, nmi)
-            if (there := on_gpu(scores_on_gpu, *asked)) is not None:
+            how = {
+                "memory": memory,
+                "nmi": nmi,
+                "combination": combination,
+                "draws": draws,
+                "queries": queries,
+            }
+            if (there := on_gpu(scores_on_gpu, store.root, target, keys, list(ks), how)) is not None:
                 return dict(there)
     import ray
 
-    cores = max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
-    threads = min(MOST_THREADS, cores)
-    score: Any = ray.remote(num_cpus=threads, max_retries=3)(prefix_scores)
     cluster: Any = ray.remote(num_cpus=1, max_retries=3)(prefix_nmi)
-    scores = score.remote(store.root, target, keys, list(ks), memory, threads, combination, draws, queries)
     # The largest first: it takes the longest.
     sizes = sorted(nmi_schedule(len(keys)), reverse=True) if nmi else []
     clusterings = {size: cluster.remote(store.root, target, keys[:size], combination) for size in sizes}
-    found: dict[str, Any] = ray.get(scores)
+    found = on_most_cores(
+        prefix_scores,
+        lambda threads: (store.root, target, keys, list(ks), memory, threads, combination, draws, queries),
+    )
     return _with_nmi(found, {size: ray.get(reference) for size, reference in clusterings.items()})
+
+
+def on_most_cores(work: Callable[..., Found], args: Callable[[int], tuple[Any, ...]]) -> Found:
+    """What `work` returns in a task of Ray with these arguments for so many threads: those of the largest node. Where
+    that is lost the task would wait for ever for another one as large, and is asked for anew."""
+    import ray
+
+    while True:
+        threads = _threads()
+        task: Any = ray.remote(num_cpus=threads, max_retries=3)(work)
+        running = task.remote(*args(threads))
+        while _threads() >= threads:
+            if ray.wait([running], timeout=LOOK_SECONDS)[0]:
+                found: Found = ray.get(running)
+                return found
+        ray.cancel(running)
+
+
+def _threads() -> int:
+    """Those of a process that scores, on the largest node that there is now."""
+    import ray
+
+    cores = (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    return min(MOST_THREADS, max(1, *cores))
 
 
 def evaluate_here(
@@ -102,15 +135,21 @@ def evaluate_here(
     nmi: bool,
     combination: Combination | None = None,
     draws: int = 0,
+    queries: str = "",
+    threads: int | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
-    """The same in this process, with all its cores: no cluster is needed. Raises DamagedMember."""
+    """The same in this process: no cluster is needed. `threads`: None takes all its cores. Raises DamagedMember."""
     import torch
 
-    threads = torch.get_num_threads()
-    found = prefix_scores(store.root, target, keys, list(ks), memory, threads, combination, draws)
+    most = threads or torch.get_num_threads()
+    found = prefix_scores(
+        store.root, target, keys, list(ks), memory, most, combination, draws, queries, device=device
+    )
     sizes = nmi_schedule(len(keys)) if nmi else []
     return _with_nmi(
-        found, {size: prefix_nmi(store.root, target, keys[:size], combination) for size in sizes}
+        found,
+        {size: prefix_nmi(store.root, target, keys[:size], combination, device=device) for size in sizes},
     )
 
 
@@ -127,25 +166,11 @@ def cpu_seconds(protocol: Protocol, dimensions: Sequence[int], draws: int, *, nm
 
 
 def scores_on_gpu(
-    root: str,
-    target: Target,
-    keys: list[str],
-    ks: list[int],
-    memory: int,
-    combination: Combination | None,
-    draws: int,
-    queries: str,
-    nmi: bool,
-    *,
-    device: str,
+    root: str, target: Target, keys: list[str], ks: Sequence[int], how: Mapping[str, Any], *, device: str
 ) -> dict[str, Any]:
     """What `evaluate_on_ray` finds, computed on the device of this process."""
-    found = prefix_scores(
-        root, target, keys, ks, memory, THREADS_BESIDE, combination, draws, queries, device=device
-    )
-    sizes = nmi_schedule(len(keys)) if nmi else []
-    values = {size: prefix_nmi(root, target, keys[:size], combination, device=device) for size in sizes}
-    return {**_with_nmi(found, values), "scored_on": device_name(device)}
+    found = evaluate_here(Store(root), target, keys, ks, threads=THREADS_BESIDE, device=device, **how)
+    return {**found, "scored_on": device_name(device)}
 
 
 def device_name(device: str) -> str:
@@ -157,13 +182,6 @@ def device_name(device: str) -> str:
 
 def _with_nmi(found: dict[str, Any], values: dict[int, float]) -> dict[str, Any]:
     return {**found, "curve": [{**row, "nmi": values.get(row["L"])} for row in found["curve"]]}
-
-
-def nmi_schedule(members: int) -> list[int]:
-    """The ensemble sizes at which NMI is computed."""
-    from muster.workers.score import nmi as clustering
-
-    return list(clustering.nmi_schedule(members))
 
 
 def protocol_of(store: Store, target: Target) -> Protocol:

@@ -6,16 +6,19 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 
 from muster.orchestrator.ensemble import run as ensemble_run
 from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.records.events import Event
+from muster.orchestrator.vectors.evaluate import on_most_cores
 from tests.drills.nodes import StruckRun, StruckSearch, WatchedRun, machines, own_processes
 from tests.orchestrator.jobs.search.searches import DS
 
@@ -101,6 +104,23 @@ def a_node_lost_under_a_search(images: str, home: Path) -> dict[str, Any]:
         cluster.add()
         run = StruckSearch(home / "sought", flags, ["batch_size=16", "lr=0.002"], ",".join(map(str, DS)))
         return run.struck(cluster.lose, after=4)
+
+
+def scores_on_a_node_that_is_lost(images: str, home: Path) -> dict[str, Any]:
+    """Somebody else has the cores of the largest node, and it is lost before scores are computed there."""
+
+    @ray.remote(num_cpus=3)
+    class Taken:
+        def there(self) -> None: ...
+
+    with machines(cpus=1) as cluster:
+        node = cluster.add(cpus=3)
+        taken: Any = Taken
+        ray.get((busy := taken.remote()).there.remote())
+        threading.Timer(8.0, cluster.lose, [node]).start()
+        threads = on_most_cores(lambda threads: threads, lambda threads: (threads,))
+        del busy
+    return {"threads": threads}
 
 
 def a_broken_node(images: str, home: Path) -> dict[str, Any]:

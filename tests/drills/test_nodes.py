@@ -169,3 +169,7 @@ def test_what_hangs_is_ended_and_goes_on_elsewhere_to_the_same_weights(
     assert retry.startswith("it hung: no step for ")
     assert "its process was ended" in retry
     assert len(nodes_of(ran, attempts=2)) == 2
+
+
+def test_scores_do_not_wait_for_a_node_that_is_gone(shapes: Path, tmp_path: Path) -> None:
+    assert played("scores_on_a_node_that_is_lost", shapes, tmp_path) == {"threads": 1}

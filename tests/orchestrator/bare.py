@@ -32,7 +32,7 @@ from muster.orchestrator.jobs.registry import job_of
 from muster.orchestrator.records.events import Event, event, from_line
 from muster.orchestrator.records.log import EventLog
 from muster.orchestrator.vectors import gather as gathering
-from muster.orchestrator.vectors.evaluate import _with_nmi, nmi_schedule, prefix_nmi, prefix_scores
+from muster.orchestrator.vectors.evaluate import evaluate_here
 from muster.workers.member import run_member
 from muster.workers.methods.registry import method_of
 from muster.workers.store.layout import Store, new_attempt_id
@@ -119,12 +119,10 @@ def scored_here(
     on_gpu: Any = None,
 ) -> Any:
     """What `evaluate_on_ray` finds, and writes."""
-    keys = [task.key for task in members]
-    found = prefix_scores(store.root, target, keys, list(ks), memory, 1, combination, draws, queries)
-    sizes = nmi_schedule(len(keys)) if nmi else []
-    return _with_nmi(
-        found, {size: prefix_nmi(store.root, target, keys[:size], combination) for size in sizes}
-    )
+    return evaluate_here(
+        store, target, [task.key for task in members], ks, memory=memory, nmi=nmi, combination=combination,
+        draws=draws, queries=queries, threads=1,
+    )  # fmt: skip
 
 
 class BareMuster:

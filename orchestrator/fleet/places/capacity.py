@@ -73,12 +73,13 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> N
     `gpus` is the share of a GPU that each takes.
     """
     ranks = request.resources.ranks if METHODS[request.method].multi_rank else 1
-    threads, cpus = request.ensemble.threads, there.total("CPU")
-    if not gpus and threads > cpus:
-        raise UsageError(
-            f"ensemble.threads = {threads}: the cluster has {cpus:g} CPUs. Take at most {cpus:g}."
-        )
-    if gpus and there.total("GPU") and not there.room(gpus, threads):
+    threads = request.ensemble.threads
+    room = there.room(gpus, threads)
+    if not gpus and not room:
+        most = max((node.has.get("CPU", 0.0) for node in there.nodes.values()), default=0.0)
+        whose = "its largest node" if len(there.nodes) > 1 else "the cluster"
+        raise UsageError(f"ensemble.threads = {threads}: {whose} has {most:g} CPUs. Take at most {most:g}.")
+    if gpus and there.total("GPU") and not room:
         raise UsageError(
             f"The cluster has {there.total('GPU'):g} GPUs and no CPU beside them, and each member needs one: start Ray "
             "on those nodes with --num-cpus."
@@ -97,11 +98,12 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> N
             f"--ranks {ranks}: {there.total('GPU') - there.whole_gpus:g} of the cluster's {there.total('GPU'):g} GPUs "
             f"are slices (MIG), which NCCL does not join. Take at most {max(1, there.whole_gpus)}."
         )
-    kind, room, have = ("GPUs", there.total("GPU"), there.total("GPU"))
-    if not gpus:
-        kind, room, have = f"CPUs, {threads} a rank", cpus / threads, cpus
     if ranks > room and ranks > 1:
-        raise UsageError(f"--ranks {ranks}: the cluster has {int(have)} {kind}. Take at most {int(room)}.")
+        have = f"{there.total('CPU'):g} CPUs, {threads} a rank"
+        if gpus:
+            have = f"{there.total('GPU'):g} GPUs"
+            have += f", and CPUs beside {room} of them" if room < there.total("GPU") else ""
+        raise UsageError(f"--ranks {ranks}: the cluster has {have}. Take at most {room}.")
 
 
 def place_of(request: LaunchRequest, gpus: float, there: Inventory) -> Place:

@@ -149,6 +149,7 @@ class Placing:
         """A member's place on a GPU is its own now."""
         work.held = held
         if held is not None:
+            work.node = held.gpu.node  # where it is lost, too, if it never tells of itself
             held.members[work.task.key] = work.beside_on_gpu
             held.idle_since = None
 

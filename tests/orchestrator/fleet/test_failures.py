@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -66,6 +67,14 @@ def test_a_lost_node_is_nobody_s_fault(error: Exception) -> None:
     lost = Failure("its node was lost", counts=False, final=False, cure=AGAIN)
     assert verdict(error, node_lost=True) == lost
     assert verdict(PreemptedError(), node_lost=False) == lost
+
+
+def test_what_waited_to_be_started_on_a_node_that_is_gone_is_nobody_s_fault() -> None:
+    """It told nobody where it was, and Ray says it in words alone: these are those of release 2.60."""
+    words = ActorDiedErrorContext(
+        error_message="The actor died because its node has died. Node Id: 2f", actor_id=b"x" * 16
+    )
+    assert verdict(ActorDiedError(words)).cause == "its node was lost"
 
 
 @pytest.mark.parametrize("how", [lambda error: error, raised])

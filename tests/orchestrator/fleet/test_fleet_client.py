@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from muster.orchestrator.fleet import client as module
@@ -15,8 +18,9 @@ from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.fleet.work import Outcome
 from muster.orchestrator.records.events import Event, event
 from muster.orchestrator.records.forecast import Forecast
-from muster.workers.errors import DamagedMember
+from muster.workers.errors import CorruptFileError, DamagedMember
 from muster.workers.store.records import Done
+from muster.workers.store.vectors import VECTORS, read_vectors, write_vectors
 from muster.workers.task import MemberTask
 from tests.orchestrator.fleet.stubs import member
 
@@ -121,6 +125,46 @@ def test_damaged_vectors_are_made_again_and_the_work_is_done_once_more(
     assert tries == [True, False]  # the record was taken away, so that a fleet makes the vectors anew
     assert fleet.asked == [([task.key], "", 0)]
     assert told[0]["text"] == "vectors of a member are damaged. It is made again."
+
+
+def test_damage_that_several_meet_at_once_is_repaired_once(
+    tmp_path: Path, task: MemberTask, told: list[Event]
+) -> None:
+    """Ensembles that share members are scored side by side."""
+    fleet = FakeFleet()
+    client = client_of(fleet, tmp_path, told)
+    folder = client.store.model(task.key).embedding(task.targets[0].digest)
+    vectors = np.ones((3, 2), np.float32)
+
+    def makes(tasks: list[MemberTask], asker: str, rank: int) -> Any:
+        write_vectors(folder, vectors, {})
+        return FakeFleet._ensure(fleet, tasks, asker, rank)
+
+    fleet.ensure.remote = makes
+    write_vectors(folder, vectors, {})
+    folder.files.put(folder / VECTORS, b"damaged")
+    together = threading.Barrier(4)
+
+    def scores() -> float:
+        tries = []
+
+        def work() -> float:
+            try:
+                found = read_vectors(folder)
+            except CorruptFileError as error:
+                if not tries:
+                    together.wait(10)
+                tries.append(error)
+                raise DamagedMember(task.key, str(error)) from error
+            return float(found.sum())
+
+        return client.repaired(work, [task])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [one.result() for one in [pool.submit(scores) for _ in range(4)]] == [6.0] * 4
+    made = [text for text in (item.get("text", "") for item in told) if "made again" in text]
+    assert len(made) == 4  # each says what it met
+    assert len(fleet.asked) == 4
 
 
 def test_a_disk_that_goes_on_damaging_files_is_named(

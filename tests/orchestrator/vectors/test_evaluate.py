@@ -18,7 +18,6 @@ from muster.orchestrator.vectors.evaluate import (
     cpu_seconds,
     evaluate_here,
     evaluate_on_ray,
-    nmi_schedule,
     prefix_nmi,
     protocol_of,
 )
@@ -108,7 +107,6 @@ def test_a_curve_is_that_of_the_vectors_with_nmi_where_it_is_computed(
     assert "learners" not in found
     without = evaluate_here(store, target, keys, (1, 3), memory=1 << 30, nmi=False)
     assert [row["nmi"] for row in without["curve"]] == [None] * 3
-    assert [nmi_schedule(size) for size in (1, 5)] == [[1], [1, 2, 4, 5]]
 
 
 @pytest.mark.parametrize("how", [{}, {"draws": 2}, {"nmi": False}])

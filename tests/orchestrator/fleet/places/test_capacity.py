@@ -14,7 +14,7 @@ from muster.orchestrator.fleet.places.capacity import (
     gpu_share,
     place_of,
 )
-from muster.orchestrator.fleet.places.inventory import Inventory
+from muster.orchestrator.fleet.places.inventory import Inventory, Node
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
@@ -71,7 +71,11 @@ def test_gpus_that_are_not_there_are_refused(share: float, there: dict[str, floa
             request("bier", ranks=2, threads=2), 0.0, {"CPU": 3.0},
             "--ranks 2: the cluster has 3 CPUs, 2 a rank. Take at most 1.",
         ),
-        (request("bier", ranks=4), 1.0, {"CPU": 1.0, "GPU": 4.0}, ""),
+        (request("bier", ranks=4), 1.0, {"CPU": 4.0, "GPU": 4.0}, ""),
+        (
+            request("bier", ranks=4), 1.0, {"CPU": 1.0, "GPU": 4.0},
+            "--ranks 4: the cluster has 4 GPUs, and CPUs beside 1 of them. Take at most 1.",
+        ),
         (
             request("bier", ranks=4), 1.0, {"CPU": 9.0, "GPU": 3.0},
             "--ranks 4: the cluster has 3 GPUs. Take at most 3.",
@@ -88,6 +92,37 @@ def test_what_would_wait_for_ever_is_refused(
         return
     with pytest.raises(UsageError) as error:
         check_places_for(asked, gpus, Inventory.of(there))
+    assert str(error.value) == refused
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "nodes", "refused"),
+    [
+        (request(threads=4), 0.0, [{"CPU": 4.0}] * 4, ""),
+        (
+            request(threads=8), 0.0, [{"CPU": 2.0}, {"CPU": 4.0}, {"CPU": 4.0}],
+            "ensemble.threads = 8: its largest node has 4 CPUs. Take at most 4.",
+        ),
+        (request("bier", ranks=2, threads=2), 0.0, [{"CPU": 3.0}] * 2, ""),
+        (
+            request("bier", ranks=3, threads=2), 0.0, [{"CPU": 3.0}] * 2,
+            "--ranks 3: the cluster has 6 CPUs, 2 a rank. Take at most 2.",
+        ),
+        (
+            request("bier", ranks=8), 1.0, [{"CPU": 2.0, "GPU": 4.0}] * 2,
+            "--ranks 8: the cluster has 8 GPUs, and CPUs beside 4 of them. Take at most 4.",
+        ),
+    ],
+)  # fmt: skip
+def test_no_process_is_spread_over_nodes(
+    asked: LaunchRequest, gpus: float, nodes: list[dict[str, float]], refused: str
+) -> None:
+    there = Inventory({f"{number}": Node(f"host {number}", has) for number, has in enumerate(nodes)})
+    if not refused:
+        check_places_for(asked, gpus, there)
+        return
+    with pytest.raises(UsageError) as error:
+        check_places_for(asked, gpus, there)
     assert str(error.value) == refused
 
 

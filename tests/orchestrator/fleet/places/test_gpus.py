@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from muster.orchestrator.fleet.places.gpus import Gpu, Gpus, Held
 from muster.orchestrator.fleet.places.nodes import QUARANTINE_SECONDS
@@ -207,6 +208,23 @@ def test_a_member_that_waits_on_a_node_that_is_gone_goes_elsewhere(tmp_path: Pat
         assert fleet.attempts[1].node != node
 
     played(scene())
+
+
+def test_nodes_that_are_lost_while_a_process_starts_there_cost_its_member_nothing(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 1, 1, 1, 1)
+
+    async def dies_with_its_node(attempt: Attempt) -> None:
+        await asyncio.sleep(2)
+        del fleet.alive[attempt.node]
+        for one in fleet.holders:
+            if one.node == attempt.node:
+                one.ended.set()
+        raise ActorDiedError
+
+    fleet.scenes[1] = [dies_with_its_node] * 3
+    assert fleet.train(member(1)) == ["done"]
+    retries = [item["message"] for item in fleet.said("member") if item["state"] == "retrying"]
+    assert retries == ["its node was lost"] * 3
 
 
 def test_without_gpus_nothing_is_held(tmp_path: Path) -> None:
