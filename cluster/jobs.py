@@ -33,9 +33,7 @@ class JobInfo:
 
     submission_id: str
     status: str  # PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED
-    entrypoint: str
     message: str = ""  # for a failed job: the reason, with the last lines of its log
-    error_type: str | None = None
     exit_code: int | None = None  # of the entrypoint; None until it ended by itself
     started: float | None = None
     ended: float | None = None
@@ -135,10 +133,6 @@ class Jobs:
                 if self._head:
                     self._head.check()
             time.sleep(0.5)
-
-    def status(self, submission_id: str) -> str:
-        """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
-        return self.info(submission_id).status
 
     def info(self, submission_id: str) -> JobInfo:
         """All that is known of one job. Raises `ClusterError` if there is none of this name."""
@@ -269,9 +263,7 @@ def _info(job: Any) -> JobInfo:
     return JobInfo(
         submission_id=job.submission_id,
         status=str(getattr(job.status, "value", job.status)),
-        entrypoint=job.entrypoint,
         message=without_colours(job.message or ""),
-        error_type=job.error_type,
         exit_code=job.driver_exit_code,
         started=seconds(job.start_time),
         ended=seconds(job.end_time),

@@ -74,8 +74,8 @@ def counted_gpus() -> int:
     return there if visible is None else min(there, len(visible))
 
 
-def client_environment(token_path: Path) -> dict[str, str]:
-    """Variables that make a process of this machine speak to a loopback head; Ray needs each of them."""
+def head_settings(token_path: Path) -> dict[str, str]:
+    """Variables that every process of a loopback head has, whatever the caller's shell says."""
     return {
         # Never left to a default: an unset mode means "on" in a server and "send nothing" in a client.
         "RAY_AUTH_MODE": "token",
@@ -86,13 +86,6 @@ def client_environment(token_path: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Else a process below `uv run` asks Ray to build an environment by uv again, on a head that can't.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    }
-
-
-def head_settings(token_path: Path) -> dict[str, str]:
-    """Variables that every process of a head has, whatever the caller's shell says."""
-    return {
-        **client_environment(token_path),
         # Names of files are UTF-8 to us; under a locale that is not, Python would take them for something else.
         "PYTHONUTF8": "1",
         # By default SIGTERM waits up to 30 s for a busy node to drain. Who stops a head has decided.

@@ -63,10 +63,6 @@ class LocalHead:
                 f"the local head {self.dashboard_url} has ended. {launch.last_words(Path(self.temp_dir))}"
             )
 
-    def environment(self) -> dict[str, str]:
-        """What a process of this machine needs in its environment to call `ray.init(address=gcs_address)`."""
-        return launch.client_environment(Path(self.token_path))
-
 
 def start(
     num_cpus: int | None = None,

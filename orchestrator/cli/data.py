@@ -79,12 +79,12 @@ def _pack(
 ) -> None:
     """Builds the packs that a launch with the same preset and size reads. What is packed already is left alone."""
     from muster.orchestrator.console.packbar import packing_bars
-    from muster.orchestrator.images.packs import PackRequest, data_request, pack
+    from muster.orchestrator.images.packs import data_request, pack
 
     where = whole_path("store" if storage is None else storage)
-    request = PackRequest(data_request(name, root, settings), where, preset, image_size)
+    request = data_request(name, root, settings)
     with packing_bars() as progress:
-        found = pack(request, progress)
+        found = pack(request, where, preset, image_size, progress)
     for text in [*found["differences"], *found["warnings"]]:
         tell(f"muster: {text}")
     if as_json:

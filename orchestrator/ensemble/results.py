@@ -200,11 +200,12 @@ def _notes(request: LaunchRequest, metrics: dict[str, Any]) -> list[str]:
         "MAP@R and R-precision as in Musgrave et al. 2020.",
     ]
     if metrics["identity"]["nmi"]:
+        means = f"k-means on {test['scored_on']}" if test.get("scored_on") else "faiss k-means"
         found.append(
-            "NMI: faiss k-means with as many clusters as test classes, 5 starts of 100 iterations, arithmetic."
+            f"NMI: {means} with as many clusters as test classes, 5 starts of 100 iterations, arithmetic."
         )
     found += [*request.settings.notes(), *filter(None, [request.settings.fitted(request.preset)])]
-    if len(request.ensemble.weights) and request.ensemble.weights == "none":
+    if request.ensemble.weights == "none":
         found.append("Networks start from random weights, not from ImageNet as in the paper.")
     return found
 

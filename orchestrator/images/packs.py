@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from muster.orchestrator.images.pictures import listed, pack_splits
-from muster.orchestrator.images.reading import reader_of
+from muster.orchestrator.images.pictures import found_or_packed, listed, pack_splits
 from muster.orchestrator.methods import presets
 from muster.orchestrator.settings.checks import whole_path
 from muster.orchestrator.settings.parse import parse
@@ -150,36 +148,28 @@ def _split_row(split: Split, *, sides: bool) -> Facts:
     }
 
 
-@dataclass(frozen=True)
-class PackRequest:
-    """Which packs to build."""
-
-    data: DataRequest
-    storage: str
-    preset: str | None = None
-    image_size: int | None = None
-
-
-def pack(request: PackRequest, progress: Progress) -> Facts:
+def pack(
+    request: DataRequest, storage: str, preset: str | None, image_size: int | None, progress: Progress
+) -> Facts:
     """Finds or builds the packs of train, test and a val that is given, each under its preset's rule: a row for each.
 
     Raises UsageError for a wrong request or copy, and BadImagesError for images that can't be read, of all splits.
     """
-    data = open_data(request.data)
-    rules = resize_rules(data, request.preset, request.image_size)
-    store = Store(request.storage)
+    data = open_data(request)
+    rules = resize_rules(data, preset, image_size)
+    store = Store(storage)
     splits = data.splits()
     rows: dict[str, Facts] = {}
 
     def make(split: Split, rule: str, without: Twins | None) -> PackIndex:
-        rows[split.name], index = _pack(store, request.data, data, split, rule, without, progress)
+        rows[split.name], index = _pack(store, request, data, split, rule, without, progress)
         return index
 
-    packs = pack_splits(splits, rules, make, drop=request.data.drop_duplicates)
+    packs = pack_splits(splits, rules, make, drop=request.drop_duplicates)
     assert packs is not None  # what was missing has been built
     named = [rows[name] for name in splits]
     warnings = [*data.warnings, *packs.remark_texts()]
-    facts = {"name": data.name, "root": request.data.root, "differences": list(data.differences)}
+    facts = {"name": data.name, "root": request.root, "differences": list(data.differences)}
     return {**facts, "warnings": warnings, "packs": named}
 
 
@@ -214,26 +204,14 @@ def _pack(
             before.append(done if done > 1 else 0)
         progress(split.name, done, total)
 
-    skip_bad = request.skip_bad_images
-    index = packing.find_pack(store, data, split, rule, skip_bad, without)
-    found = index is not None
-    if index is None:
-        index = packing.build_pack(
-            store,
-            data,
-            split,
-            rule,
-            skip_bad=skip_bad,
-            without=without,
-            progress=tell,
-            decode=reader_of(data),
-        )
+    index = found_or_packed(store, data, split, rule, without, tell, skip_bad=request.skip_bad_images)
+    assert index is not None
     speed = None
     if before and (packed := len(split.items) - before[0]):
         speed = round(packed / max(time.monotonic() - begun, 1e-9), 1)
     row = {
         "split": split.name,
-        "state": "found" if found else "packed",
+        "state": "packed" if before else "found",
         "images": len(index),
         "bytes": index.bytes,
         "resize": rule,

@@ -108,25 +108,35 @@ def packs_of(
     skip = request.data.skip_bad_images
 
     def make(split: Split, resize: str, without: Twins | None) -> PackIndex | None:
-        found = packing.find_pack(store, data, split, resize, skip, without)
-        if found is None and progress is not None:
-            tell = functools.partial(progress, split.name)
-            found = packing.build_pack(
-                store,
-                data,
-                split,
-                resize,
-                skip_bad=skip,
-                without=without,
-                progress=tell,
-                decode=reader_of(data),
-            )
-        return found
+        tell = functools.partial(progress, split.name) if progress is not None else None
+        return found_or_packed(store, data, split, resize, without, tell, skip_bad=skip)
 
     view = request.view.resize
     rules = {"train": request.recipe.resize, "test": view, "val": view}
     as_seen = view if seen or request.data.val_classes else ""
     return pack_splits(splits, rules, make, drop=request.data.drop_duplicates, as_seen=as_seen)
+
+
+def found_or_packed(
+    store: Store,
+    data: DataSet,
+    split: Split,
+    resize: str,
+    without: Twins | None,
+    tell: Callable[[int, int], None] | None,
+    *,
+    skip_bad: bool,
+) -> PackIndex | None:
+    """Finds a pack, or builds it; None where it is missing and there is nobody to `tell` how far it is.
+
+    Raises UsageError and BadImagesError.
+    """
+    found = packing.find_pack(store, data, split, resize, skip_bad, without)
+    if found is not None or tell is None:
+        return found
+    return packing.build_pack(
+        store, data, split, resize, skip_bad=skip_bad, without=without, progress=tell, decode=reader_of(data)
+    )
 
 
 def pack_splits(

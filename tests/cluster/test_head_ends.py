@@ -52,7 +52,7 @@ def test_a_head_outlives_a_killed_terminal_until_its_last_job_is_over(
     assert head.alive
     with local.used(lambda: pytest.fail("there is one")) as found:  # another user comes and goes
         assert found.pid == head.pid
-        assert jobs.connect("auto").status("work-1") == "RUNNING"
+        assert jobs.connect("auto").info("work-1").status == "RUNNING"
     assert head.alive
     until(lambda: not Path(head.temp_dir).exists(), 60)
     assert not head.alive

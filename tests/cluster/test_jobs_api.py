@@ -51,7 +51,7 @@ def test_a_running_job_is_stopped(cluster: jobs.Jobs) -> None:
     cluster.submit("exec sleep 600", "stop-1", {})
     with pytest.raises(ClusterError, match=r"still .* after"):
         cluster.wait("stop-1", timeout_s=0)
-    while cluster.status("stop-1") == "PENDING":
+    while cluster.info("stop-1").status == "PENDING":
         time.sleep(0.1)
     assert cluster.stop("stop-1") is True
     assert cluster.wait("stop-1", timeout_s=30).status == "STOPPED"
@@ -92,7 +92,7 @@ def test_a_follower_may_leave_early(cluster: jobs.Jobs) -> None:
     for line in cluster.tail("leave-1"):
         if line == "one":
             break
-    assert cluster.status("leave-1") == "RUNNING"
+    assert cluster.info("leave-1").status == "RUNNING"
     cluster.stop("leave-1")
 
 

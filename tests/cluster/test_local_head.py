@@ -65,7 +65,7 @@ def test_a_head_outlives_its_starter_beside_another_and_stops_without_a_trace(
     # A job in a session of its own that ignores SIGTERM, with a child that does too.
     cluster = jobs.connect("auto")
     cluster.submit("trap '' TERM; (trap '' TERM; sleep 600) & sleep 600", "stubborn-1", {})
-    while cluster.status("stubborn-1") == "PENDING":
+    while cluster.info("stubborn-1").status == "PENDING":
         time.sleep(0.1)
     sockets = sockets_of(processes_of(second.temp_dir)) & set(listeners())
     assert sockets

@@ -92,7 +92,7 @@ class Holding:
             for one in self.gpus.held.values()
             if one.lost and not one.members and not (one.out or one.strikes)
         ]:
-            self._forget(held)
+            del self.gpus.held[held.gpu.key]
         if len(self.gpus.sound(bf16=bf16)) < members:
             self._ask_for(members - len(self.gpus.sound(bf16=bf16)), nodes, free)
             self._ask_more(members if more else 0, nodes)
@@ -244,7 +244,7 @@ class Holding:
 
     async def _examine(self, held: Held, waits: tuple[float, ...]) -> None:
         looks = 0
-        while self._holds(held):
+        while self.gpus.held.get(held.gpu.key) is held:
             await asyncio.sleep(waits[min(looks, len(waits) - 1)])
             looks += 1
             if held.lost:
@@ -265,17 +265,11 @@ class Holding:
         gpu = {"node": held.gpu.host, "uuid": held.gpu.visible, "name": held.gpu.name}
         self.say(event("message", level="warning", text=text, gpu=gpu))
 
-    def _holds(self, held: Held) -> bool:
-        return self.gpus.held.get(held.gpu.key) is held
-
     def _give_back(self, held: Held) -> None:
         """What was seen of it is kept, if it was bad."""
         holder = self.holders.pop(held.gpu.key)
         held.lost = True
         self.processes.kill(holder)
-
-    def _forget(self, held: Held) -> None:
-        del self.gpus.held[held.gpu.key]
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from muster.orchestrator.ensemble import plan as planning
 from muster.orchestrator.ensemble.checks import check_ensemble
 from muster.orchestrator.ensemble.plan import (
-    PlannedEnsemble,
     check_listing,
     counted_members,
     make_plan,
@@ -23,14 +21,13 @@ from muster.orchestrator.ensemble.plan import (
     no_data,
     prepare,
     prepare_ensembles,
-    settle_members,
     split_classes,
 )
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.methods.loading import load
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
-from muster.workers.errors import BadImagesError, StoreError, UsageError
+from muster.workers.errors import BadImagesError, UsageError
 from muster.workers.rng import permutation
 from muster.workers.store.layout import Store
 from muster.workers.store.records import Done
@@ -283,60 +280,6 @@ def test_a_member_of_two_ensembles_is_one_with_the_vectors_of_both(asked: Asked,
 
 
 # Several ensembles.
-
-
-def test_ensembles_of_the_same_images_are_prepared_once(
-    asked: Asked, packed: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[LaunchRequest] = []
-    real = prepare
-    monkeypatch.setattr(planning, "prepare", lambda *call: (calls.append(call[0]), real(*call))[1])
-    same = [asked(), asked(ensemble__seed=1), asked(ensemble__D=3), asked(recipe__epochs=1)]
-    others = [
-        asked(data__val_classes=1), asked(data__val_classes=1, ensemble__seed=1), asked(view__crop=16),
-        asked(data__train_classes=3), asked(recipe__resize="squash:24"),
-    ]  # fmt: skip
-    wanted = [EnsembleRequest(launch=launch) for launch in (*same, *others)]
-    wanted.append(EnsembleRequest(launch=same[0], splits=("train",)))
-    found = prepare_ensembles(wanted, packed, lambda *_: None)
-    assert [one.trouble for one in found] == [""] * len(wanted)
-    assert len(calls) == 1 + len(others) + 1
-    assert [one.prepared for one in found[:4]] == [found[0].prepared] * 4
-    seeds = [one.prepared.train.class_ids for one in found[4:6] if one.prepared]
-    assert seeds[0] != seeds[1]
-
-
-def test_a_request_that_its_images_do_not_fit_has_an_error_and_no_images(asked: Asked, packed: Store) -> None:
-    fine, wrong = asked(), asked(ensemble__D=5, ensemble__seed=0, data__train_classes=4)
-    found = prepare_ensembles(
-        [EnsembleRequest(launch=launch) for launch in (wrong, fine)], packed, lambda *_: None
-    )
-    assert [one.prepared is None for one in found] == [True, False]
-    assert "D = 5" in found[0].trouble
-    assert "\n" not in found[0].trouble
-    with pytest.raises(UsageError, match="D = 5"):
-        prepare_ensembles([EnsembleRequest(launch=wrong)], packed, lambda *_: None, all_needed=True)
-
-
-def test_what_cannot_be_settled_is_one_ensemble_s_own_trouble(asked: Asked, packed: Store) -> None:
-    requests = [EnsembleRequest(launch=asked(ensemble__seed=seed), name=str(seed)) for seed in (0, 1)]
-    found = prepare_ensembles(requests, packed, lambda *_: None)
-
-    def settle(request: EnsembleRequest) -> Any:
-        if request.name == "0":
-            raise StoreError("the disk is full")
-        return "none", "fp32"
-
-    settled: dict[str, Any] = {}
-    settle_members(found, settle, settled=settled)
-    assert [one.trouble for one in found] == ["the disk is full", ""]
-    assert [len(one.tasks) for one in found] == [0, 3]
-    assert settled == {requests[1].launch.run: ("none", "fp32")}
-    with pytest.raises(StoreError, match="the disk is full"):
-        settle_members(found, settle, all_needed=True)
-    unprepared = PlannedEnsemble(requests[0])
-    settle_members([unprepared], settle, all_needed=True)
-    assert unprepared.tasks == ()
 
 
 def test_a_result_knows_its_targets_by_their_split() -> None:

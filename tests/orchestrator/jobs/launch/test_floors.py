@@ -61,6 +61,8 @@ def test_a_launch_says_what_is_found_without_training(
         assert set(curve[0]) == set(answer["curve"][0])
     assert answer["models"] == {"asked": 2, "reused": 0, "trained": 2, "failed": 0}
     run = tmp_path / "store/runs/one"
+    logs = bare_muster("logs", "one", "--storage", tmp_path / "store", "--json").document
+    assert [log["log"].split(",")[0] for log in logs] == ["member 1", "member 2"]
     assert json.loads((run / "metrics.json").read_text())["splits"]["test"]["floors"] == answer["floors"]
     report = (run / "report.html").read_text()
     shown = bare_muster(*words).out
