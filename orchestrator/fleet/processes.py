@@ -38,6 +38,12 @@ class Processes(Protocol):
     def former(self) -> Sequence[Former]:
         """What ran when a process of this scheduler died, before it was started again."""
 
+    def remember_stop(self) -> None:
+        """Nothing more is to be started, also not by a further process of this scheduler."""
+
+    def stopped(self) -> bool:
+        """Whether a former process of this scheduler was told so."""
+
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str], node: str = "") -> Any:
         """A process for one attempt, on none of the nodes `avoided`, or on this `node`; None if another job has one for
         this key."""

@@ -124,6 +124,7 @@ class Scheduler:
         self.news.say(
             event("message", level="warning", text=f"stopping; {len(self.running)} running members finish")
         )
+        await asyncio.to_thread(self.processes.remember_stop)
         return len(self.running)
 
     async def report(self, key: str, attempt: str, progress: dict[str, Any]) -> bool:
@@ -183,6 +184,7 @@ class Scheduler:
         member, as it can be started again; it is seen here, or the same members would go round for ever."""
         try:
             former = await asyncio.to_thread(self.processes.former)
+            self.stopping |= await asyncio.to_thread(self.processes.stopped)
         except Exception as error:
             text = f"the cluster does not say what became of the members that ran: {error}"
             self.news.say(event("message", level="warning", text=text))

@@ -16,6 +16,7 @@ import psutil
 import ray
 
 from muster.orchestrator.ensemble import run as ensemble_run
+from muster.orchestrator.fleet.actors.fleet import start_fleet
 from muster.orchestrator.fleet.scheduler import FleetSettings
 from muster.orchestrator.records.events import Event
 from muster.orchestrator.vectors.evaluate import on_most_cores
@@ -121,6 +122,17 @@ def scores_on_a_node_that_is_lost(images: str, home: Path) -> dict[str, Any]:
         threads = on_most_cores(lambda threads: threads, lambda threads: (threads,))
         del busy
     return {"threads": threads}
+
+
+def a_fleet_that_dies_after_a_stop(images: str, home: Path) -> dict[str, Any]:
+    """Its process is started again, and the calls that wait are repeated."""
+    run = WatchedRun(images, home / "run", {**SHORT, "ensemble.L": 2}, SETTINGS)
+    with machines(cpus=1):
+        fleet = start_fleet(FleetSettings(run.store.root, "run", 0, 0.0), "fleet")
+        ray.get(fleet.stop.remote())
+        ray.kill(fleet, no_restart=False)
+        outcomes = ray.get(fleet.ensure.remote(list(run.plan.tasks.values())))
+    return {"states": [one.state for one in outcomes]}
 
 
 def a_broken_node(images: str, home: Path) -> dict[str, Any]:

@@ -173,3 +173,8 @@ def test_what_hangs_is_ended_and_goes_on_elsewhere_to_the_same_weights(
 
 def test_scores_do_not_wait_for_a_node_that_is_gone(shapes: Path, tmp_path: Path) -> None:
     assert played("scores_on_a_node_that_is_lost", shapes, tmp_path) == {"threads": 1}
+
+
+def test_what_was_stopped_stays_so_where_the_fleet_s_process_dies(shapes: Path, tmp_path: Path) -> None:
+    found = played("a_fleet_that_dies_after_a_stop", shapes, tmp_path)
+    assert found == {"states": ["dropped", "dropped"]}

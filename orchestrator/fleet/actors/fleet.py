@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import ActorAlreadyExistsError
+from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from muster.orchestrator.fleet.actors.gpus import HolderActor, ProbeActor
@@ -69,6 +70,12 @@ class RayProcesses:
         ).values()
         return former_of(actors)
 
+    def remember_stop(self) -> None:
+        internal_kv._internal_kv_put(_stop_mark(), b"stopped")
+
+    def stopped(self) -> bool:
+        return bool(internal_kv._internal_kv_exists(_stop_mark()))
+
     def hire(self, task: MemberTask, *, ranked: bool, avoided: Sequence[str], node: str = "") -> Any:
         options: dict[str, Any] = {"name": MEMBER + task.key, "namespace": NAMESPACE}
         nodes = avoiding(avoided)
@@ -122,6 +129,11 @@ class RayProcesses:
         finally:
             ray.kill(process)
         return found
+
+
+def _stop_mark() -> str:
+    """Where it is kept that this actor was told to stop: it has its id also when it was started again."""
+    return f"muster-stopped-{ray.get_runtime_context().get_actor_id()}"
 
 
 def avoiding(nodes: Sequence[str]) -> dict[str, str] | None:

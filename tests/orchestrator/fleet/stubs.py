@@ -228,6 +228,8 @@ class PlayedFleet:
         self.probed: list[tuple[str, float]] = []
         self.fell: list[Former] = []
         "What ran when the scheduler's process died, before it was started again."
+        self.told_to_stop = False
+        "Also before the scheduler's process died and was started again."
         self.silent_until = 0.0
         "The cluster does not say until then which nodes it has."
         settings = FleetSettings(self.store.root, "run", parallel, gpus, **more)
@@ -256,6 +258,12 @@ class PlayedFleet:
 
     def former(self) -> list[Former]:
         return self.fell
+
+    def remember_stop(self) -> None:
+        self.told_to_stop = True
+
+    def stopped(self) -> bool:
+        return self.told_to_stop
 
     def hire(
         self, task: MemberTask, *, ranked: bool, avoided: Sequence[str], node: str = ""

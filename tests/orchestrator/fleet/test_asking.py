@@ -354,3 +354,10 @@ def test_a_look_up_that_fails_late_holds_nobody_up(tmp_path: Path) -> None:
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     assert outcomes[0].message == "member 1: the store can't be read"
     assert [one.began for one in fleet.attempts] == [1]
+
+
+def test_what_was_stopped_stays_so_where_the_scheduler_s_process_died_since(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    fleet.told_to_stop = True
+    assert fleet.train(member(1), member(2)) == ["dropped"] * 2
+    assert fleet.started == []
