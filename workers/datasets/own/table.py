@@ -138,10 +138,16 @@ class ImageTable(OwnPictures):
     def source_digest(self, split: Split) -> str:
         extra = f"{self.read_how(split)}table/{split.name}/{self.root.absolute()}"
         if self.image_root is None:
+            extra += self._which_pictures()
             return cells.rows_digest(
                 self._home, [source.table.shown for source in self.sources], split, extra
             )
         return files_digest(self.root, split, extra)
+
+    def _which_pictures(self) -> str:
+        """The column of pictures that is read, where it was chosen of several; else it is known by the files."""
+        several = any(len(source.table.image_columns) > 1 for source in self.sources)
+        return "".join(f"\0{one}" for one in self.reading.columns if several and one.startswith("image="))
 
     def gives_validation(self) -> bool:
         """Whether a file or a row is of such a split; only that column is read."""
