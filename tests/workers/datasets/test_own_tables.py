@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from muster.workers.datasets import ImageTable, Reading
+from muster.workers.errors import UsageError
 from muster.workers.packs.build import build_pack, find_pack, source_name
 from muster.workers.store.layout import Store
 
@@ -72,3 +73,43 @@ def test_where_one_column_has_pictures_its_name_says_nothing(tmp_path: Path) -> 
     for data in (opened(path), opened(path, "image=photo")):
         names.add(source_name(data, data.splits()["train"], RESIZE, False))
     assert len(names) == 1
+
+
+# Who asks and who answers
+
+
+def listed(folder: Path, rows: Sequence[str]) -> ImageTable:
+    """A table with the columns path, label, split and role, beside its pictures."""
+    for row in rows:
+        (folder / row.partition(",")[0]).write_bytes(png(0))
+    (folder / "items.csv").write_text("\n".join(["path,label,split,role", *rows]) + "\n")
+    return opened(folder / "items.csv")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("query,", "gallery,", "gallery, and query in items.csv:4"),
+        ("gallery,", "query,", "query, and gallery in items.csv:4"),
+        ("test,query", "test,gallery", "gallery, and query in items.csv:4"),
+        ("test,", "test,query", "query, and both in items.csv:4"),
+    ],
+)
+def test_a_picture_whose_rows_say_two_sides_is_refused(
+    tmp_path: Path, one: str, other: str, said: str
+) -> None:
+    trained = ["a0.png,a,train,", "b0.png,b,train,"]
+    tested = [f"{name}.png,c,{side}" for side in (one, other) for name in ("c0", "c1")]
+    with pytest.raises(UsageError) as caught:
+        listed(tmp_path, [*trained, *tested]).splits()
+    told = str(caught.value)
+    assert "2 picture(s) whose rows say two sides of the search" in told
+    assert f"items.csv:6: c0.png: {said}" in told
+    assert "split test" in told
+    assert "without a role" in told
+
+
+def test_a_picture_without_a_role_asks_and_answers(tmp_path: Path) -> None:
+    rows = ["a0.png,a,train,", "b0.png,b,train,", "c0.png,c,test,", "c1.png,c,test,gallery", "c0.png,c,test,"]
+    data = listed(tmp_path, rows)
+    assert [item.role for item in data.splits()["test"].items] == ["", "gallery"]

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from muster.workers.datasets import cells
 from muster.workers.datasets.base import Item, Reading, Split, Traits, files_digest
@@ -31,6 +31,10 @@ from muster.workers.watch import watched
 
 AGAIN = "that name a picture again"
 NO_SIDE = "of test that neither ask nor answer"
+TWO_SIDES = (
+    "picture(s) whose rows say two sides of the search (one that asks and answers has a single row, of the split test "
+    "and without a role)"
+)
 GONE = "whose pictures are not there"
 NOT_THERE = "picture(s) that are not there, without which --skip-bad-images goes on"
 #: The role of a row on neither side, until it is known whether its class is tested.
@@ -38,6 +42,15 @@ NEITHER = "neither"
 LABELS = (str, int, float, datetime.date, datetime.time, Decimal, type(None))
 TRUE = frozenset({"true", "t", "yes", "1", "1.0"})
 FALSE = frozenset({"false", "f", "no", "0", "0.0"})
+
+
+class Seen(NamedTuple):  # there may be a million of them
+    """What the first row of a picture says of it, and where that is."""
+
+    label: str
+    split: str
+    role: str
+    where: str
 
 
 @dataclass
@@ -48,8 +61,8 @@ class _Taken:
     account: Account = field(default_factory=lambda: Account(what="rows"))
     items: dict[str, list[Item]] = field(default_factory=dict)
     'By split; "" where none is given.'
-    seen: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    "Of each picture that is named by a path: its label, its split, and the row."
+    seen: dict[str, Seen] = field(default_factory=dict)
+    "The pictures that are named by a path."
 
 
 class ImageTable(OwnPictures):
@@ -180,12 +193,11 @@ class ImageTable(OwnPictures):
         if label is None or image is None or split is None:
             return
         if "path" in given:
-            before = taken.seen.setdefault(image, (label, split, row.where))
-            if before[:2] != (label, split):
-                what = "labels" if before[0] != label else "splits"
-                found = f"{image}: {before[0 if before[0] != label else 1]} in {before[2]}"
-                taken.lists.wrong(f"picture(s) with two {what}", f"{row.where}: {found}")
-            if before[2] != row.where:
+            now = Seen(label, split, role, row.where)
+            before = taken.seen.setdefault(image, now)
+            if before is not now:
+                if problem := _against(before, now):
+                    taken.lists.wrong(problem[0], f"{row.where}: {image}: {problem[1]} in {before.where}")
                 taken.account.leave(AGAIN, f"{row.where}: {image}")
                 return
         taken.items.setdefault(split, []).append(Item(image, label, role))
@@ -288,7 +300,7 @@ class ImageTable(OwnPictures):
         gone = set()
         for name in absent(self.root, taken.seen):
             gone.add(name)
-            said = f"{taken.seen[name][2]}: {name}"
+            said = f"{taken.seen[name].where}: {name}"
             if self.reading.skip_bad:
                 taken.account.leave(GONE, said)
             else:
@@ -331,6 +343,17 @@ class ImageTable(OwnPictures):
             elif split:
                 found.setdefault(split, []).append(item._replace(role="" if split == "train" else item.role))
         return found
+
+
+def _against(before: Seen, now: Seen) -> tuple[str, str] | None:
+    """What two rows of a picture say against each other: the kind of mistake, and what the first one says."""
+    if before.label != now.label:
+        return "picture(s) with two labels", before.label
+    if before.split != now.split:
+        return "picture(s) with two splits", before.split
+    if before.role != now.role:
+        return TWO_SIDES, f"{now.role or 'both'}, and {before.role or 'both'}"
+    return None
 
 
 def _split(name: str, items: Sequence[Item]) -> Split:
