@@ -51,7 +51,7 @@ class About:
     note: str = ""
 
 
-#: The layout of a copy as Parquet, and the files that tell of one.
+#: The layout of a copy as Parquet, and the files that tell of one, of whatever data set.
 TABLES = {"data/*.parquet": "image (bytes, or structs with bytes), label; splits train and test"}
 TABLE_MARKS = ["train*.parquet", "*/train*.parquet"]
 
@@ -109,8 +109,11 @@ class Published(ABC):
     def _home(self) -> Path:
         if not self.root.is_dir():
             raise UsageError(f"The data root {self.root} is not a folder. {self._expected()}")
-        for home in self.homes():
-            if any(any(home.glob(mark)) for mark in self.marks()):
+        tables = TABLE_MARKS if "parquet" in self.about.trees else []
+        archive = self.root / self.about.folder
+        # Parquet files at the root come last: nothing tells whether they are of this data set.
+        for home, marks in [(self.root, self.marks()), (archive, self.marks()), (archive, tables)]:
+            if _has(home, marks):
                 return home
         deeper = self._deeper()
         if len(deeper) > 1:
@@ -120,6 +123,8 @@ class Published(ABC):
             )
         if deeper:
             return deeper[0]
+        if _has(self.root, tables):
+            return self.root
         there = sorted(path.name for path in self.root.iterdir())
         held = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
         raise UsageError(
@@ -127,25 +132,17 @@ class Published(ABC):
             f"{self._expected()}"
         )
 
-    def homes(self) -> list[Path]:
-        """Where the copy may lie."""
-        return [self.root, self.root / self.about.folder]
-
     def _deeper(self) -> list[Path]:
         """Where it lies if there is a folder too many around it: archives are often unpacked into one of their name."""
         inner = sorted(
             path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")
         )
         homes = [home for folder in inner for home in (folder, folder / self.about.folder)]
-        marks = [
-            mark for mark in self.marks() if "*" not in mark
-        ]  # any folder of Parquet files would do else
-        return [home for home in homes if any((home / mark).exists() for mark in marks)]
+        return [home for home in homes if _has(home, self.marks())]
 
     def marks(self) -> list[str]:
         """Files of which any tells that a folder is such a copy."""
-        lists = [path for tree in self.about.trees.values() for path in tree if "*" not in path]
-        return lists + TABLE_MARKS * ("parquet" in self.about.trees)
+        return [path for tree in self.about.trees.values() for path in tree if "*" not in path]
 
     def _expected(self) -> str:
         marks = " or ".join(dict.fromkeys(next(iter(tree)) for tree in self.about.trees.values()))
@@ -188,7 +185,7 @@ class Published(ABC):
     @cached_property
     def in_tables(self) -> bool:
         """Whether this copy is Parquet files with the images in them, and none of the lists is there."""
-        lists = any((self.home / mark).exists() for mark in self.marks() if "*" not in mark)
+        lists = _has(self.home, self.marks())
         return "parquet" in self.about.trees and not lists and bool(image_tables.files(self.home))
 
     def present(self, lists: Lists, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
@@ -274,6 +271,11 @@ def count_parts(parts: Mapping[str, Sequence[Entry]]) -> dict[str, Count]:
             mine = [entry.class_id for entry in entries if entry.role == role]
             counts[role or name] = Count(len(mine), len(set(mine)))
     return counts
+
+
+def _has(home: Path, marks: Sequence[str]) -> bool:
+    """Whether any of these files is there."""
+    return any(any(home.glob(mark)) for mark in marks)
 
 
 def _files(home: Path, pattern: str) -> int:

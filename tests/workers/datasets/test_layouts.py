@@ -172,6 +172,25 @@ def test_of_two_copies_neither_is_taken(name: str, tmp_path: Path) -> None:
         opened(name, tmp_path)
 
 
+@pytest.mark.parametrize("around", ["", "downloads"])
+def test_parquet_files_of_another_data_set_hide_no_copy(around: str, tmp_path: Path) -> None:
+    """Of their files nothing tells which data set they are."""
+    copies.cub200(tmp_path / "plain")
+    copies.cub200(tmp_path / "all" / around)
+    copies.cars_parquet(tmp_path / "all")
+    assert list((tmp_path / "all").glob("*/train*.parquet"))
+    assert opened("cub200", tmp_path / "all")[1] == opened("cub200", tmp_path / "plain")[1]
+    assert classes(opened("cars196", tmp_path / "all")[1]["train"])  # which lies nowhere else
+
+
+def test_parquet_files_in_the_archives_own_folder_go_before_others(tmp_path: Path) -> None:
+    root = copies.tables(tmp_path, copies.cub200, "cub200")
+    (tmp_path / "all").mkdir()
+    root.rename(tmp_path / "all" / "CUB_200_2011")
+    copies.cars_parquet(tmp_path / "all")
+    assert len(opened("cub200", tmp_path / "all")[1]["train"].class_names) == 3
+
+
 @pytest.mark.parametrize("flattened", [False, True])
 def test_in_shops_list_may_lie_in_anno(flattened: bool, tmp_path: Path) -> None:
     copies.inshop(tmp_path, flattened=flattened)
