@@ -275,7 +275,9 @@ def imagenet_state(backbone: str) -> dict[str, torch.Tensor]:
     if backbone.startswith(TIMM):
         return timm_models.imagenet_state(backbone)
     try:
-        found = torchvision.models.get_model_weights(backbone)["DEFAULT"].get_state_dict(progress=False)
+        found = torchvision.models.get_model_weights(backbone)["DEFAULT"].get_state_dict(
+            progress=False, check_hash=True
+        )
     except Exception as error:
         raise UsageError(
             f"The ImageNet weights of {backbone} can't be downloaded ({error}). "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import torch
+import torchvision.models
 from safetensors.torch import save_file
 
 from muster.workers.errors import UsageError
@@ -221,3 +225,30 @@ def test_the_windowed_norm_is_torchs() -> None:
     weights = torch.randn_like(x)
     grads = [torch.autograd.grad((one * weights).sum(), x)[0] for one in (here, there)]
     torch.testing.assert_close(*grads)
+
+
+def test_a_download_that_was_cut_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the file has the beginning of its digest."""
+    state = {"weight": torch.arange(6.0)}
+    whole = as_torch(state, tmp_path / "whole").read_bytes()
+    bodies = [whole[: len(whole) // 2], whole]
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(bodies.pop(0))
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        name = f"tiny-{hashlib.sha256(whole).hexdigest()[:8]}.pth"
+        where = torchvision.models.get_model_weights("resnet18")["DEFAULT"].value
+        monkeypatch.setattr(where, "url", f"http://127.0.0.1:{server.server_port}/{name}")
+        with pytest.raises(UsageError, match="ImageNet weights of resnet18 can't be downloaded"):
+            backbones.imagenet_state("resnet18")
+        assert same_tensors(backbones.imagenet_state("resnet18"), state)
+        server.shutdown()
