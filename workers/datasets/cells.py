@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from muster.workers.datasets.base import Split
 from muster.workers.datasets.pictures import BadPictureError
+from muster.workers.errors import SourceError
 from muster.workers.store.parquet import check_size
 from muster.workers.store.records import parse_json
 from muster.workers.store.remote import AnyPath
@@ -157,18 +158,30 @@ class _Part:
     def restart(self) -> None:
         self.kept: deque[tuple[int, pa.Array]] = deque(maxlen=KEPT_BATCHES)
         self.next, self.coming = self.start, self.begin()
+        self.over = "the file has no such row any more"
 
     def value(self, row: int) -> Any:
         if self.kept and row < self.kept[0][0]:
             self.restart()  # somebody else began later
         while row >= self.next:
-            images = next(self.coming, None)
+            images = self._more()
             if images is None:
-                raise BadPictureError("the file has no such row any more")
+                raise BadPictureError(self.over)
             self.kept.append((self.next, images))
             self.next += len(images)
         start, images = next(one for one in reversed(self.kept) if one[0] <= row)
         return images[row - start].as_py()
+
+    def _more(self) -> pa.Array | None:
+        """The next rows; None where there are none, or none that can be read, and `over` says why."""
+        try:
+            return next(self.coming, None)
+        except (pa.ArrowException, OSError) as error:
+            self.over = f"its file can't be read from row {self.next} on ({str(error).strip().rstrip('.')})"
+            return None
+        except SourceError:
+            self.restart()  # what is behind an address may answer the next time
+            raise
 
 
 class _Files:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from muster.workers.datasets import ImageTable, Reading
-from muster.workers.errors import UsageError
+from muster.workers.datasets.cells import _Part
+from muster.workers.datasets.own.headers import read_headers
+from muster.workers.datasets.pictures import BadPictureError
+from muster.workers.errors import SourceError, UsageError
 from muster.workers.packs.build import build_pack, find_pack, source_name
 from muster.workers.store.layout import Store
 
@@ -113,3 +117,59 @@ def test_a_picture_without_a_role_asks_and_answers(tmp_path: Path) -> None:
     rows = ["a0.png,a,train,", "b0.png,b,train,", "c0.png,c,test,", "c1.png,c,test,gallery", "c0.png,c,test,"]
     data = listed(tmp_path, rows)
     assert [item.role for item in data.splits()["test"].items] == ["", "gallery"]
+
+
+# Damage in a file of pictures
+
+
+def damaged(path: Path) -> Path:
+    """A table whose pictures can't be read from some row in its middle on."""
+    noise = np.random.default_rng(0)
+    pictures = pa.array([noisy(noise) for _ in range(100)], pa.binary())
+    labels = [f"class {number // 25}" for number in range(100)]
+    how: dict[str, Any] = {"data_page_size": 1 << 12, "use_dictionary": ["label"], "write_batch_size": 8}
+    pq.write_table(pa.table({"image": pictures, "label": labels}), path, compression="zstd", **how)
+    column = pq.read_metadata(path).row_group(0).column(0)
+    data, at = bytearray(path.read_bytes()), column.data_page_offset + column.total_compressed_size * 2 // 3
+    data[at : at + 5000] = bytes(5000)
+    path.write_bytes(data)
+    return path
+
+
+def noisy(noise: np.random.Generator) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(noise.integers(0, 256, (16, 16, 3), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_pictures_behind_a_damaged_page_are_named_with_what_is_damaged(tmp_path: Path) -> None:
+    data = opened(damaged(tmp_path / "items.parquet"))
+    found = read_headers(data, data.splits())
+    names = [name for name, _ in found.bad]
+    first = int(names[0].partition("#")[2])
+    assert 0 < first < 70
+    assert names == [f"items.parquet#{row}" for row in range(first, 100)]
+    for _, cause in found.bad:
+        assert cause.startswith(f"its file can't be read from row {first} on (")
+        assert "row any more" not in cause
+    assert data.read(data.splits()["train"].items[0])  # rows before it are there
+
+
+def test_a_store_that_did_not_answer_is_asked_again() -> None:
+    """Nothing is damaged by that."""
+    asked = []
+
+    def begin() -> Iterator[pa.Array]:
+        asked.append(len(asked))
+        yield pa.array([b"0", b"1"])
+        if len(asked) == 1:
+            raise SourceError("no answer")
+        yield pa.array([b"2", b"3"])
+
+    part = _Part(0, begin)
+    assert part.value(0) == b"0"
+    with pytest.raises(SourceError):
+        part.value(3)
+    assert part.value(3) == b"3"
+    with pytest.raises(BadPictureError, match="no such row any more"):
+        part.value(4)
