@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from muster.workers.errors import SourceError
+from muster.workers.errors import UsageError
 from muster.workers.packs.cache import cache_folder
 from muster.workers.store.layout import Store
 
@@ -31,8 +31,9 @@ WEEK = 7 * DAY
 def workshop(store: Store, source: str) -> Iterator[Path]:
     """The folder to make the pack of `source` in: with what a builder of it left that was killed or interrupted.
 
-    An error empties it, since the next attempt has other files or another request; but for data that can't be
-    read for a while. While another builder makes the very same pack, it is a scratch folder that nobody goes on with.
+    A request that can't be met empties it, since the next attempt has other files or another request. After any other
+    error the next builder goes on. While another builder makes the very same pack, it is a scratch folder that nobody
+    goes on with.
     """
     with scratch_folder(store) as scratch:
         folder = scratch.parent / f"{PART}{source}"
@@ -42,9 +43,7 @@ def workshop(store: Store, source: str) -> Iterator[Path]:
                 return
             try:
                 yield folder
-            except SourceError:
-                raise  # when they can be read again, the next builder goes on
-            except Exception:
+            except UsageError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             shutil.rmtree(folder, ignore_errors=True)

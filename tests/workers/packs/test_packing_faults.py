@@ -127,7 +127,7 @@ def test_an_interrupted_build_leaves_nothing_that_a_reader_trusts(
     with pytest.raises(StoreError):
         build_pack(store, data, split, RESIZE)
     monkeypatch.undo()
-    assert not [name for name in packs(store) if "DONE" in name or "muster-pa" in name]
+    assert not [name for name in packs(store) if "DONE" in name or "muster-pack-" in name]
     assert find_pack(store, data, split, RESIZE, False) is None
     assert len(build(store, data)) == 24
 

@@ -6,15 +6,18 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from muster.workers.datasets import ImageFolder
+from muster.workers.datasets import DataSet, ImageFolder, Item
 from muster.workers.errors import BadImagesError
 from muster.workers.packs import build as packing
 from muster.workers.packs import scratch as workshop
-from muster.workers.packs.build import bad_images, build_pack
+from muster.workers.packs.build import Decoded, bad_images, build_pack, decoded
+from muster.workers.packs.pack import ResizeRule
 from muster.workers.store.layout import Store
 from tests.workers.datasets.test_image_files import truncated
 from tests.workers.packs.made_packs import RESIZE, CountingFolder, build, packs
@@ -60,6 +63,21 @@ def test_the_next_builder_decodes_only_what_is_left(image_folder: Path, store: S
     assert index.digest == straight.digest
     assert index.table.equals(straight.table)
     assert len(packs(store)) == 5  # nothing of the part is left
+
+
+def test_work_is_kept_where_what_decodes_fails(image_folder: Path, store: Store) -> None:
+    """As a worker of Ray's does that is killed: neither the files nor the request are wrong."""
+
+    def failing(data: DataSet, items: Sequence[Item], rule: ResizeRule) -> Iterator[Decoded]:
+        yield from islice(decoded(data, items, rule), 15)
+        raise RuntimeError("the worker died")
+
+    data = CountingFolder(image_folder)
+    with pytest.raises(RuntimeError):
+        build_pack(store, data, data.splits()["train"], RESIZE, decode=failing)
+    data.decoded.clear()
+    assert len(build(store, data)) == 24
+    assert len(data.decoded) == 24 - 15
 
 
 @pytest.mark.parametrize("cut", [1, 1200, 5 * 1200 + 7])
