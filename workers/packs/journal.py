@@ -110,7 +110,11 @@ def half_pack(folder: Path, items: Sequence[Item]) -> Iterator[HalfPack]:
     paths = folder / "pixels.bin", folder / "journal.jsonl"
     for path in paths:
         path.touch()
-    with paths[0].open("r+b") as pixels, paths[1].open("r+", encoding="utf-8", newline="\n") as journal:
+    with (
+        paths[0].open("r+b") as pixels,
+        # A power cut may leave bytes in the journal that are no text.
+        paths[1].open("r+", encoding="utf-8", errors="replace", newline="\n") as journal,
+    ):
         yield HalfPack(pixels, journal, items)
 
 

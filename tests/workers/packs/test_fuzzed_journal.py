@@ -28,7 +28,7 @@ def test_a_changed_journal_keeps_what_is_whole(tmp_path: Path) -> None:
     def each(number: int, draw: st.DataObject) -> None:
         lines = [line(n) for n in range(3)]
         changed = draw.draw(st.one_of(json_mutations(lines[number]), byte_mutations(lines[number])))
-        lines[number] = changed.decode(errors="replace").encode().replace(b"\n", b"")
+        lines[number] = changed.replace(b"\n", b"")
         (tmp_path / "pixels.bin").write_bytes(b"".join(PIXELS))
         (tmp_path / "journal.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
         with bounded(1 << 30), half_pack(tmp_path, ITEMS) as half:
@@ -36,3 +36,13 @@ def test_a_changed_journal_keeps_what_is_whole(tmp_path: Path) -> None:
             assert half.record.size == 12 * sum(isinstance(image, GoodImage) for image in half.done)
 
     each()
+
+
+def test_bytes_that_are_no_text_end_what_is_whole(tmp_path: Path) -> None:
+    """As a power cut leaves them."""
+    (tmp_path / "pixels.bin").write_bytes(b"".join(PIXELS))
+    (tmp_path / "journal.jsonl").write_bytes(
+        line(0) + b"\n" + line(1)[:20] + b"\xff\xfe\x80\n" + line(2) + b"\n"
+    )
+    with half_pack(tmp_path, ITEMS) as half:
+        assert [image.image_id for image in half.done] == ["a/0.jpg"]
