@@ -173,3 +173,52 @@ def test_a_store_that_did_not_answer_is_asked_again() -> None:
     assert part.value(3) == b"3"
     with pytest.raises(BadPictureError, match="no such row any more"):
         part.value(4)
+
+
+# Where a mistake is, and what a label is called
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("items.csv", b"path,label\na.png\n", ":2: 1 cells"),
+        ("items.csv", b"path,label\na.png,\xff\xfe\n", ":2: '\\udcff\\udcfe' is not UTF-8 text"),
+        ("items.csv", b'path,label\na.png,"x\ny"\n', ":2: a cell goes over the line's end"),
+        ("items.csv", b'path,label\n"a.png,x\n', ":2: a quote is opened and not closed"),
+        ("items.jsonl", b'{"path": \n', ":1: no JSON"),
+        ("items.jsonl", b"[1]\n", ":1: each line should be an object"),
+    ],
+)
+def test_a_mistake_is_named_with_a_file_that_exists(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / "meta").mkdir()
+    path = tmp_path / "meta" / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        ImageTable(tmp_path, Reading(table=str(path))).splits()
+    assert str(caught.value).startswith(f"{path}{said}")
+
+
+def classes_of(folder: Path, labels: Sequence[Any], split_of: Sequence[tuple[Any, str]]) -> dict[str, Any]:
+    """The classes of each split, where a list of classes says which train."""
+    pictures = pa.array([png(number) for number in range(len(labels))], pa.binary())
+    pq.write_table(pa.table({"image": pictures, "label": labels}), folder / "items.parquet")
+    names, kinds = zip(*split_of, strict=True)
+    pq.write_table(pa.table({"label": names, "split": kinds}), folder / "classes.parquet")
+    how = {"split_by": "file", "split_file": str(folder / "classes.parquet")}
+    splits = opened(folder / "items.parquet", **how).splits()
+    return {name: split.class_names for name, split in splits.items()}
+
+
+def test_a_list_of_classes_calls_labels_as_the_table_does(tmp_path: Path) -> None:
+    numbers = [0.0, 1.0, 2.0, 3.5]
+    given = list(zip(numbers, ["train", "train", "test", "test"], strict=True))
+    assert classes_of(tmp_path, numbers, given) == {"train": ["0", "1"], "test": ["2", "3.5"]}
+
+
+@pytest.mark.parametrize("label", [None, "", "  "])
+def test_a_list_of_classes_with_an_empty_label_is_refused(tmp_path: Path, label: str | None) -> None:
+    given = [(label, "train"), ("a", "train"), ("b", "test")]
+    with pytest.raises(UsageError, match=r"classes\.parquet, row 1: it has no label"):
+        classes_of(tmp_path, ["a", "b", "None", "c"], given)

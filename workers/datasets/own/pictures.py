@@ -10,7 +10,7 @@ from typing import IO
 
 from muster.workers.datasets.base import DataSet, Item, Reading, Split, Traits
 from muster.workers.datasets.own.account import Account
-from muster.workers.datasets.own.rows import open_table
+from muster.workers.datasets.own.rows import cell_text, open_table
 from muster.workers.datasets.own.splits import alike_texts, from_list, halves, kind_of, shared_problem
 from muster.workers.datasets.pictures import (
     HEIC_SUFFIXES,
@@ -129,14 +129,16 @@ class OwnPictures(ABC):
             )
         found: dict[str, str] = {}
         for row in table.rows(["label", "split"]):
-            label, split = (str(cell).strip() for cell in row.cells)
+            label, split = map(cell_text, row.cells)
             kind = kind_of(split)
-            if kind not in {"train", "val", "test"}:
-                raise UsageError(f"{table.path.parent / row.where}: {split!r} is none of train, val, test.")
-            if found.setdefault(label, kind) != kind:
+            if not label:
                 raise UsageError(
-                    f"{table.path.parent / row.where}: {label} is in {found[label]} and in {kind}."
+                    f"{table.at(row.where)}: it has no label. Name its class, or remove the row."
                 )
+            if kind not in {"train", "val", "test"}:
+                raise UsageError(f"{table.at(row.where)}: {split!r} is none of train, val, test.")
+            if found.setdefault(label, kind) != kind:
+                raise UsageError(f"{table.at(row.where)}: {label} is in {found[label]} and in {kind}.")
         return found
 
     def read_how(self, split: Split) -> str:

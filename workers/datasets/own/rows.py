@@ -66,6 +66,10 @@ class Table(ABC):
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         """All rows with the cells of these columns, in their order."""
 
+    def at(self, where: str) -> str:
+        """Where a row is, with the whole path of the file."""
+        return f"{self.path}{where.removeprefix(self.shown)}"
+
     def names(self, column: str) -> Sequence[str] | None:
         """What the numbers in a column stand for, where the file says so."""
         return None
@@ -74,6 +78,16 @@ class Table(ABC):
     def image_columns(self) -> Sequence[str]:
         """The columns that can hold image files."""
         return ()
+
+
+def cell_text(value: Any) -> str:
+    """A cell as it is shown; empty where there is nothing. Whole numbers are shown without a point, as tables with gaps
+    keep them as fractions."""
+    if value is None or value != value:  # noqa: PLR0124  (no number)
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
 
 
 def open_table(path: AnyPath, shown: str = "") -> Table:
@@ -110,7 +124,7 @@ class _Text(Table):
         for number, row in enumerate(lines):
             if len(row.cells) != wanted:
                 raise UsageError(
-                    f"{self.path.parent / row.where}: {len(row.cells)} cells, and there are {wanted} columns. Is a "
+                    f"{self.at(row.where)}: {len(row.cells)} cells, and there are {wanted} columns. Is a "
                     "quote not closed, or a cell with a comma not quoted?"
                 )
             yield Row(number, row.where, tuple(self._cell(row, place) for place in places))
@@ -118,11 +132,9 @@ class _Text(Table):
     def _cell(self, row: Row, place: int) -> str | None:
         text = row.cells[place].strip()
         if not text.isascii() and any("\udc80" <= char <= "\udcff" for char in text):
-            raise UsageError(f"{self.path.parent / row.where}: {text!a} is not UTF-8 text.")
+            raise UsageError(f"{self.at(row.where)}: {text!a} is not UTF-8 text.")
         if "\n" in text:
-            raise UsageError(
-                f"{self.path.parent / row.where}: a cell goes over the line's end: is a quote not closed?"
-            )
+            raise UsageError(f"{self.at(row.where)}: a cell goes over the line's end: is a quote not closed?")
         return text or None
 
     @cached_property
@@ -147,7 +159,7 @@ class _Text(Table):
                         cells = next(reader, None)
                     except csv.Error as error:
                         raise UsageError(
-                            f"{self.path.parent / where}: a quote is opened and not closed, or the file is no text "
+                            f"{self.at(where)}: a quote is opened and not closed, or the file is no text "
                             f"(the reader says: {error})."
                         ) from error
                     if cells is None:
@@ -193,9 +205,9 @@ class _Lines(Table):
         try:
             found = parse_json(line)
         except ValueError as error:
-            raise UsageError(f"{self.path.parent / where}: no JSON (the reader says: {error}).") from error
+            raise UsageError(f"{self.at(where)}: no JSON (the reader says: {error}).") from error
         if not isinstance(found, dict):
-            raise UsageError(f"{self.path.parent / where}: each line should be an object with columns.")
+            raise UsageError(f"{self.at(where)}: each line should be an object with columns.")
         return found
 
 

@@ -21,7 +21,7 @@ from muster.workers.datasets.base import Item, Reading, Split, Traits, files_dig
 from muster.workers.datasets.lists import Mistakes, absent
 from muster.workers.datasets.own.account import Account
 from muster.workers.datasets.own.pictures import MEAN, STD, OwnPictures
-from muster.workers.datasets.own.rows import Row
+from muster.workers.datasets.own.rows import Row, cell_text
 from muster.workers.datasets.own.sources import Source, sources
 from muster.workers.datasets.own.splits import KINDS, LEAST_CLASSES, SIDES, kind_of
 from muster.workers.errors import UsageError
@@ -215,7 +215,7 @@ class ImageTable(OwnPictures):
         if not isinstance(value, LABELS) or (isinstance(value, float) and math.isinf(value)):
             lists.wrong("label(s) that are no word, number or date", f"{row.where}: {value!r:.80}")
             return None
-        if not (text := _text(value)):
+        if not (text := cell_text(value)):
             lists.wrong("row(s) without a label", row.where)
         return text or None
 
@@ -258,7 +258,7 @@ class ImageTable(OwnPictures):
         split = source.split
         if "split" in given:
             kind = kind_of(given["split"])
-            if not _text(given["split"]):
+            if not cell_text(given["split"]):
                 taken.lists.wrong("row(s) without a split", row.where)
                 return None, ""
             if kind is not None and source.split not in {"", kind}:
@@ -281,13 +281,13 @@ class ImageTable(OwnPictures):
 
     def _role(self, lists: Mistakes, row: Row, given: Mapping[str, Any]) -> str | None:
         """Which side of a search a row is on; None for neither."""
-        if role := _text(given.get("role")):
+        if role := cell_text(given.get("role")):
             if role.casefold() in SIDES:
                 return role.casefold()
             lists.wrong("role(s) that are neither query nor gallery", f"{row.where}: {role!r}")
         sides = []
         for side in sorted(SIDES):
-            text = _text(given.get(f"is_{side}")).casefold()
+            text = cell_text(given.get(f"is_{side}")).casefold()
             if text and text not in TRUE | FALSE:
                 lists.wrong(f"is_{side} that are neither true nor false", f"{row.where}: {text!r}")
             sides += [side] * (f"is_{side}" not in given or text in TRUE)
@@ -358,13 +358,3 @@ def _against(before: Seen, now: Seen) -> tuple[str, str] | None:
 
 def _split(name: str, items: Sequence[Item]) -> Split:
     return Split(name, items, sorted({item.class_name for item in items}))
-
-
-def _text(value: Any) -> str:
-    """A cell as it is shown; empty where there is nothing. Whole numbers are shown without a point, as tables with gaps
-    keep them as fractions."""
-    if value is None or value != value:  # noqa: PLR0124  (no number)
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()
