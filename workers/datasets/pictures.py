@@ -244,12 +244,13 @@ def _fault(source: Path | IO[bytes], image: Image.Image) -> str:
         source.seek(0)
         data = source.read()
         source.seek(place)
-    start = 0
+    start, end = 0, len(data)
     if image.format in {"JPEG", "MPO"}:
         start = _scan(data)
-        if data.find(b"\xff\xd9", start) < 0:
+        end = data.find(b"\xff\xd9", start) + 2  # what follows is no part of the picture
+        if end < 2:
             return "its data end before the end marker: the file is cut, or its end was never written"
-    hole = _hole(data, start)
+    hole = _hole(data[:end], start)
     if hole is not None:
         return f"it has a hole of {hole[1] - hole[0]} zeros at byte {hole[0]}: its copy was never finished"
     return ""

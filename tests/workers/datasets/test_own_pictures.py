@@ -11,6 +11,7 @@ from PIL import Image
 
 from muster.workers.datasets.pictures import (
     ALPHA,
+    BLOCK,
     CUT,
     DEEP,
     PAGES,
@@ -186,6 +187,39 @@ def test_plain_pictures_are_whole(optimize: bool, tmp_path: Path) -> None:
 def test_what_follows_the_end_of_a_jpeg_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "more.jpg").write_bytes(jpeg() + bytes(4096) + b"a phone's own data")
     assert read_picture(tmp_path / "more.jpg", OWN).remarks == ()
+
+
+def on_a_block(data: bytes) -> bytes:
+    """A JPEG that ends where a block of a disk does: a comment behind its first mark fills it up."""
+    lacking = -(len(data) + 4) % BLOCK
+    return data[:2] + b"\xff\xfe" + (lacking + 2).to_bytes(2, "big") + b"x" * lacking + data[2:]
+
+
+@pytest.mark.parametrize("behind", [bytes(4096), bytes(4096) + b"\xff\xd9", b"\xff\xd9" + bytes(4096)])
+def test_zeros_behind_the_end_of_a_jpeg_are_no_hole(behind: bytes, tmp_path: Path) -> None:
+    """As cameras fill up files of one size."""
+    whole = on_a_block(jpeg())
+    assert len(whole) % BLOCK == 0
+    (tmp_path / "filled.jpg").write_bytes(whole + behind)
+    assert read_picture(tmp_path / "filled.jpg", OWN).remarks == ()
+    cut = whole[:8192] + bytes(4096) + whole[12288:]
+    (tmp_path / "hole.jpg").write_bytes(cut + behind)
+    with pytest.raises(BadPictureError, match=r"hole of .* zeros at byte 8192|truncated|damaged"):
+        read_picture(tmp_path / "hole.jpg", OWN)
+
+
+def test_zeros_behind_a_thumbnail_in_exif_are_looked_at(tmp_path: Path) -> None:
+    """The end of a thumbnail is not the picture's."""
+    buffer = io.BytesIO()
+    photograph(40).save(buffer, "JPEG")
+    exif = b"Exif\0\0" + buffer.getvalue()
+    data = jpeg()
+    whole = on_a_block(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    assert read_picture(tmp_path / "whole.jpg", OWN).remarks == ()
+    (tmp_path / "hole.jpg").write_bytes(whole[:12288] + bytes(4096) + whole[16384:])
+    with pytest.raises(BadPictureError, match=r"hole of .* zeros at byte 12288|truncated|damaged"):
+        read_picture(tmp_path / "hole.jpg", OWN)
 
 
 # EXIF, pages, profiles
