@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-
 from muster.workers.datasets.base import DataSet, Item, Reading, Split, Traits
+from muster.workers.datasets.cars196 import Cars196
+from muster.workers.datasets.cub200 import Cub200
 from muster.workers.datasets.glyphs import Glyphs
+from muster.workers.datasets.inshop import InShop
 from muster.workers.datasets.own.folder import ImageFolder
 from muster.workers.datasets.own.pictures import OwnPictures
 from muster.workers.datasets.own.table import ImageTable
 from muster.workers.datasets.published import Published
+from muster.workers.datasets.sop import StanfordProducts
+from muster.workers.datasets.vehicleid import VehicleId
 from muster.workers.errors import UsageError
 from muster.workers.store.remote import RemotePath, place
 
@@ -18,16 +21,10 @@ __all__ = [
     "Published", "Reading", "Split", "Traits", "canonical", "open_data_set",
 ]  # fmt: skip
 
-#: The papers' data sets: each is a module here, which names its `READER`.
-READERS = ("cub200", "cars196", "sop", "inshop", "vehicleid")
-
-
-def _reader(name: str) -> type[Published]:
-    reader: type[Published] = importlib.import_module(f"{__name__}.{name}").READER
-    return reader
-
-
-PUBLISHED = {name: _reader(name) for name in READERS}
+#: The papers' data sets.
+PUBLISHED: dict[str, type[Published]] = {
+    reader.name: reader for reader in (Cub200, Cars196, StanfordProducts, InShop, VehicleId)
+}
 #: One's own pictures.
 OWN = ("folder", "table")
 NAMES = ("glyphs", *OWN, *PUBLISHED)

@@ -68,6 +68,11 @@ class Split:
     class_names: Sequence[str]
     labels: dict[str, int] = field(init=False, compare=False, repr=False)
 
+    @classmethod
+    def of(cls, name: str, items: Sequence[Item]) -> Split:
+        """With the classes that its images have, sorted."""
+        return cls(name, items, sorted({item.class_name for item in items}))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", {name: i for i, name in enumerate(self.class_names)})
 

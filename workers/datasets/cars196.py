@@ -171,6 +171,3 @@ def _by_class(lists: Lists) -> Iterator[Entry]:
             path = f"{names[number - 1].replace('/', '-')}/{row.cells[0]}"
             if lists.inside(row.where, row.cells[0]) and lists.inside(row.where, path):
                 yield Entry(f"car_data/car_data/{half}/{path}", number, row.where)
-
-
-READER = Cars196

@@ -141,13 +141,6 @@ def _arrow(file: Any) -> Any:
         return pa.RecordBatchReader.from_batches(reader.schema, batches)
 
 
-def _group(path: AnyPath, column: str, group: int) -> Iterator[pa.Array]:
-    """An image column of a row group of a Parquet file, some rows at a time."""
-    with pq.ParquetFile(_source(path), buffer_size=BUFFER) as file:
-        for batch in file.iter_batches(ROWS, row_groups=[group], columns=[column]):
-            yield batch.column(0)
-
-
 class _Part:
     """The images of consecutive rows of a file, read forwards."""
 
@@ -217,10 +210,15 @@ class _Files:
         return self.starts[path, version]
 
 
-def _images(path: AnyPath, column: str, part: int) -> Iterator[pa.Array]:
+def _images(path: AnyPath, column: str, group: int) -> Iterator[pa.Array]:
+    """The images of a row group, some rows at a time; an Arrow file is one."""
     if path.suffix == ARROW:
-        return (batch.column(0) for batch in column_batches(path, [column]))
-    return _group(path, column, part)
+        for batch in column_batches(path, [column]):
+            yield batch.column(0)
+        return
+    with pq.ParquetFile(_source(path), buffer_size=BUFFER) as file:
+        for batch in file.iter_batches(ROWS, row_groups=[group], columns=[column]):
+            yield batch.column(0)
 
 
 _files = _Files()

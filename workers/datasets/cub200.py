@@ -92,6 +92,3 @@ class Cub200(Published):
 
     def class_name(self, class_id: int) -> str:
         return self._names.get(class_id, f"{class_id:03d}")
-
-
-READER = Cub200

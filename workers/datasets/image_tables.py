@@ -12,8 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muster.workers.datasets.base import Split
-from muster.workers.datasets.cells import feature, image_column, rows_digest, schema_of
+from muster.workers.datasets.cells import feature, image_column, schema_of
 from muster.workers.datasets.lists import Entry, Lists
 from muster.workers.errors import UsageError
 
@@ -98,8 +97,3 @@ def _numbering(home: Path, columns: dict[str, _Labels], classes: int, trained: i
         f"{home}: labels lie in {min(labels, default='-')}..{max(labels, default='-')}, so it can't be told "
         f"whether they begin at 0 or at 1. Expected 0..{classes - 1} or 1..{classes}."
     )
-
-
-def source_digest(home: Path, data_set: str, split: Split) -> str:
-    """Changes with the files' names, sizes and times, and with the split's rows and classes."""
-    return rows_digest(home, files(home), split, f"{data_set}/{split.name}/{home.absolute()}\n")

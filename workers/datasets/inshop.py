@@ -86,6 +86,3 @@ class InShop(Published):
         packed = next((zip_ for zip_ in ("Img/img.zip", "img.zip") if (lists.home / zip_).is_file()), None)
         cure = f"Unpack {lists.home / packed} where it lies." if packed else "Unpack Img/img.zip there."
         raise UsageError(f"{lists.home} has no folder Img/img or img with the images. {cure}")
-
-
-READER = InShop

@@ -14,43 +14,43 @@ import numpy as np
 from muster.workers.datasets.lists import MOST_BYTES, Lists
 from muster.workers.errors import UsageError
 
+#: What the struct array is called.
+VARIABLE = "annotations"
 #: Of MATLAB's level 5 format: bytes before the first element, and the type of one that is packed.
 _HEADER, _PACKED = 128, 15
 
 
-def struct_rows(
-    lists: Lists, file: str, fields: Sequence[str], variable: str = "annotations"
-) -> Iterator[tuple[str, list[str]]]:
-    """The place and the given fields, as text, of each row of a struct array.
+def struct_rows(lists: Lists, file: str, fields: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The place and the given fields, as text, of each row of the struct array of annotations.
 
     Raises UsageError if the file can't be read, or has no such array or fields.
     """
     path = lists.home / file
-    array = _load(str(path), variable)
+    array = _load(str(path))
     names = array.dtype.names or ()
     lacking = [name for name in fields if name not in names]
     if lacking:
         raise UsageError(
-            f"{path}: {variable} lacks the field(s) {', '.join(lacking)}; it has {', '.join(names) or 'none'}."
+            f"{path}: {VARIABLE} lacks the field(s) {', '.join(lacking)}; it has {', '.join(names) or 'none'}."
         )
     for number, row in enumerate(array, start=1):
         values = [_text(row[name]) for name in fields]
         yield f"{file}, row {number}", values
 
 
-def _load(path: str, variable: str) -> np.ndarray[Any, Any]:
+def _load(path: str) -> np.ndarray[Any, Any]:
     try:
         from scipy.io import loadmat
     except ModuleNotFoundError as error:
         raise UsageError(f"{path}: reading MATLAB files needs scipy: pip install scipy.") from error
     try:
         _check_unpacked(Path(path))
-        content = loadmat(path, squeeze_me=True, variable_names=[variable])
+        content = loadmat(path, squeeze_me=True, variable_names=[VARIABLE])
     except Exception as error:  # a damaged file makes scipy raise nearly anything
         raise UsageError(f"{path} can't be read as a MATLAB file: {error}.") from error
-    if variable not in content:
-        raise UsageError(f"{path} has no variable {variable!r}.")
-    return np.atleast_1d(content[variable])
+    if VARIABLE not in content:
+        raise UsageError(f"{path} has no variable {VARIABLE!r}.")
+    return np.atleast_1d(content[VARIABLE])
 
 
 def _check_unpacked(path: Path) -> None:

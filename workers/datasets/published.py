@@ -248,9 +248,9 @@ class Published(ABC):
         return None if self.in_tables else str(self.home.absolute())
 
     def source_digest(self, split: Split) -> str:
-        if self.in_tables:
-            return image_tables.source_digest(self.home, self.name, split)
         extra = f"{self.name}/{split.name}/{self.home.absolute()}"
+        if self.in_tables:  # whose packs were always named with an end of line
+            return cells.rows_digest(self.home, image_tables.files(self.home), split, f"{extra}\n")
         return files_digest(self.home, split, extra)
 
 

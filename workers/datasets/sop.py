@@ -58,6 +58,3 @@ class StanfordProducts(Published):
             if label is not None and lists.inside(row.where, row.cells[3]):
                 found.append(Entry(row.cells[3], label, row.where))
         return found
-
-
-READER = StanfordProducts

@@ -80,6 +80,3 @@ class VehicleId(Published):
             if label is not None and lists.inside(row.where, image):
                 found.append(Entry(f"image/{image}.jpg", label, row.where))
         return found
-
-
-READER = VehicleId

@@ -188,6 +188,4 @@ def _given(found: Found) -> dict[str, Split]:
         parts.setdefault(part, []).extend(
             Item(f"{folder}/{picture}", picture.partition("/")[0], role) for picture in by_class
         )
-    return {
-        part: Split(part, items, sorted({item.class_name for item in items})) for part, items in parts.items()
-    }
+    return {part: Split.of(part, items) for part, items in parts.items()}

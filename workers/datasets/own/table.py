@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import posixpath
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
@@ -117,7 +117,7 @@ class ImageTable(OwnPictures):
             raise UsageError([f"{self.traits.title} has no row with a picture.", *taken.account.texts()])
         self.account, self.warnings = taken.account, tuple(self._joined())
         parts = self._tested(taken.items) if self.sources[0].says_splits else self._by_class(taken)
-        return self.kept_apart({name: _split(name, items) for name, items in parts.items()})
+        return self.kept_apart({name: Split.of(name, items) for name, items in parts.items()})
 
     def _cure(self, taken: _Taken) -> str:
         """What to do about mistakes in rows."""
@@ -354,7 +354,3 @@ def _against(before: Seen, now: Seen) -> tuple[str, str] | None:
     if before.role != now.role:
         return TWO_SIDES, f"{now.role or 'both'}, and {before.role or 'both'}"
     return None
-
-
-def _split(name: str, items: Sequence[Item]) -> Split:
-    return Split(name, items, sorted({item.class_name for item in items}))
