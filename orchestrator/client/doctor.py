@@ -75,7 +75,7 @@ def _packages() -> Iterator[Finding]:
 def _device() -> Iterator[Finding]:
     found = nvml.cards()
     if not found:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = len(os.sched_getaffinity(0))
         yield Finding("device", "ok", f"no GPU here; members would train on {cores} CPU cores")
         return
     import torch

@@ -49,17 +49,17 @@ class Conv4(nn.Sequential):
     images are pooled to that size, so that one network serves all of them.
     """
 
-    def __init__(self, outputs: int, width: int = 64) -> None:
+    def __init__(self, outputs: int) -> None:
         blocks = [
             nn.Sequential(
-                nn.Conv2d(3 if i == 0 else width, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
+                nn.Conv2d(3 if i == 0 else 64, 64, 3, padding=1, bias=False),
+                nn.BatchNorm2d(64),
                 nn.ReLU(inplace=True),
                 nn.MaxPool2d(2),
             )
             for i in range(4)
         ]
-        super().__init__(*blocks, QuarterPool(), nn.Flatten(), nn.Linear(4 * width, outputs))
+        super().__init__(*blocks, QuarterPool(), nn.Flatten(), nn.Linear(4 * 64, outputs))
 
 
 def names() -> list[str]:

@@ -277,8 +277,7 @@ def decoded(
         except Exception as error:
             return BadImage(item.image_id, str(error) or type(error).__name__)
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return in_order(work, items, threads or cores)
+    return in_order(work, items, threads or len(os.sched_getaffinity(0)))
 
 
 def _pack_digest(table: pa.Table, split: Split, bad: list[BadImage]) -> str:

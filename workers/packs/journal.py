@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from muster.workers.datasets.base import Item
-from muster.workers.packs.pack import Uint8
+from muster.workers.packs.pack import Uint8, digest_of_pixels
 from muster.workers.store.documents import COUNT, SHA256, TEXT, check_form
 from muster.workers.store.files import FileRecord
 from muster.workers.store.records import parse_json
@@ -140,8 +140,6 @@ def _whole(
                 return
             left -= image.bytes
             content = pixels.read(image.bytes)
-            digest = hashlib.sha256(f"{image.height}x{image.width}:".encode())
-            digest.update(content)
-            if digest.hexdigest() != image.sha256:
+            if digest_of_pixels(image.height, image.width, content).hex() != image.sha256:
                 return
         yield image, memoryview(content)

@@ -7,9 +7,11 @@ pack checks every image. This module never augments; it hands out uint8 crops; `
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -102,8 +104,14 @@ class ResizeRule:
 
 def image_digest(pixels: Uint8) -> bytes:
     """The digest of an image's decoded pixels [height, width, 3] and shape: 32 bytes."""
-    found = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]}:".encode())
-    found.update(np.ascontiguousarray(pixels).data)
+    height, width, _ = pixels.shape
+    return digest_of_pixels(height, width, np.ascontiguousarray(pixels).data)
+
+
+def digest_of_pixels(height: int, width: int, pixels: bytes | memoryview) -> bytes:
+    """The same of an image's bytes."""
+    found = hashlib.sha256(f"{height}x{width}:".encode())
+    found.update(pixels)
     return found.digest()
 
 
@@ -152,10 +160,16 @@ that are older than these."
     def image_digests(self) -> list[bytes]:
         return list(self.table["sha256"].to_pylist())
 
-    def fits(self, pixels: FileRecord | None) -> bool:
-        """Whether every label has a class and every image lies in these pixels, one behind the other."""
+    @cached_property
+    def places(self) -> tuple[Int64, Int64, Int64]:
+        """int64 [images] each: where an image's pixels begin, its height and its width."""
         columns = (self.table[name].to_numpy().astype(np.int64) for name in ("offset", "height", "width"))
         offsets, heights, widths = columns
+        return offsets, heights, widths
+
+    def fits(self, pixels: FileRecord | None) -> bool:
+        """Whether every label has a class and every image lies in these pixels, one behind the other."""
+        offsets, heights, widths = self.places
         if pixels is None or (
             len(self) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names)
         ):
@@ -172,8 +186,8 @@ that are older than these."
 
     def bytes_of(self, rows: Int64 | slice) -> int:
         """Of the pixels of some images."""
-        sizes = self.table["height"].to_numpy().astype(np.int64) * self.table["width"].to_numpy() * 3
-        return int(sizes[rows].sum())
+        _, heights, widths = self.places
+        return int((heights[rows] * widths[rows] * 3).sum())
 
     def part(self, class_ids: Sequence[int] | None = None) -> Part:
         """The images of some classes (all of them without an argument), in the pack's order, labelled
@@ -218,26 +232,19 @@ class Pack:
     pixels: Uint8
     "uint8 [bytes], read-only."
 
-    @cached_property
-    def _places(self) -> tuple[Int64, Int64, Int64]:
-        table = self.index.table
-        columns = (table[name].to_numpy().astype(np.int64) for name in ("offset", "height", "width"))
-        offsets, heights, widths = columns
-        return offsets, heights, widths
-
     def sizes(self, rows: Int64) -> Int64:
         """int64 [n, 2]: height and width of each image, in pixels."""
-        _, heights, widths = self._places
+        _, heights, widths = self.index.places
         return np.stack([heights[rows], widths[rows]], axis=1)
 
     def spans(self, rows: Int64) -> Int64:
         """int64 [n, 2]: the first byte of each image's pixels, and the one behind its last."""
-        offsets, heights, widths = self._places
+        offsets, heights, widths = self.index.places
         return np.stack([offsets[rows], offsets[rows] + heights[rows] * widths[rows] * 3], axis=1)
 
     def image(self, row: int) -> Uint8:
         """One image, uint8 [height, width, 3]: a view, not a copy."""
-        offsets, heights, widths = self._places
+        offsets, heights, widths = self.index.places
         start, height, width = int(offsets[row]), int(heights[row]), int(widths[row])
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
@@ -343,18 +350,10 @@ def _mark(path: Path, record: FileRecord, cache: Path) -> Path:
     return cache / "checked" / hashlib.sha256(version.encode()).hexdigest()[:32]
 
 
-class _locked:  # noqa: N801  (reads as a verb where it is used)
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
     """One process of the node at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        import fcntl
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.path.open("w")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
