@@ -198,6 +198,7 @@ def _train(
     if not team.leads:
         return None
     rows, before = state.history, len(resume.history) if resume else 0
+    shown = sum(map(trainer.images, range(trainer.units * trainer.steps)))
     weights = on_host(dict(trainer.kept(state)))
     files = {"weights.safetensors": save(weights), "history.parquet": table_bytes(rows)}
     done_before = resume.stretch.seconds if resume else 0.0
@@ -207,7 +208,7 @@ def _train(
         "seconds": round(sum(row["seconds"] for row in rows), 3),
         "overhead_seconds": round(overhead, 3),
         "loss": rows[-1]["loss"],
-        "images": spec.shown(len(part.rows)) // spec.epochs,
+        "images": shown // spec.epochs,
         "epochs": spec.epochs,
         "ranks": team.size,
     }

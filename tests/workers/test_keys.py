@@ -239,6 +239,13 @@ def test_training_shows_each_image_once_an_epoch() -> None:
         assert small_spec(PART, small_recipe(epochs=epochs)).shown(24) == 24 * epochs
 
 
+@pytest.mark.parametrize(("cap", "each"), [(1, 6), (2, 12), (4, 24), (5, 24), (500, 24)])
+def test_training_shows_at_most_so_many_images_of_a_class(cap: int, each: int) -> None:
+    spec = small_spec(PART, small_recipe(epochs=3, class_cap=cap))
+    assert spec.classes == 6
+    assert spec.shown(24) == 3 * each
+
+
 @pytest.mark.parametrize("crop", [8, 9459])
 def test_the_smallest_and_the_largest_crop_are_taken(crop: int) -> None:
     assert dataclasses.replace(VIEW, crop=crop).crop == crop

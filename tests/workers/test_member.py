@@ -67,6 +67,17 @@ def test_vectors_are_a_column_that_other_programs_read(store: Store, images: Pat
     )
 
 
+def test_the_record_counts_the_images_that_were_trained_on(store: Store, images: Path) -> None:
+    task = task_for(store, images)
+    recipe = dataclasses.replace(task.spec.recipe, class_cap=1)
+    task = dataclasses.replace(task, spec=dataclasses.replace(task.spec, recipe=recipe))
+    run(store, task)
+    done = store.model(task.key).done()
+    assert done is not None
+    assert done.facts["images"] == task.spec.classes < 24
+    assert done.facts["images"] * done.facts["epochs"] == task.spec.shown(24)
+
+
 def test_what_is_there_is_not_done_again(store: Store, images: Path) -> None:
     task = task_for(store, images)
     run(store, task)

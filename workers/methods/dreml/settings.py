@@ -101,6 +101,11 @@ class MemberSpec(ModelSpec):
     def dimension(self) -> int:
         return self.D
 
+    def shown(self, images: int) -> int:
+        """With a cap it is the most that it can be: exact where every class has at least so many images."""
+        cap = self.recipe.class_cap
+        return self.epochs * (min(images, cap * self.classes) if cap else images)
+
     def described(self) -> str:
         return f"classes in {self.D} meta-classes"
 
