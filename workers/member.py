@@ -7,13 +7,13 @@ embeds and commits.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -242,7 +242,7 @@ def _resume(folder: ModelFolder, team: Team) -> Checkpoint | None:
     return found[1] if found else read_checkpoint(folder, name)
 
 
-@contextmanager
+@contextlib.contextmanager
 def heeding_sigterm() -> Iterator[Callable[[], bool]]:
     """Within it SIGTERM ends nothing: the answer is whether it came. A batch system, or a cloud that takes its machine
     back, sends it some time before the end. Threads other than the first can't heed signals."""
@@ -290,16 +290,17 @@ def _inputs(store: Store, spec: ModelSpec, images: int) -> list[np.ndarray]:
 
 
 def _initial_weights(store: Store, spec: ModelSpec) -> dict[str, torch.Tensor]:
+    """The pretrained weights. Raises CorruptFileError if they are gone, or damaged: then they are forgotten, and the
+    next launch puts them anew."""
     name = store.weights(spec.weights)
-    data = store.files.get(name)
-    try:
-        state = read_tensors(data, store.files.path(name))
-    except CorruptFileError:
-        state = {}
+    data, state = store.files.find(name), {}
+    if data is not None:
+        with contextlib.suppress(CorruptFileError):
+            state = read_tensors(data, store.files.path(name))
     if backbones.state_digest(state) != spec.weights:
         store.files.delete(name)
         raise CorruptFileError(
-            f"{store.files.path(name)} was damaged. The store has forgotten it: launch again to put it anew."
+            f"The initial weights {store.files.path(name)} are gone or damaged: launch again to put them anew."
         )
     return state
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
-from muster.workers.errors import CorruptFileError, StoreError, UsageError
+from muster.workers.errors import CorruptFileError, UsageError
 from muster.workers.member import load_network, open_images, run_member
 from muster.workers.networks.backbones import build, state_digest
 from muster.workers.store.files import FileRecord
@@ -122,8 +122,15 @@ def test_damaged_initial_weights_are_refused_and_forgotten(store: Store, images:
         with pytest.raises(CorruptFileError, match="launch again"):
             run(store, task)
         assert not store.files.exists(store.weights(task.spec.weights))
-    with pytest.raises(StoreError):
-        run(store, task)
+
+
+def test_initial_weights_that_are_gone_say_what_puts_them_anew(store: Store, images: Path) -> None:
+    """As they are for each further attempt, and for each other member, once they were found damaged."""
+    task = with_initial_weights(store, images)
+    store.files.delete(store.weights(task.spec.weights))
+    for attempt in ("one", "two"):
+        with pytest.raises(CorruptFileError, match=r"gone or damaged.*launch again"):
+            run(store, task, attempt)
 
 
 def test_vectors_that_another_attempt_committed_stand(store: Store) -> None:
