@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 
-from muster.workers.errors import CorruptFileError, StoreError
+from muster.workers.errors import CorruptFileError, MusterError, StoreError, said
 from muster.workers.names import is_inner, is_text
 from muster.workers.store.addresses import parse_address, without_secrets
-from muster.workers.store.patience import asked_again
+from muster.workers.store.patience import OF_FILES, asked_again
 from muster.workers.store.reading import Reader, open_root
 
 CHUNK = 1 << 22
@@ -80,6 +79,10 @@ class Files:
         self.root = root
         self._fs, self._base = open_root(root)
         self.local_root = Path(self._base) if isinstance(self._fs, pafs.LocalFileSystem) else None
+        foreign = isinstance(
+            self._fs, pafs.PyFileSystem
+        )  # packages of fsspec have errors of kinds of their own
+        self._raised = (Exception,) if foreign else OF_FILES
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.root,))
@@ -328,9 +331,12 @@ class Files:
     def _trying(self, verb: str, name: str, act: Callable[[], Found]) -> Found:
         """What `act` returns; of a store behind a network, which is asked again for a while, it may be done twice."""
         try:
-            return act() if self.local_root is not None else asked_again(act)
-        except (OSError, pa.ArrowException) as error:
-            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return act() if self.local_root is not None else asked_again(act, self._raised)
+        except MusterError:
+            raise
+        except self._raised as error:
+            plain = str(error) if isinstance(error, OF_FILES) else ""
+            text = getattr(error, "strerror", None) or plain or said(error)
             cause = without_secrets(text.splitlines()[0].rstrip("."), self.root)
             cause = cause if len(cause) <= MOST_CAUSE else f"{cause[:MOST_CAUSE]}..."
             kind = AbsentError if isinstance(error, FileNotFoundError) else self.error

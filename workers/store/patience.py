@@ -6,11 +6,16 @@ import os
 import re
 import time
 from collections.abc import Callable
+from ftplib import error_perm
 from typing import TypeVar
 
 import pyarrow as pa
 
+from muster.workers.errors import MusterError
+
 Found = TypeVar("Found")
+#: What pyarrow's own file systems raise.
+OF_FILES = (OSError, pa.ArrowException)
 #: The variable with the seconds for which it is asked again, and what holds without it.
 PATIENCE, SHORT_PATIENCE = "MUSTER_STORE_PATIENCE", 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
@@ -22,14 +27,14 @@ REFUSAL = re.compile(
 )
 
 
-def asked_again(act: Callable[[], Found]) -> Found:
-    """What `act` returns, once it does. Raises what it raised last: a refusal at once, anything else of a file system
-    when patience is at its end."""
+def asked_again(act: Callable[[], Found], raised: tuple[type[Exception], ...]) -> Found:
+    """What `act` returns, once it does. Raises what it raised last: a refusal at once, anything else of `raised` when
+    patience is at its end."""
     until, wait = time.monotonic() + patience(), FIRST_WAIT
     while True:
         try:
             return act()
-        except (OSError, pa.ArrowException) as error:
+        except raised as error:
             if time.monotonic() >= until or not _may_pass(error):
                 raise
         time.sleep(wait)
@@ -47,6 +52,12 @@ def patience() -> float:
 def _may_pass(error: BaseException) -> bool:
     """Whether the answer can be another one a moment later."""
     refusals = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-    if isinstance(error, (*refusals, pa.ArrowInvalid, pa.ArrowNotImplementedError)):
+    others = (
+        pa.ArrowInvalid,
+        pa.ArrowNotImplementedError,
+        error_perm,
+        MusterError,
+    )  # error_perm: an FTP server's no
+    if isinstance(error, (*refusals, *others)):
         return False
     return REFUSAL.search(str(error)) is None

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from muster.workers.errors import StoreError
+from muster.workers.errors import StoreError, said
 from muster.workers.store.addresses import parse_address, without_secrets
 
 #: Seconds for which Google's client repeats a request by itself.
@@ -79,8 +79,8 @@ def open_root(root: str) -> tuple[Any, str]:
 
             other, path = fsspec.core.url_to_fs(root)
             filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(other))
-        except (ImportError, ValueError, OSError) as failure:
-            cause = without_secrets(str(failure), root)
+        except Exception as failure:
+            cause = without_secrets(str(failure) or said(failure), root)
             raise StoreError(
                 f"Can't open {parse_address(root).bare}: {cause}. Use a folder, s3://bucket/path, or "
                 "another address that pyarrow or an installed fsspec package opens."
