@@ -19,8 +19,8 @@ def taken_out(place: str) -> str:
     found = parse_address(place)
     if found.muddled:
         raise UsageError(
-            f"The address of {found.bare} is no URI: in what stands before the @, write / as %2F, : as %3A and @ as "
-            "%40; or leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            f"The address of {found.bare} is no URI: in what stands before the @, write / as %2F, ? as %3F, : as "
+            "%3A and @ as %40; or leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     if not found.has_secrets:
         return place
