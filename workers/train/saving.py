@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from muster.workers.errors import ToldToEndError
 from muster.workers.store.checkpoint import Checkpoint
 
 
@@ -46,7 +47,7 @@ class Saver:
             self.over = True
             self.changed.notify_all()
         self.thread.join()
-        if error is None:
+        if error is None or isinstance(error, ToldToEndError):  # which says that all is saved
             self._raise()
 
     def _raise(self) -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from muster.workers.errors import StoreError
+from muster.workers.errors import StoreError, ToldToEndError
 from muster.workers.store.checkpoint import Checkpoint
 from muster.workers.train.saving import Saver
 
@@ -84,6 +84,19 @@ def test_what_a_write_raises_the_training_hears() -> None:
     for epochs in (1, 2):
         with pytest.raises(StoreError, match="no space"):
             trains(epochs)
+
+
+def test_who_is_told_to_end_does_not_say_that_it_saved_what_it_could_not() -> None:
+    def full(checkpoint: Checkpoint) -> None:
+        raise StoreError("no space left")
+
+    def ends() -> None:
+        with Saver(full) as saver:
+            saver(state(1))
+            raise ToldToEndError("was told to end, and has saved its work")
+
+    with pytest.raises(StoreError, match="no space"):
+        ends()
 
 
 def test_without_a_checkpoint_there_is_nothing_to_write() -> None:
