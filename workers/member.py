@@ -94,7 +94,8 @@ def run_member(
     except CorruptFileError as error:
         log(f"{error} Training it again.")
         folder.distrust()
-        _train(store, folder, task, attempt, device, report, log)  # alone: the others have gone
+        # Alone: the others have gone.
+        _train(store, folder, task, attempt, device, report, log, ALONE, time.monotonic(), told_to_end)
         network = load_network(folder, task.spec)
     for target in missing(store, task)[1]:
         vectors_folder = folder.embedding(target.digest)
@@ -151,12 +152,12 @@ def _train(
     device: torch.device,
     report: Report,
     log: Log,
-    team: Team = ALONE,
-    began: float | None = None,
-    told_to_end: Callable[[], bool] = lambda: False,
+    team: Team,
+    began: float,
+    told_to_end: Callable[[], bool],
 ) -> dict[str, torch.Tensor] | None:
     """Trains a model and commits it. Its weights, where they are those that the store has now."""
-    spec, began = task.spec, time.monotonic() if began is None else began
+    spec = task.spec
     written = to_json({"key": spec.key, **form(spec)})
     if team.leads and folder.files.find(folder / "spec.json") != written:
         folder.files.put(folder / "spec.json", written)

@@ -116,7 +116,8 @@ def train_rank(config: dict[str, Any]) -> None:
     how: dict[str, Any] = {}
     if team.leads:
         config["fleet"].report.remote(task.key, config["attempt"], {"state": "starting", **where_am_i()})
-        how["report"] = Ticker(config["fleet"], task.key, config["attempt"])
+        how["report"] = ticker = Ticker(config["fleet"], task.key, config["attempt"])
+        how["told_to_end"] = ticker.told_to_end  # asked only where it trains alone
         how["log"] = AttemptLog(store, store.run(config["run"]).log(task.key, config["attempt"]))
     with told_where(), logged(how.get("log")):
         run_member(store, task, config["attempt"], get_device(), team=team, began=began, **how)

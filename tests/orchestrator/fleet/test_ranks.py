@@ -40,16 +40,64 @@ except Exception as error:
 """
 
 
-@pytest.mark.cluster
-def test_ranks_that_find_no_places_give_up_and_say_so(tmp_path: Path) -> None:
+LEAVES = """
+import dataclasses
+import sys
+from pathlib import Path
+
+import ray
+from muster.orchestrator.fleet.actors import ranks
+from muster.workers.datasets import ImageFolder
+from muster.workers.packs.build import build_pack
+from muster.workers.store.layout import Store
+from muster.workers.task import Images
+from tests.conftest import write_classes
+from tests.orchestrator.fleet.stubs import bier
+
+@ray.remote(num_cpus=0)
+class Fleet:
+    def report(self, *told):
+        return True  # its node is taken back
+
+store, data = Store(sys.argv[1]), ImageFolder(write_classes(Path(sys.argv[2])))
+pack = build_pack(store, data, data.splits()["train"], "squash:20")
+part, task = pack.part(), bier(1)
+shape = dataclasses.replace(task.spec.bier, steps=6000, labels=4, images=2)
+spec = dataclasses.replace(task.spec, bier=shape, train_digest=part.digest, classes=part.classes)
+images = Images(pack=pack.digest, class_ids=None, digest=part.digest)
+task = dataclasses.replace(task, spec=spec, train=images, targets=())
+ray.init("local", num_cpus=1, object_store_memory=80 * 2**20, namespace="muster", log_to_driver=False)
+actor = ranks.RanksActor.__ray_metadata__.modified_class(None)
+try:
+    actor.run(sys.argv[1], "run", task, "an-attempt", 0.0, Fleet.remote())
+except Exception as error:
+    print(type(error).__name__, error)
+print("reached", sum(store.model(task.key).reached()) > 0, store.model(task.key).done())
+"""
+
+
+def printed(program: str, *words: Path) -> str:
+    """What a program prints that has a Ray of its own."""
     env = {**os.environ, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "2", "RAY_USAGE_STATS_ENABLED": "0"}
     env["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "src")))
     env.pop("RAY_ADDRESS", None)
     ran = subprocess.run(
-        [sys.executable, "-c", TOO_MANY, str(tmp_path / "store")],
+        [sys.executable, "-c", program, *map(str, words)],
         env=env, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
-    assert "MusterError its 3 ranks found no places" in ran.stdout, ran.stderr[-2000:]
+    return ran.stdout + ran.stderr[-2000:]
+
+
+@pytest.mark.cluster
+def test_a_rank_that_trains_alone_saves_where_its_node_is_taken_back(tmp_path: Path) -> None:
+    told = printed(LEAVES, tmp_path / "store", tmp_path / "images")
+    assert "ToldToEndError BIER was told to end, and has saved its work." in told
+    assert "reached True None" in told
+
+
+@pytest.mark.cluster
+def test_ranks_that_find_no_places_give_up_and_say_so(tmp_path: Path) -> None:
+    assert "MusterError its 3 ranks found no places" in printed(TOO_MANY, tmp_path / "store")
 
 
 def test_of_the_ranks_failures_the_one_that_tells_most_is_meant() -> None:
