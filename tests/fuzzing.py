@@ -55,7 +55,7 @@ RAW = {
     "@exponent@": "1e999",
 }
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2**63, 10**30, 1.5, -0.0, float("nan"), float("inf"), "", "x", "0", "nan", "\0",
+    None, True, False, 0, 1, -1, 2**31, 2**63, 10**30, 1.5, -0.0, float("nan"), float("inf"), "", "x", "0", "nan", "\0",
     "é\ud800",
     "../../../x", "/nowhere/x", "a/../../b", "C:\\x", "x" * 5000, [], {}, [None], [[]], {"": None}, {"L": "x"},
     [1, "x"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,22 @@ def test_damaged_vectors_are_told(store: Store) -> None:
     damage(store, "models/0123/embeddings/aa/vectors.parquet")
     with pytest.raises(CorruptFileError, match="is damaged"):
         read_vectors(folder)
+
+
+@pytest.mark.parametrize("dimension", [0, 2**31, 2**53, -1, 2.0])
+def test_a_record_of_vectors_of_no_possible_dimension_is_told(store: Store, dimension: float) -> None:
+    folder = store.model("0123").embedding("aa")
+    write_vectors(folder, np.eye(3, dtype=np.float32), {})
+    record = json.loads(store.files.get(folder / "DONE.json"))
+    store.files.put(folder / "DONE.json", json.dumps({**record, "D": dimension}).encode())
+    with pytest.raises(CorruptFileError, match=r"D is .*should be a dimension"):
+        read_vectors(folder)
+
+
+def test_vectors_of_no_images_are_read(store: Store) -> None:
+    folder = store.model("0123").embedding("aa")
+    write_vectors(folder, np.empty((0, 3), np.float32), {})
+    assert read_vectors(folder).shape == (0, 3)
 
 
 def test_a_network_is_loaded_as_it_was_trained(store: Store) -> None:

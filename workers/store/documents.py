@@ -42,6 +42,7 @@ def _is_count(value: Any) -> bool:
 TEXT = Kind("text", lambda value: isinstance(value, str))
 NUMBER = Kind("a finite number", _is_number)
 COUNT = Kind("a whole number from 0 up", _is_count)
+DIMENSION = Kind("a dimension", lambda value: _is_count(value) and 0 < value < 2**31)
 SCALAR = Kind("a number or text", lambda value: isinstance(value, str | bool) or _is_number(value))
 ANY_NAME = Kind("a name", lambda value: isinstance(value, str))
 #: A name without folders: of an attempt, a pack, a shard.
@@ -84,7 +85,7 @@ PACK_SOURCE = {
     "pack": WORD, "data_set?": TEXT, "split?": TEXT, "reading?": COUNT,
     "remarks?": {ANY_NAME: {"number": COUNT, "first": [TEXT]}}, "twins?": [{"image_id": TEXT, "twin_of": TEXT}],
 }  # fmt: skip
-VECTORS = {**DONE, "rows?": COUNT, "D?": COUNT, "seconds?": NUMBER, "images_per_s?": NUMBER}
+VECTORS = {**DONE, "rows?": COUNT, "D?": DIMENSION, "seconds?": NUMBER, "images_per_s?": NUMBER}
 
 _CURVE = [{"L": COUNT, ANY_NAME: (NUMBER, None)}, ...]
 #: Of the scores of one split.

@@ -46,5 +46,5 @@ def read_vectors(folder: Folder, start: int = 0, stop: int | None = None) -> Flo
     if len(column) != done.facts["rows"]:
         raise CorruptFileError(f"{where} is damaged: it has {len(column)} rows, not {done.facts['rows']}.")
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    vectors: Float32 = flat.reshape(len(column), -1)
+    vectors: Float32 = flat.reshape(len(column), done.facts["D"])
     return vectors[start:stop]
