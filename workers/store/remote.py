@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
+from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 
@@ -230,7 +231,7 @@ def place(given: str) -> AnyPath:
     if not separator:
         return Path(given).expanduser()
     if scheme == "file":
-        return Path(path)
+        return Path(unquote(path))
     return RemotePath(Tree(given))
 
 

@@ -329,6 +329,13 @@ def test_a_remote_path_is_as_paths_are(request: pytest.FixtureRequest, kind: str
     assert inner_name(root, path) is None
 
 
+def test_an_address_of_a_folder_is_read_as_a_store_s_is(tmp_path: Path) -> None:
+    for name in ("my pics", "ä+b", "100%"):
+        address = (tmp_path / name).as_uri()
+        assert place(address) == tmp_path / name == Files(address).local_root
+    assert place(f"file://{tmp_path}/my pics") == tmp_path / "my pics"
+
+
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     yield
