@@ -97,7 +97,8 @@ def pack_batches(pack: Pack, recipe: Recipe, epoch: int, *, floats: bool) -> Ite
     to_float = augment.ToFloat(recipe.mean, recipe.std, torch.device("cpu"))
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
-        batch = torch.from_numpy(augment.random_crops(pack, rows, recipe, draws[rows]))
+        windows = augment.random_windows(pack, rows, recipe, draws[rows])
+        batch = torch.from_numpy(pack.crops(*windows, recipe.crop))
         if floats:
             yield augment.distort(to_float(batch), augment.turns_of(recipe, draws[rows]))
         else:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from muster.workers.packs.pack import Int64, Pack, Uint8, Windows
 from muster.workers.rng import Float64, uniforms
-from muster.workers.spec import InputRecipe, TestView, Triple
+from muster.workers.spec import InputRecipe, Triple
 
 TOP, LEFT, FLIP, ANGLE = range(4)
 DRAWS = 4
@@ -25,14 +25,6 @@ DRAWS = 4
 def epoch_draws(member: tuple[object, ...], epoch: int, samples: int) -> Float64:
     """The randomness of an epoch's augmentation: float64 [samples, 4] in [0, 1)."""
     return uniforms(("augment", *member), samples, DRAWS, epoch=epoch)
-
-
-def random_crops(
-    pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64, out: Uint8 | None = None
-) -> Uint8:
-    """Random square crops of images with a black border of `pad`, uint8 [n, crop, crop, 3], into `out` if it is given;
-    see `random_windows`."""
-    return pack.crops(*random_windows(pack, rows, recipe, draws), recipe.crop, out)
 
 
 def random_windows(pack: Pack, rows: Int64, recipe: InputRecipe, draws: Float64) -> Windows:
@@ -127,8 +119,3 @@ def _rotated(batch: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     matrix[:, 0, 1], matrix[:, 1, 0] = -turn.sin(), turn.sin()
     grid = F.affine_grid(matrix, list(batch.shape), align_corners=False)
     return F.grid_sample(batch, grid, align_corners=False)
-
-
-def view_batch(pack: Pack, rows: Int64, view: TestView) -> torch.Tensor:
-    """One centre crop of each image, uint8 [n, crop, crop, 3]."""
-    return torch.from_numpy(centre_crops(pack, rows, view.crop))

@@ -9,6 +9,7 @@ from torchvision.transforms import functional as TF
 
 from muster.workers.packs.pack import Int64, Uint8
 from muster.workers.rng import Float64
+from muster.workers.spec import InputRecipe
 from muster.workers.train import augment
 from muster.workers.train.augment import (
     ANGLE,
@@ -19,10 +20,10 @@ from muster.workers.train.augment import (
     centre_crops,
     distort,
     epoch_draws,
-    random_crops,
+    random_windows,
     turns_of,
 )
-from tests.workers.samples import CPU, VIEW, pack_of, small_recipe
+from tests.workers.samples import CPU, pack_of, small_recipe
 
 SHAPES = [(20, 20), (20, 31), (44, 20), (16, 16), (9, 30), (30, 9), (7, 7), (1, 3), (17, 16)]
 IMAGES = [
@@ -35,6 +36,10 @@ ROWS: Int64 = np.arange(len(IMAGES))
 
 def draws_of(value: float) -> Float64:
     return np.full((len(IMAGES), 4), value)
+
+
+def random_crops(rows: Int64, recipe: InputRecipe, draws: Float64) -> Uint8:
+    return PACK.crops(*random_windows(PACK, rows, recipe, draws), recipe.crop)
 
 
 def reference_crop(image: Uint8, crop: int, pad: int, draw: Float64) -> Uint8:
@@ -58,7 +63,7 @@ def test_random_crops_are_windows_of_the_bordered_image(crop: int, pad: int) -> 
     recipe = small_recipe(crop=crop, pad=pad)
     for epoch in range(5):
         draws = epoch_draws((0, 12, 1), epoch, len(IMAGES))
-        found = random_crops(PACK, ROWS, recipe, draws)
+        found = random_crops(ROWS, recipe, draws)
         assert found.shape == (len(IMAGES), crop, crop, 3)
         assert found.dtype == np.uint8
         for image, one, draw in zip(IMAGES, found, draws, strict=True):
@@ -67,14 +72,14 @@ def test_random_crops_are_windows_of_the_bordered_image(crop: int, pad: int) -> 
 
 def test_the_ends_of_a_draw_reach_both_edges_and_no_further() -> None:
     recipe = small_recipe(crop=16, pad=2)
-    first = random_crops(PACK, ROWS[:1], recipe, draws_of(0.0)[:1])[0]
-    last = random_crops(PACK, ROWS[:1], recipe, draws_of(np.nextafter(1, 0))[:1])[0]
+    first = random_crops(ROWS[:1], recipe, draws_of(0.0)[:1])[0]
+    last = random_crops(ROWS[:1], recipe, draws_of(np.nextafter(1, 0))[:1])[0]
     assert (first[2:, 2:] == IMAGES[0][:14, :14]).all()
     assert (last[:14, :14] == IMAGES[0][6:, 6:]).all()
 
 
 def test_the_border_is_black_and_the_rest_is_the_image() -> None:
-    crops = random_crops(PACK, ROWS[:1], small_recipe(crop=24, pad=2), draws_of(0.3)[:1])
+    crops = random_crops(ROWS[:1], small_recipe(crop=24, pad=2), draws_of(0.3)[:1])
     inside = np.zeros((24, 24), bool)
     inside[2:22, 2:22] = True
     assert (crops[0][~inside] == 0).all()
@@ -154,11 +159,6 @@ def test_rotation_fills_with_the_mean_colour() -> None:
     )
     assert found[0, :, 0, 0].tolist() == [0, 0, 0]
     assert found[0, :, 8, 8].tolist() == pytest.approx([1, 1, 1])
-
-
-def test_a_test_view_is_the_centre_crop() -> None:
-    batch = augment.view_batch(PACK, ROWS, VIEW)
-    assert (batch.numpy() == centre_crops(PACK, ROWS, VIEW.crop)).all()
 
 
 def test_crops_may_lie_wholly_outside() -> None:

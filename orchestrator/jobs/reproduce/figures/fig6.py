@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
-from muster.orchestrator.jobs.reproduce.figures import canvas, similarities
+from muster.orchestrator.jobs.reproduce.figures import canvas
 from muster.orchestrator.jobs.reproduce.figures.ensembles import table_ensemble, table_flags
 from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, note_of, write
 from muster.orchestrator.jobs.reproduce.figures.similarities import Float32, Int64
@@ -34,8 +34,6 @@ SHOWN = 4
 GLYPHS = {"ensemble.D": 100, "ensemble.L": 8}
 #: Larger pictures are made smaller: px.
 THUMBNAIL = 112
-#: More candidates than are shown, so that equals are put in order.
-CANDIDATES = 16
 RIGHT, WRONG = "#1a9850", "#d73027"
 
 
@@ -74,22 +72,15 @@ def draw(store: Store, folder: str, got: Mapping[str, EnsembleResult]) -> list[s
 
 def answers(members: Sequence[Float32], protocol: Protocol) -> Answers:
     """The nearest images of each query by the whole ensemble; among equals a wrong one comes first."""
-    asking = np.flatnonzero(protocol.references > 0)
-    queries, labels = protocol.query[asking], protocol.labels
-    k = min(NEAREST, len(protocol.gallery) - 1)
-    nearest = np.empty((len(queries), k), dtype=np.int64)
-    similarity = np.empty((len(queries), k), dtype=np.float32)
-    for where, cosines in similarities.rows_of_similarities(members, queries, protocol.gallery):
-        own = protocol.own_column[asking[where]]
-        inside = np.flatnonzero(own >= 0)
-        cosines[inside, own[inside]] = -np.inf
-        most = min(CANDIDATES, cosines.shape[1])
-        columns = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
-        found = np.take_along_axis(cosines, columns, axis=1)
-        right = labels[protocol.gallery[columns]] == labels[queries[where], None]
-        order = np.lexsort((columns, right, -found), axis=1)[:, :k]
-        nearest[where] = protocol.gallery[np.take_along_axis(columns, order, axis=1)]
-        similarity[where] = np.take_along_axis(found, order, axis=1)
+    from muster.workers.score.queries import QueryRecord
+    from muster.workers.score.retrieval import prefix_curve
+
+    record = QueryRecord(protocol, [len(members)])
+    prefix_curve(members, protocol, (1,), record=record)
+    asking, labels = np.flatnonzero(protocol.references > 0), protocol.labels
+    queries, k = protocol.query[asking], min(NEAREST, len(protocol.gallery) - 1)
+    nearest = protocol.gallery[record.nearest[asking, :k]]
+    similarity = record.similarity[asking, :k] / np.float32(len(members))
     return Answers(queries, nearest, similarity, labels[nearest] == labels[queries, None])
 
 
@@ -175,11 +166,11 @@ def _thumbnails(store: Store, got: EnsembleResult, rows: Int64) -> dict[int, np.
     from PIL import Image
 
     from muster.workers.member import open_images
-    from muster.workers.train.augment import view_batch
+    from muster.workers.train.augment import centre_crops
 
     target = got.target("test")
     pack, part = open_images(store, target.images)
-    batch = view_batch(pack, part.rows[rows], target.view).numpy()
+    batch = centre_crops(pack, part.rows[rows], target.view.crop)
     found = {}
     for row, pixels in zip(rows.tolist(), batch, strict=True):
         image = Image.fromarray(pixels)

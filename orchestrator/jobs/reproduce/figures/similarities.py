@@ -60,18 +60,6 @@ def nearest(
     return found
 
 
-def rows_of_similarities(
-    members: Sequence[Float32], queries: Int64, gallery: Int64
-) -> Iterator[tuple[slice, Float32]]:
-    """The whole ensemble's mean cosines, a block of queries after another: (which queries, float32 [b, G])."""
-    for start, stop in _blocks(len(queries), len(gallery)):
-        cosines = np.zeros((stop - start, len(gallery)), dtype=np.float32)
-        for vectors in members:
-            cosines += vectors[queries[start:stop]] @ vectors[gallery].T
-        cosines /= len(members)
-        yield slice(start, stop), cosines
-
-
 def sampled(labels: Int64, most: int = MOST_IMAGES) -> Int64:
     """All rows if they are at most `most`, else those of whole classes, in a seeded order, until they are so many:
     ascending. Whole classes, because a sample of images would have few pairs of one class left."""
@@ -100,11 +88,6 @@ def auc(different: Int64, same: Int64) -> float:
     below = np.cumsum(different) - different
     wins = (same * (below + different / 2)).sum()
     return float(wins / (int(same.sum()) * int(different.sum())))
-
-
-def mean_of(counts: Int64) -> float:
-    """The mean cosine, each taken at the middle of its bin."""
-    return float((counts * (EDGES[:-1] + EDGES[1:]) / 2).sum() / counts.sum())
 
 
 def _prefixes(
