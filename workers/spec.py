@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -146,10 +147,33 @@ class LabelBatchShape:
         return max(1, images // self.batch_size)
 
     def check_batch(self, classes: int, world_size: int) -> None:
-        """Raises ValueError unless `classes` are enough for P. Ranks are the business of who has them."""
-        del world_size
-        too_many = f"labels = {self.labels}: there are only {classes} training classes. Give --P {classes}"
-        check({too_many: self.labels <= classes})
+        """Raises ValueError unless `classes` are enough for P and the global batch divides by `world_size`."""
+        check(
+            {
+                f"labels = {self.labels}: there are only {classes} training classes. Give --P {classes}": (
+                    self.labels <= classes
+                ),
+                _ranks_message(self.labels, self.images, world_size, classes): (
+                    self.batch_size % world_size == 0
+                ),
+            }
+        )
+
+
+def _ranks_message(labels: int, images: int, world_size: int, classes: int) -> str:
+    """Names the nearest numbers of labels, from 2 to `classes`, whose batch divides by the ranks."""
+    divides = [p for p in range(2, classes + 1) if p * images % world_size == 0]
+    below, above = [p for p in divides if p < labels][-1:], [p for p in divides if p > labels][:1]
+    return (
+        f"labels = {labels}: a batch of {labels} labels x {images} images = {labels * images} doesn't divide by "
+        f"{world_size} ranks: {_nearest([*below, *above], images)}"
+    )
+
+
+def _nearest(labels: Sequence[int], images: int) -> str:
+    if not labels:
+        return "no number of labels does: change images or the ranks"
+    return "the nearest that do: " + ", ".join(f"labels = {p} ({p * images} images)" for p in labels)
 
 
 class VectorsOf(NamedTuple):

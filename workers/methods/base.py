@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Training(Protocol):
-    """What a method's training module offers; each is a function of the module."""
+    """What a method's training module offers; each is a function or a class of the module."""
 
     def trainer(self, spec: Any, materials: Materials) -> Trainer:
         """A model at its very beginning, ready to be trained or to go on from a checkpoint."""

@@ -24,11 +24,9 @@ import numpy as np
 import torch
 
 from muster.workers.errors import MusterError, UsageError
-from muster.workers.score.protocol import Protocol, leave_one_out
+from muster.workers.score.protocol import Protocol
 from muster.workers.score.queries import QueryRecord
-from muster.workers.score.ranking import TIE_TOLERANCE, Block, Hits, PrefixScore, bytes_per_query
-
-__all__ = ["TIE_TOLERANCE", "PrefixScore", "PrefixScorer", "Protocol", "leave_one_out", "prefix_curve"]
+from muster.workers.score.ranking import Block, Hits, PrefixScore, bytes_per_query
 
 CACHE_BYTES = 4 << 20  # of similarities in a CPU thread's block: they stay in its cache from member to member
 MOST_LENGTH = (

@@ -8,23 +8,11 @@ ranks, sees what an undisturbed one would.
 from __future__ import annotations
 
 from math import gcd
-from typing import Protocol
 
 import numpy as np
 
 from muster.workers.rng import Float64, Int64, permutation, uniforms
-
-
-class BatchShape(Protocol):
-    """P x K: `BierSettings`, or another method's settings."""
-
-    @property
-    def labels(self) -> int: ...
-
-    @property
-    def images(self) -> int: ...
-
-    def check_batch(self, classes: int, world_size: int) -> None: ...
+from muster.workers.spec import LabelBatchShape
 
 
 class LabelBatches:
@@ -35,7 +23,7 @@ class LabelBatches:
     it are moved back in the new epoch. Source: authors' code (a shuffled queue of labels).
     """
 
-    def __init__(self, labels: Int64, settings: BatchShape, seed: int, world_size: int = 1) -> None:
+    def __init__(self, labels: Int64, settings: LabelBatchShape, seed: int, world_size: int = 1) -> None:
         """`labels`: int64 [n], the class of each training image, any numbers.
 
         Raises ValueError, naming all mistakes, if P is above the number of classes or the batch does not

@@ -16,7 +16,8 @@ from muster.workers.methods.bier.auxiliary import (
     norm_penalty,
     regressor_penalty,
 )
-from muster.workers.methods.bier.network import BierSettings, BierStep, build_bier
+from muster.workers.methods.bier.network import BierStep, build_bier
+from muster.workers.methods.bier.settings import BierSettings
 
 SIZES = (2, 3, 4)
 KINDS = ("adversarial", "activation")

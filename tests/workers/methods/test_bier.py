@@ -7,13 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from muster.workers.methods.bier.network import (
-    BierSettings,
-    Learners,
-    boosted_loss,
-    build_bier,
-    gather_rows,
-)
+from muster.workers.methods.bier.network import Learners, boosted_loss, build_bier, gather_rows
+from muster.workers.methods.bier.settings import BierSettings
 from muster.workers.networks import backbones
 
 SIZES = (3, 4, 5)

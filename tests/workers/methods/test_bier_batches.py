@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from muster.workers.methods.bier.network import BierSettings
+from muster.workers.methods.bier.settings import BierSettings
 from muster.workers.train.label_batches import LabelBatches
 
 

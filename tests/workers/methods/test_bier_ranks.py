@@ -19,13 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 from muster.workers.methods.bier.batchnorm import convert, freeze
 from muster.workers.methods.bier.network import (
     Bier,
-    BierSettings,
     BierStep,
     Learners,
     boosted_loss,
     build_bier,
     parameter_groups,
 )
+from muster.workers.methods.bier.settings import BierSettings
 from muster.workers.train.label_batches import LabelBatches
 from muster.workers.train.team import Team
 

@@ -9,7 +9,8 @@ import sys
 import pydantic
 import pytest
 
-from muster.workers.methods.bier.network import BierSettings, BierStep, build_bier, parameter_groups
+from muster.workers.methods.bier.network import BierStep, build_bier, parameter_groups
+from muster.workers.methods.bier.settings import BierSettings
 from muster.workers.spec import content_key
 
 

@@ -10,8 +10,9 @@ import torch
 
 from muster.workers.errors import UsageError
 from muster.workers.score import retrieval
+from muster.workers.score.protocol import Protocol, leave_one_out
 from muster.workers.score.ranking import bytes_per_query
-from muster.workers.score.retrieval import PrefixScorer, Protocol, leave_one_out, prefix_curve
+from muster.workers.score.retrieval import PrefixScorer, prefix_curve
 
 KS = (1, 2, 4, 8)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from muster.workers.errors import MusterError, UsageError
-from muster.workers.score.retrieval import Protocol, leave_one_out, prefix_curve
+from muster.workers.score.protocol import Protocol, leave_one_out
+from muster.workers.score.retrieval import prefix_curve
 
 
 def ensemble(n, dims, classes):

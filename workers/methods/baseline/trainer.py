@@ -15,13 +15,6 @@ from muster.workers.store.checkpoint import Checkpoint
 from muster.workers.train.trainer import LabelTrainer, Materials, StepLoss, below, head_groups, plain_network
 
 
-def trainer(spec: BaselineSpec, materials: Materials) -> BaselineTrainer:
-    return BaselineTrainer(spec, materials)
-
-
-network = plain_network
-
-
 class BaselineNetwork(nn.Module):
     """A backbone that ends in the embedding, and the loss, whose proxies are trained with it."""
 
@@ -65,3 +58,7 @@ class BaselineTrainer(LabelTrainer):
     def kept(self, state: Checkpoint) -> dict[str, torch.Tensor]:
         """The network's weights alone: the proxies are scaffolding."""
         return below("network.", state.model)
+
+
+trainer = BaselineTrainer
+network = plain_network

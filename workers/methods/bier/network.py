@@ -26,19 +26,6 @@ from muster.workers.methods.bier.settings import BierSettings
 from muster.workers.networks.backbones import State, build, without_head
 from muster.workers.rng import torch_seed
 
-__all__ = [
-    "Bier",
-    "BierSettings",
-    "BierStep",
-    "Boosted",
-    "Learners",
-    "RankLoss",
-    "boosted_loss",
-    "build_bier",
-    "gather_rows",
-    "parameter_groups",
-]
-
 ALPHA = 2.0
 BETA = 0.5
 NEGATIVE_COST = 25.0

@@ -1,14 +1,13 @@
 """BIER's hyper-parameters and what else makes a model's key; it never imports torch.
 
-Kept apart from `network`, which re-exports `BierSettings`, so that a command line can parse and check settings
-before anything heavy is loaded. A setting that would have no effect on the weights is refused when
-it differs from its default: otherwise the same weights would have two keys.
+Kept apart from `network`, so that a command line can parse and check settings before anything heavy is loaded. A
+setting that would have no effect on the weights is refused when it differs from its default: otherwise the same weights
+would have two keys.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -139,18 +138,6 @@ class BierSettings(LabelBatchShape):
         """What every learning rate is multiplied by at `step`, counted from 0. Source: authors' code (run.sh)."""
         return self.anneal_factor ** (step // self.anneal_every) if self.anneal_every else 1.0
 
-    def check_batch(self, classes: int, world_size: int) -> None:
-        """Raises ValueError unless `classes` are enough for P and the global batch divides by `world_size`."""
-        check(
-            {
-                f"labels = {self.labels}: there are only {classes} training classes. Give --P {classes}": (
-                    self.labels <= classes
-                ),
-                _ranks_message(self.labels, self.images, world_size, classes): self.batch_size % world_size
-                == 0,
-            }
-        )
-
 
 @keyed(
     "method train_digest classes backbone weights seed recipe bier precision threads deterministic batch_norm "
@@ -196,19 +183,3 @@ class BierSpec(ModelSpec):
 
 
 METHOD = Method("bier", BierSpec, "muster.workers.methods.bier.trainer", multi_rank=True)
-
-
-def _ranks_message(labels: int, images: int, world_size: int, classes: int) -> str:
-    """Names the nearest numbers of labels, from 2 to `classes`, whose batch divides by the ranks."""
-    divides = [p for p in range(2, classes + 1) if p * images % world_size == 0]
-    below, above = [p for p in divides if p < labels][-1:], [p for p in divides if p > labels][:1]
-    return (
-        f"labels = {labels}: a batch of {labels} labels x {images} images = {labels * images} doesn't divide by "
-        f"{world_size} ranks: {_nearest([*below, *above], images)}"
-    )
-
-
-def _nearest(labels: Sequence[int], images: int) -> str:
-    if not labels:
-        return "no number of labels does: change images or the ranks"
-    return "the nearest that do: " + ", ".join(f"labels = {p} ({p * images} images)" for p in labels)

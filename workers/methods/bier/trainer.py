@@ -16,10 +16,6 @@ from muster.workers.train.label_batches import LabelBatches
 from muster.workers.train.trainer import Materials, Samples, StepLoss, Trainer, below
 
 
-def trainer(spec: BierSpec, materials: Materials) -> BierTrainer:
-    return BierTrainer(spec, materials)
-
-
 def network(spec: BierSpec) -> Bier:
     return build_bier(spec.backbone, spec.bier, 0, pretrained=spec.weights != "none")
 
@@ -83,3 +79,6 @@ class BierTrainer(Trainer):
     def kept(self, state: Checkpoint) -> dict[str, torch.Tensor]:
         """The network's weights alone: the regressors are scaffolding."""
         return below("network.", state.model)
+
+
+trainer = BierTrainer

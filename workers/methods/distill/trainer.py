@@ -17,13 +17,6 @@ from muster.workers.score.combine import combine
 from muster.workers.train.trainer import LabelTrainer, Materials, StepLoss, head_groups, plain_network
 
 
-def trainer(spec: DistillSpec, materials: Materials) -> StudentTrainer:
-    return StudentTrainer(spec, materials)
-
-
-network = plain_network
-
-
 class StudentTrainer(LabelTrainer):
     """A network that learns to put images where its teacher has them, relative to each other.
 
@@ -60,6 +53,10 @@ class StudentTrainer(LabelTrainer):
             output = self.module(images)
         loss: torch.Tensor = self.criterion(output.float(), self.teacher[labels])
         return StepLoss(loss, loss.detach(), loss.detach())
+
+
+trainer = StudentTrainer
+network = plain_network
 
 
 def joined(spec: DistillSpec, members: Sequence[np.ndarray]) -> np.ndarray:

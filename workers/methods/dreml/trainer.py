@@ -20,13 +20,6 @@ from muster.workers.train.passes import Passes
 from muster.workers.train.trainer import Materials, Samples, StepLoss, Trainer, plain_network
 
 
-def trainer(spec: MemberSpec, materials: Materials) -> MemberTrainer:
-    return MemberTrainer(spec, materials)
-
-
-network = plain_network
-
-
 class MemberTrainer(Trainer):
     """A network that learns the meta-classes of its own partition. Source: DREML section 3."""
 
@@ -94,6 +87,10 @@ class MemberTrainer(Trainer):
     def kept(self, state: Checkpoint) -> dict[str, torch.Tensor]:
         """The weights that the recipe's `select` keeps."""
         return state.best if self.settings.select == "best-train" and state.best else state.model
+
+
+trainer = MemberTrainer
+network = plain_network
 
 
 def capped(part: Part, cap: int, names: tuple[int, int, int]) -> tuple[Int64, Int64]:
