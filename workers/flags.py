@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def flag(name: str = "", *, only: str = "", variable: str = "") -> Mapping[str, Any]:
+def flag(name: str = "", *, only: str = "") -> Mapping[str, Any]:
     """The metadata of a field that is a flag: by default `--its-name`.
 
     `only`: what a method must be able to do to have it, a property of `workers/methods/base.py`'s Method.
-    `variable`: the environment variable that it is read from where it is not given.
     """
-    return {"flag": name, "only": only, "variable": variable}
+    return {"flag": name, "only": only}

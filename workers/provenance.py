@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ _DRIVER = Path("/proc/driver/nvidia")
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "numpy", "pyarrow")
 
 
-def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+def versions() -> dict[str, str]:
     """muster's and Python's versions, and those of the packages that are there."""
     found = {"muster": muster.__version__, "python": platform.python_version()}
     if text := commit():
         found["commit"] = text
-    for name in packages:
+    for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

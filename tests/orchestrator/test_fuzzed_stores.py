@@ -24,7 +24,7 @@ from muster.orchestrator.runs.rescore import rescore
 from muster.orchestrator.runs.status import list_runs, member_logs, recorded_status
 from muster.workers.errors import MusterError
 from muster.workers.member import load_network, open_images
-from muster.workers.store.checkpoint import newest_checkpoint
+from muster.workers.store.checkpoint import newest_whole
 from muster.workers.store.layout import Store
 from muster.workers.task import read_history
 from tests.conftest import write_classes
@@ -84,7 +84,7 @@ def _trained_on(request: Any, store: Store) -> None:
     open_images(store, prepared.train)
     for task in member_tasks(request, prepared, "none", "fp32"):
         folder = store.model(task.key)
-        newest_checkpoint(folder)
+        newest_whole(folder)
         load_network(folder, task.spec)
         if (done := folder.done()) is not None:
             read_history(folder, done)

@@ -15,7 +15,7 @@ from muster.workers import member as member_module
 from muster.workers.errors import ToldToEndError
 from muster.workers.forms import form
 from muster.workers.member import run_member
-from muster.workers.store.checkpoint import newest_checkpoint
+from muster.workers.store.checkpoint import newest_whole
 from muster.workers.store.layout import Store
 from muster.workers.store.records import to_json
 from muster.workers.store.vectors import read_vectors
@@ -143,7 +143,7 @@ def test_an_attempt_killed_before_its_first_checkpoint_starts_again(
     with pytest.raises(KeyboardInterrupt):
         run(store, task)
     monkeypatch.undo()
-    assert newest_checkpoint(store.model(task.key)) is None
+    assert newest_whole(store.model(task.key)) is None
     assert not any("resumed" in line for line in run(store, task, "two"))
 
 

@@ -228,5 +228,5 @@ def _names(folder: AnyPath) -> set[str]:
         raise UsageError(f"{folder} can't be listed: {error.strerror}.") from error
 
 
-def _short(text: str, most: int = 80) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -25,8 +25,8 @@ class QueryRecord:
     of the whole embeddings.
     """
 
-    def __init__(self, protocol: Protocol, sizes: Sequence[int], nearest: int = NEAREST) -> None:
-        queries, most = len(protocol.query), min(nearest, len(protocol.gallery))
+    def __init__(self, protocol: Protocol, sizes: Sequence[int]) -> None:
+        queries, most = len(protocol.query), min(NEAREST, len(protocol.gallery))
         self.sizes = tuple(sizes)
         self.ranks = np.zeros((queries, len(self.sizes)), np.int32)
         self.nearest = np.full((queries, most), -1, np.int32)

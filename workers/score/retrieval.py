@@ -80,8 +80,8 @@ def prefix_curve(
 class PrefixScorer:
     """`prefix_curve` one member at a time: each costs one increment, whenever it arrives.
 
-    Takes what `prefix_curve` takes, but holds the running similarities of all Q queries with all G gallery images
-    at once: `memory` must hold 4 * Q * G bytes and the temporaries, or UsageError says so.
+    Takes what `prefix_curve` takes, on a CPU, but holds the running similarities of all Q queries with all G gallery
+    images at once: `memory` must hold 4 * Q * G bytes and the temporaries, or UsageError says so.
     """
 
     def __init__(
@@ -90,7 +90,6 @@ class PrefixScorer:
         ks: Sequence[int] = (1, 2, 4, 8),
         *,
         map_at_r: bool = False,
-        device: str = "cpu",
         memory: int = 4 << 30,
     ) -> None:
         kept, temporary = bytes_per_query(protocol, map_at_r)
@@ -101,16 +100,16 @@ class PrefixScorer:
                 f"{kept:,} bytes to be scored as members arrive, and memory={memory:,} is less; "
                 "raise it, or use prefix_curve once the members are there."
             )
-        self.protocol, self.device, self.members = protocol, device, 0
+        self.protocol, self.members = protocol, 0
         ks = _checked_ks(ks)
-        blocks = _query_blocks(protocol, device, memory - kept, temporary)
-        self._blocks = [Block(protocol, queries, ks, map_at_r, device) for queries in blocks]
+        blocks = _query_blocks(protocol, "cpu", memory - kept, temporary)
+        self._blocks = [Block(protocol, queries, ks, map_at_r, "cpu") for queries in blocks]
 
     def add(self, vectors: np.ndarray) -> PrefixScore:
         """The score with this member added; `vectors` float32 [N, D_l]. A member that is refused changes nothing."""
-        member = _checked_member(vectors, self.members, self.protocol, self.device)
+        member = _checked_member(vectors, self.members, self.protocol, "cpu")
         self.members += 1
-        scores = _side_by_side(lambda block: block.add(*member), self._blocks, self.device)
+        scores = _side_by_side(lambda block: block.add(*member), self._blocks, "cpu")
         return functools.reduce(operator.add, scores)
 
 

@@ -102,14 +102,9 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def newest_checkpoint(folder: ModelFolder) -> Checkpoint | None:
-    """The newest whole checkpoint of any attempt; damaged ones are passed over."""
-    found = newest_whole(folder)
-    return None if found is None else found[1]
-
-
 def newest_whole(folder: ModelFolder) -> tuple[str, Checkpoint] | None:
-    """The same with the name of its file, by which `read_checkpoint` finds this very one on another rank."""
+    """The newest checkpoint of any attempt that is not damaged, behind the name of its file, by which `read_checkpoint`
+    finds this very one on another rank."""
     for found in folder.checkpoints():
         try:
             return found.name, read_checkpoint(folder, found.name)

@@ -195,11 +195,11 @@ def _wrong(place: str, value: Any, should: str) -> str:
     return f"{place or 'it'} is {_short(value)}, and should be {should}"
 
 
-def _short(value: Any, most: int = 60) -> str:
+def _short(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = value if isinstance(value, str) else repr(value) if not isinstance(value, int) else _digits(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _digits(value: int) -> str:

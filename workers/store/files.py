@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -52,10 +53,8 @@ class FileRecord:
 
     @classmethod
     def of_path(cls, path: Path) -> FileRecord:
-        found = hashlib.sha256()
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                found.update(chunk)
+            found = hashlib.file_digest(file, "sha256")
         return cls(path.stat().st_size, found.hexdigest())
 
 
@@ -241,14 +240,12 @@ class Files:
     def record(self, name: str, size: int | None = None) -> FileRecord | None:
         """What a file is now; None if there is no such file, if another process deletes it meanwhile, or, where `size`
         is given, if it has not so many bytes."""
-        found, there = hashlib.sha256(), self.size(name)
+        there = self.size(name)
         if there is None or (size is not None and there != size):
             return None
         with contextlib.suppress(AbsentError):
-            file = self.open(name)
-            while chunk := file.read(CHUNK):
-                found.update(chunk)
-            return FileRecord(there, found.hexdigest())
+            file = io.BufferedReader(self.open(name), CHUNK)  # few requests, as a store may be far
+            return FileRecord(there, hashlib.file_digest(file, "sha256").hexdigest())
         return None
 
     def below(self, folder: str) -> Iterator[str]:
@@ -288,16 +285,11 @@ class Files:
         with contextlib.suppress(AbsentError):
             self._trying("delete", folder, lambda: self._fs.delete_dir(self._full(folder, made=True)))
 
-    def nearest_folder(self) -> Path:
-        """The local root, or what there is of the path to it."""
-        assert self.local_root is not None
-        return nearest_folder(self.local_root)
-
     def check_writable(self) -> None:
         """Writes a small file and leaves no trace: below a local root that is not there yet it makes no folder, and
         tries the nearest one above. Raises StoreError with the cure if that fails."""
-        if self.local_root is not None:
-            self._trying("write", "", self._try_local)
+        if (root := self.local_root) is not None:
+            self._trying("write", "", lambda: _try_folder(nearest_folder(root)))
             return
         probe = f"{SCRATCH}probe-{uuid.uuid4().hex[:8]}"
         self.put(probe, b"muster")
@@ -322,11 +314,6 @@ class Files:
                         "leads to in its place, or delete it."
                     )
         return f"{self._base}/{name}"
-
-    def _try_local(self) -> None:
-        with tempfile.TemporaryFile(dir=self.nearest_folder()) as file:
-            file.write(b"muster")
-            file.flush()
 
     def _trying(self, verb: str, name: str, act: Callable[[], Found]) -> Found:
         """What `act` returns; of a store behind a network, which is asked again for a while, it may be done twice."""
@@ -371,6 +358,12 @@ def nearest_folder(folder: Path) -> Path:
         else:
             return path
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+
+
+def _try_folder(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"muster")
+        file.flush()
 
 
 @contextlib.contextmanager

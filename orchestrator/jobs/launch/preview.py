@@ -22,6 +22,7 @@ from muster.workers.names import first_and_last
 from muster.workers.packs.build import estimated_bytes
 from muster.workers.packs.pack import ResizeRule
 from muster.workers.quantities import bytes_text
+from muster.workers.store.files import nearest_folder
 from muster.workers.store.layout import Store
 
 
@@ -85,6 +86,5 @@ def warning_rows(texts: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _free(store: Store) -> str:
-    if store.files.local_root is None:
-        return ""
-    return f", {bytes_text(shutil.disk_usage(store.files.nearest_folder()).free)} free"
+    root = store.files.local_root
+    return "" if root is None else f", {bytes_text(shutil.disk_usage(nearest_folder(root)).free)} free"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from muster.workers.store.checkpoint import KEPT, Checkpoint, Stretch, newest_checkpoint, save_checkpoint
+from muster.workers.store.checkpoint import KEPT, Checkpoint, Stretch, newest_whole, save_checkpoint
 from muster.workers.store.layout import ModelFolder, Store
 from tests.workers.samples import same_tensors
 
@@ -24,6 +24,12 @@ def checkpoint(epoch: int, *, best: bool = False) -> Checkpoint:
     return Checkpoint(
         epoch, tensors, {"0.momentum_buffer": tensors["a.weight"] * 2}, tensors if best else {}, rows
     )
+
+
+def newest(folder: ModelFolder) -> Checkpoint:
+    found = newest_whole(folder)
+    assert found is not None
+    return found[1]
 
 
 def names(folder: ModelFolder, attempt: str) -> list[str]:
@@ -57,12 +63,11 @@ def test_bytes_hold_everything(best: bool) -> None:
 
 
 def test_the_newest_of_any_attempt_is_taken(folder: ModelFolder) -> None:
-    assert newest_checkpoint(folder) is None
+    assert newest_whole(folder) is None
     assert folder.reached()[0] == 0
     save_checkpoint(folder, "20300101T000000-aaa", checkpoint(4))
     save_checkpoint(folder, "20310101T000000-bbb", checkpoint(2))
-    found = newest_checkpoint(folder)
-    assert found is not None
+    found = newest(folder)
     assert found.epoch == folder.reached()[0] == 4
     assert same_tensors(found.model, checkpoint(4).model)
 
@@ -75,8 +80,7 @@ def test_one_in_the_middle_of_an_epoch_is_after_that_epoch_and_before_the_next(f
         save_checkpoint(folder, "one", middle[steps])
     save_checkpoint(folder, "two", checkpoint(9))
     assert folder.reached() == (9, 12)
-    found = newest_checkpoint(folder)
-    assert found is not None
+    found = newest(folder)
     assert found.to_bytes() == middle[12].to_bytes()
     assert torch.equal(found.stretch.sums, torch.tensor([0.5, 3.0]))
     save_checkpoint(folder, "two", checkpoint(10))
@@ -106,12 +110,11 @@ def test_a_damaged_newest_falls_back_to_the_one_before(folder: ModelFolder, how:
     for epoch in (1, 2, 3):
         save_checkpoint(folder, "one", checkpoint(epoch))
     damage(folder, "one", 3, how)
-    found = newest_checkpoint(folder)
-    assert found is not None
+    found = newest(folder)
     assert found.epoch == 2
     assert same_tensors(found.model, checkpoint(2).model)
     damage(folder, "one", 2, how)
-    assert newest_checkpoint(folder) is None
+    assert newest_whole(folder) is None
 
 
 def test_other_files_of_an_attempt_are_no_checkpoints(folder: ModelFolder) -> None:
@@ -123,6 +126,5 @@ def test_other_files_of_an_attempt_are_no_checkpoints(folder: ModelFolder) -> No
     ):
         folder.files.put(f"{folder.attempt('one')}/{name}", b"x")
     assert folder.reached()[0] == 1
-    found = newest_checkpoint(folder)
-    assert found is not None
+    found = newest(folder)
     assert found.epoch == 1
