@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import tarfile
@@ -26,13 +27,16 @@ RECORDED: dict[str, Any] = json.loads(FROZEN.read_text())
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Path]:
-    """The recorded store at its place, beside the images that it was made of."""
-    shutil.rmtree(made.ROOT, ignore_errors=True)
-    made.make_images()
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(made.ROOT, filter="data")
-    yield made.STORE
-    shutil.rmtree(made.ROOT)
+    """The recorded store at its place, beside the images that it was made of. Digests hang on that place: whoever else
+    tests here waits."""
+    with made.ROOT.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(made.ROOT, ignore_errors=True)
+        made.make_images()
+        with tarfile.open(ARCHIVE) as archive:
+            archive.extractall(made.ROOT, filter="data")
+        yield made.STORE
+        shutil.rmtree(made.ROOT)
 
 
 def test_the_surface_of_the_command_line_is_what_it_was() -> None:
