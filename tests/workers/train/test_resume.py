@@ -69,8 +69,8 @@ def test_resuming_from_pretrained_weights_gives_the_same_bits() -> None:
 class WithDropout(backbones.Conv4):
     """conv4 that drops half of its features."""
 
-    def __init__(self, outputs: int, width: int = 16) -> None:
-        super().__init__(outputs, width)
+    def __init__(self, outputs: int) -> None:
+        super().__init__(outputs)
         self.insert(len(self) - 1, nn.Dropout(0.5))
 
 
