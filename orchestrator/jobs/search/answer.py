@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muster.orchestrator.ensemble.cost import cost_of
 from muster.orchestrator.ensemble.floors import below_floors, made_floors
-from muster.orchestrator.ensemble.plan import cost_group, counted_members, member_tasks, prepare
+from muster.orchestrator.ensemble.plan import cost_group, counted_members, prepare
 from muster.orchestrator.fleet.budget import Budget
 from muster.orchestrator.jobs.search import plots as search_plots
 from muster.orchestrator.jobs.search.plan import SearchCost, SearchPlan
@@ -259,7 +259,7 @@ def _training_cost(plan: SearchPlan, store: Store, launch: LaunchRequest, place:
     """What the recommended ensemble costs when it is trained on all training classes: what its command would say."""
     prepared = prepare(launch, store, None)
     assert prepared is not None  # the search has packed these very images
-    tasks = member_tasks(launch, prepared, plan.weights, plan.precision)
+    tasks = plan.members(launch, prepared)
     to_train = {task.key for task in tasks if missing(store, task)[0]}
     cost = cost_of([cost_group(launch, prepared, tasks)], to_train, store, place)
     there = f"{cost.in_store} of its {len(tasks)} members are in the store"

@@ -9,9 +9,8 @@ from typing import Any
 from muster.orchestrator.ensemble.checks import check_ensemble
 from muster.orchestrator.jobs.base import Answer, Answered, Job, Place
 from muster.orchestrator.jobs.launch.job import with_paths
-from muster.orchestrator.jobs.search.plan import largest, preview
+from muster.orchestrator.jobs.search.plan import by_backbone, preview
 from muster.orchestrator.jobs.search.request import SearchRequest, parse_search
-from muster.workers.datasets import Split
 from muster.workers.errors import UsageError
 
 
@@ -42,15 +41,17 @@ def _show(answer: Answer, message: str) -> None:
     search_table(answer, message)
 
 
-def _check(request: SearchRequest) -> tuple[dict[str, Split], str | None]:
-    """As `check_ensemble`, of the largest ensemble that it may train; and whether there is a split to choose on."""
-    splits, weights = check_ensemble(largest(request))
+def _check(request: SearchRequest) -> dict[str, str | None]:
+    """As `check_ensemble`, of the largest ensemble of each backbone that it may train; and whether there is a split to
+    choose on. The digests of initial weights by backbone, None where one is not known."""
+    found = {backbone: check_ensemble(launch) for backbone, launch in by_backbone(request).items()}
+    splits, _ = next(iter(found.values()))
     held = request.base.data.val_classes
     if request.search.select_on == "val" and not held and "val" not in splits:
         raise UsageError(
             "A search chooses on validation classes, and val is a class here: give --val-classes N."
         )
-    return splits, weights
+    return {backbone: weights for backbone, (_, weights) in found.items()}
 
 
 #: Nothing is answered from the store: trials are decided anew, at no cost where their members are there.

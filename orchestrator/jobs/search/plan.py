@@ -22,7 +22,7 @@ from muster.orchestrator.ensemble.requests import EnsembleRequest, Prepared
 from muster.orchestrator.ensemble.terms import known_terms, place_here
 from muster.orchestrator.jobs.search.halving import Schedule, make_schedule, rung_for_half
 from muster.orchestrator.jobs.search.request import SearchRequest
-from muster.orchestrator.jobs.search.space import grid
+from muster.orchestrator.jobs.search.space import Axis, grid
 from muster.orchestrator.records.measured import Place
 from muster.orchestrator.settings.request import LaunchRequest
 from muster.workers.score.combine import Combination
@@ -45,14 +45,19 @@ class SearchPlan:
     request: SearchRequest
     prepared: dict[Pictures, Prepared]
     "By how the images are packed and seen, which may be searched too."
-    weights: str
+    weights: Mapping[str, str]
+    "The digests of initial weights, by backbone: backbones may be searched too."
     precision: Precision
     ks: tuple[int, ...]
 
     def tasks(self, settings: Mapping[str, Any]) -> tuple[MemberTask, ...]:
         """The members of a trial up to max L, in index order."""
         launch = self.request.launch_of(settings)
-        return member_tasks(launch, self.prepared[pictures(launch)], self.weights, self.precision)
+        return self.members(launch, self.prepared[pictures(launch)])
+
+    def members(self, launch: LaunchRequest, prepared: Prepared) -> tuple[MemberTask, ...]:
+        """The members of a launch with a trial's settings, in index order."""
+        return member_tasks(launch, prepared, self.weights[launch.ensemble.backbone], self.precision)
 
     def group(self, settings: Mapping[str, Any]) -> Group:
         """Its members up to max L, for what they cost."""
@@ -128,12 +133,23 @@ def largest(request: SearchRequest) -> LaunchRequest:
     return request.launch_of({axis.key: axis.largest for axis in request.axes if axis.key in BY_CLASSES})
 
 
+def by_backbone(request: SearchRequest) -> dict[str, LaunchRequest]:
+    """Of each backbone that trials may have, the launch that asks most of the training classes."""
+    most = {axis.key: axis.largest for axis in request.axes if axis.key in BY_CLASSES}
+    launches = [request.launch_of({**most, **named}) for named in grid(_named(request))]
+    return {launch.ensemble.backbone: launch for launch in launches}
+
+
 def ensembles_of(request: SearchRequest) -> list[EnsembleRequest]:
     """An ensemble for each way in which the trials' images are packed and seen: see `SearchPlan.prepared`. It follows
     from what is chosen by name, as the resize rule or the backbone, and from no number."""
-    named = tuple(axis for axis in request.axes if axis.kind is str)
-    launches = [request.launch_of(settings) for settings in grid(named)]
+    launches = [request.launch_of(settings) for settings in grid(_named(request))]
     return [EnsembleRequest(launch=launch) for launch in {pictures(one): one for one in launches}.values()]
+
+
+def _named(request: SearchRequest) -> tuple[Axis, ...]:
+    """The axes whose values are names."""
+    return tuple(axis for axis in request.axes if axis.kind is str)
 
 
 def prepared_by_pictures(ensembles: Iterable[PlannedEnsemble]) -> dict[Pictures, Prepared] | None:
@@ -187,10 +203,10 @@ def _hint(schedule: Schedule, reduction: int | None) -> str:
     return f"{share}; --first-rung {better.rungs[0]} would train {better.members}"
 
 
-def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None]) -> dict[str, Any]:
-    """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing. `checked` is what `check_ensemble`
-    found."""
-    _, weights = checked
+def preview(request: SearchRequest, store: Store, checked: Mapping[str, str | None]) -> dict[str, Any]:
+    """`--dry-run`: `sentence` and a row for each trial; starts and writes nothing. `checked` has the digests of initial
+    weights by backbone, None where one is not known."""
+    weights = {backbone: digest for backbone, digest in checked.items() if digest is not None}
     ensembles = prepare_ensembles(ensembles_of(request), store, None, all_needed=True)
     prepared = prepared_by_pictures(ensembles)
     trials = request.trials()
@@ -204,13 +220,15 @@ def preview(request: SearchRequest, store: Store, checked: tuple[Any, str | None
     }
     if texts := planned_warnings(ensembles):
         found["warnings"] = texts
-    if prepared is None or weights is None:
+    if prepared is None or len(weights) < len(checked):
         cost = _unseen(request)
         what = "the images are packed" if prepared is None else "ImageNet's weights are fetched"
         text = f"{cost.counts()}; cost unknown until {what}."
         return {**found, "sentence": text, "at_most": cost.grid.members, "by_schedule": cost.by_schedule}
-    plan = SearchPlan(request, prepared, *known_terms(request.base, store.run(request.run), weights), ())
-    cost = search_cost(plan, store, lambda: place_here(request.base, store.run(request.run)))
+    run, launches = store.run(request.run), by_backbone(request)
+    weights = {name: known_terms(launches[name], run, digest)[0] for name, digest in weights.items()}
+    plan = SearchPlan(request, prepared, weights, known_terms(request.base, run)[1], ())
+    cost = search_cost(plan, store, lambda: place_here(request.base, run))
     for row, settings in zip(rows, trials, strict=True):
         row["in_store"] = sum(not missing(store, task)[0] for task in plan.tasks(settings))
     return {

@@ -28,6 +28,7 @@ from muster.orchestrator.jobs.search.answer import build_answer, choose, floors_
 from muster.orchestrator.jobs.search.plan import (
     SearchCost,
     SearchPlan,
+    by_backbone,
     ensembles_of,
     largest,
     prepared_by_pictures,
@@ -91,7 +92,9 @@ def _planned(
     assert prepared is not None  # what was missing has been built
     with stage(emit, "plan"):
         terms = terms_of(request.base, run, emit, prepared.values())
-        weights, precision = terms(EnsembleRequest(launch=request.base))
+        settled = {name: terms(EnsembleRequest(launch=one)) for name, one in by_backbone(request).items()}
+        weights = {name: digest for name, (digest, _) in settled.items()}
+        precision = next(iter(settled.values()))[1]  # trials differ in their networks, and not in that
         plan = SearchPlan(request, prepared, weights, precision, recall_at(request.base))
         cost = search_cost(plan, store, lambda: terms.place(request.base))
         run.write("plan.json", {"text": cost.sentence(), "trials": request.trials()})
