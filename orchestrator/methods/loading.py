@@ -55,10 +55,12 @@ def load(config: Path | None, flags: Mapping[str, Any], assignments: list[str]) 
         problems += assign(settings, assignment, known.sections, ALL_TOP, _foreign_sections(known))
     method = flags.get("method")
     for other in [*said, settings.get("method")] if method else []:
-        if other not in {None, method}:
+        if other is not None and other != method:
             problems.append(
                 f"method = {other!r}: this command's is {method}; muster launch has one for each method, and muster "
                 "search takes --method."
+                if isinstance(other, str)
+                else _no_text("method", other)
             )
             settings["method"] = method
     return _build(settings, problems)
@@ -158,9 +160,13 @@ def _top_problems(settings: Settings) -> list[str]:
     for key in [*wrong, *empty]:
         del settings[key]
     return [
-        *(f"{key} = {value!r}: must be text, in quotes." for key, value in wrong.items()),
+        *(_no_text(key, value) for key, value in wrong.items()),
         *(f"{key} is empty: give it a value or leave it out." for key in empty),
     ]
+
+
+def _no_text(key: str, value: object) -> str:
+    return f"{key} = {value!r}: must be text, in quotes."
 
 
 def _foreign_sections(mine: Frontend) -> dict[str, type]:

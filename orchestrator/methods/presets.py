@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from muster.workers.datasets import Traits
@@ -109,7 +110,7 @@ def settings(name: str, traits: Traits, side: int, epochs: int | None) -> tuple[
 
 def fitted_steps(recipe: Settings, epochs: int) -> int:
     """Epochs between two steps of a recipe's schedule, in a training of so many epochs."""
-    return max(1, round(epochs * int(recipe["step_epochs"]) / int(recipe["epochs"])))
+    return max(1, round(Fraction(epochs * int(recipe["step_epochs"]), int(recipe["epochs"]))))
 
 
 def input_settings(name: str, traits: Traits, side: int) -> tuple[Settings, Settings]:
