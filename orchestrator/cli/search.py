@@ -14,9 +14,9 @@ from muster.orchestrator.jobs.search.request import SearchSettings, load_search
 from muster.orchestrator.methods.flags import flag_of, flagged, flags_of, preset_values
 from muster.orchestrator.methods.loading import USUAL, check_method
 from muster.orchestrator.methods.registry import FRONTENDS
+from muster.orchestrator.settings.request import EnsembleSettings
 from muster.workers.methods.registry import METHODS, NAMES
 
-MOST_L = 8
 #: Flags of a launch that a search has none of: it varies D and L, and its other trials are as the recipe has them.
 LEFT_OUT = {"ensemble.D", "ensemble.L", "recipe.normalize_logits", "data.allow_counts"}
 #: What a search by L has, and one of single models has no use for.
@@ -38,7 +38,9 @@ SHAPE = {
     "D": _own(
         str | None, "--D", text="Meta-classes to try: 12,25,50,100 or a range 12..100[:linear|log][:POINTS]."
     ),
-    "max_L": _own(int | None, "--max-L", text=f"Members of the largest ensemble. (default: {MOST_L})"),
+    "max_L": _own(
+        int | None, "--max-L", text=f"Members of the largest ensemble. (default: {EnsembleSettings.L})"
+    ),
 }
 AXES = {
     "search_": _own(
@@ -67,8 +69,7 @@ def _run(
         for name in list(settings)
         if name.startswith("search.")
     }
-    if METHODS[method].ensemble:
-        settings["ensemble.L"] = MOST_L if max_L is None else max_L
+    settings["ensemble.L"] = max_L
     request = load_search(config, {**settings, "method": method}, set_ or [], D, search_ or [], steering)
     go(request, address, detach, dry_run, as_json)
 

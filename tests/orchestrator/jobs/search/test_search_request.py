@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from muster.orchestrator.jobs.search.request import SearchRequest, load_search, parse_search
 from muster.orchestrator.methods.loading import load
 from muster.workers.errors import UsageError
+from tests.cli import Muster
 
 
 def search_of(method: str, *axes: str, D: str | None = None, **flags: Any) -> SearchRequest:
@@ -74,3 +76,24 @@ def test_a_wrong_search_of_single_models_is_refused(
     with pytest.raises(UsageError) as refused:
         search_of(method, *axes, **flags)
     assert said in "\n".join(refused.value.problems)
+
+
+@pytest.mark.parametrize(("flags", "largest"), [([], 24), (["--max-L", 5], 5)])
+def test_the_largest_ensemble_may_stand_in_a_file_and_a_flag_wins(
+    muster_without_cluster: Muster, tmp_path: Path, flags: list[object], largest: int
+) -> None:
+    file = tmp_path / "search.toml"
+    file.write_text("[ensemble]\nL = 24\n")
+    words = [
+        "search",
+        "--D",
+        "4,8",
+        "--val-classes",
+        40,
+        "--storage",
+        tmp_path / "store",
+        "--dry-run",
+        "--json",
+    ]
+    assert muster_without_cluster(*words, *flags, "--config", file).document["max_L"] == largest
+    assert muster_without_cluster(*words).document["max_L"] == 8
