@@ -96,9 +96,9 @@ class Record:
             trial.message = "" if full else f"cut at L = {trial.reached}"
         self._say(trial, state=trial.ended, L=trial.reached)
 
-    def failed(self, number: int, cause: str) -> None:
-        """The trial's own process failed for good."""
-        trial = self.trials[number]
+    def failed(self, config: Mapping[str, Any], cause: str) -> None:
+        """The trial's own process failed for good, it may be before its first row."""
+        trial = self._trial(config)
         trial.ended = "failed"
         trial.message = cause.strip().splitlines()[-1] if cause.strip() else "its process died"
         self._say(trial, state="failed", L=trial.reached, message=trial.message)

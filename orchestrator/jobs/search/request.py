@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -334,19 +335,25 @@ def _algorithm_problems(search: SearchSettings) -> list[str]:
 
 
 def _trial_problems(request: SearchRequest) -> list[str]:
-    """Values that no trial could train with; of ranges, the ends are tried."""
+    """Values that no trial could train with. Where trials are proposed as the search goes, any values may meet: all of
+    them are tried together, as far as they are not too many, and of ranges the ends."""
     if request.search.algorithm == "grid":
         count = math.prod(len(axis.grid()) for axis in request.axes)
         if count > MOST_TRIALS:
             return [f"The grid has {count} trials, and {MOST_TRIALS} is the most: --algorithm random."]
-    trials = request.trials()
-    ends = {axis.key: axis.values or (axis.at(0.0), axis.at(1.0)) for axis in request.axes}
-    first = {key: values[0] for key, values in ends.items()}
-    trials = trials or [{**first, key: value} for key, values in ends.items() for value in values]
     found: list[str] = []
-    for settings in trials:
+    for settings in request.trials() or _ends(request.axes):
         try:
             request.launch_of(settings)
         except UsageError as error:
             found += error.problems
     return list(dict.fromkeys(found))
+
+
+def _ends(axes: Sequence[Axis]) -> list[dict[str, Value]]:
+    """Each value beside the first ones of all others, and then every combination, up to the most trials."""
+    ends = {axis.key: axis.values or (axis.at(0.0), axis.at(1.0)) for axis in axes}
+    first = {key: values[0] for key, values in ends.items()}
+    each = [{**first, key: value} for key, values in ends.items() for value in values]
+    every = (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
+    return [*each, *itertools.islice(every, MOST_TRIALS)]

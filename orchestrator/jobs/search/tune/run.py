@@ -66,7 +66,7 @@ def tune_trials(
     results = tuner.fit()
     for result in (results[n] for n in range(len(results))):
         if result.error is not None and result.config:
-            record.failed(result.config["trial"]["number"], str(result.error))
+            record.failed(result.config["trial"], str(result.error))
 
 
 def _scheduler(request: SearchRequest, trials: int, record: Record) -> Any:
