@@ -21,18 +21,19 @@ def show_document(value: Any) -> None:
 
 
 def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
-    """A table whose columns are the keys of the first row."""
+    """A table whose columns are the keys of all rows; a row may lack some."""
     rows = shown(list(rows), keep="")  # a name that breaks a line could look like another row
     if title:
         out.print(Text(printable(title)), soft_wrap=True)
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
     out.print(table)
 
 
@@ -43,7 +44,7 @@ def show_paths(paths: Mapping[str, str]) -> None:
         out.print(Text(f"  {name.replace('_', ' '):{width}} {path}"), soft_wrap=True)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -183,7 +184,8 @@ def status_table(status: dict[str, Any]) -> None:
     for text in status.get("gpus", ()):
         out.print(Text(text), soft_wrap=True)
     if status["trials"]:
-        rows = [{**row, "message": row.get("message")} for row in status["trials"]]
+        names = dict.fromkeys(name for row in status["trials"] for name in row if name != "message")
+        rows = [{name: row.get(name) for name in (*names, "message")} for row in status["trials"]]
         show_rows([_in_percent(row) for row in rows], title="")
         out.print()
     if status["ensembles"]:
