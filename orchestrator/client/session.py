@@ -123,6 +123,7 @@ def _submitted(
     if address is None:
         check_places(Store(request.storage))
     submission = ""
+    end: Event | None = None
     try:
         with submit.reached(address, tell) as cluster:
             if (other := submit.running_attempt(cluster.jobs, request.run)) is not None:
@@ -132,13 +133,19 @@ def _submitted(
                 )
             submission = submit.submit(cluster, request, *splits)
             if not detach:
-                return submit.follow(cluster, submission, err)
+                end = submit.follow(cluster, submission, err)
     except KeyboardInterrupt:
         if submission:
             tell(_how_to_go_on(request, address, "Detached from"))
         else:
             tell(f"Interrupted before {request.run} was submitted.")
         raise Detached from None
+    except ClusterError as error:
+        if end is None:
+            raise
+        tell(str(error))  # the head that was started for the job did not end; the job did
+    if end is not None:
+        return end
     found = {"run": request.run, "submission": submission, "state": "submitted", "storage": request.storage}
     show_document(found) if as_json else tell(_how_to_go_on(request, address, "Submitted"))
     return None

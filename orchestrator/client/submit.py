@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import muster
+from muster.cluster.errors import ClusterError
 from muster.cluster.text import without_colours
 from muster.orchestrator.jobs.entry import ATTEMPT, REQUEST
 from muster.orchestrator.jobs.registry import job_of
@@ -181,8 +182,10 @@ def follow(cluster: Cluster, submission: str, console: Console) -> Event:
                 break
             progress.handle(item)
     if end is not None:
-        # Ray takes a moment to notice; a head that was started for this job can't be stopped before.
-        cluster.jobs.wait(submission, timeout_s=ENDING_SECONDS)
+        # Ray takes a moment to notice; a head that was started for this job can't be stopped before. The job is done,
+        # whether the cluster still says so or not.
+        with contextlib.suppress(ClusterError):
+            cluster.jobs.wait(submission, timeout_s=ENDING_SECONDS)
         return end
     info = cluster.jobs.info(submission)
     tail = "\n".join(f"    {line}" for line in output)

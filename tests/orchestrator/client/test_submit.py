@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ import pytest
 
 import muster
 from muster.cluster import jobs as cluster_jobs
+from muster.cluster.errors import ClusterError, UnreachableError
 from muster.cluster.launch import code_folder
-from muster.orchestrator.client import submit
+from muster.orchestrator.client import session, submit
+from muster.orchestrator.console.screen import err
 from muster.orchestrator.methods.loading import load
+from muster.orchestrator.records.events import event, to_line
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "key-of-aws",
@@ -90,3 +95,48 @@ def test_a_job_is_the_request_under_a_name_of_its_own_with_our_code_where_it_is_
 def test_a_head_that_finds_another_checkout_gets_our_code(tmp_path: Path) -> None:
     """Two checkouts can share an interpreter, by PYTHONPATH."""
     assert sent_to(sys.executable, local=True, code=str(tmp_path))[3] == [Path(muster.__file__).parent]
+
+
+DONE = {"state": "done", "exit_code": 0, "message": "done", "answer": {"state": "done"}}
+
+
+class Ending(Recording):
+    """A cluster whose job says that it is done, and that can't be asked any more after that."""
+
+    def __init__(self, trouble: ClusterError) -> None:
+        super().__init__()
+        self.trouble = trouble
+
+    def list(self, prefix: str = "") -> list[Any]:
+        return []
+
+    def tail(self, submission: str) -> Iterator[str]:
+        yield to_line(event("end", **DONE))
+
+    def wait(self, submission: str, timeout_s: float) -> None:
+        raise self.trouble
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [ClusterError("job one-a is still RUNNING after 60 s."), UnreachableError("it does not answer any more")],
+)
+def test_the_answer_of_a_job_that_is_done_is_not_lost_with_the_cluster(trouble: ClusterError) -> None:
+    cluster = submit.Cluster(Ending(trouble), "python", local=False)  # type: ignore[arg-type]
+    assert submit.follow(cluster, "one-a", err)["answer"] == DONE["answer"]
+
+
+def test_nor_is_it_where_the_head_that_was_started_for_it_does_not_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    @contextlib.contextmanager
+    def reached(*_: Any) -> Iterator[submit.Cluster]:
+        yield submit.Cluster(Ending(UnreachableError("gone")), "python", local=False)  # type: ignore[arg-type]
+        raise ClusterError("processes [7] outlive SIGKILL")
+
+    monkeypatch.setattr(submit, "reached", reached)
+    request = load(None, {"name": "mine", "storage": str(tmp_path)}, [])
+    end = session._submitted(request, None, False, True)
+    assert end is not None
+    assert end["answer"] == DONE["answer"]
+    assert "processes [7] outlive SIGKILL" in capsys.readouterr().err
