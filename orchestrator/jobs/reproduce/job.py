@@ -19,8 +19,9 @@ def _with_paths(request: ReproduceOptions, place: Place) -> ReproduceOptions:
         root = place("--data-root", root)
     weights = []
     for entry in request.weights:
-        backbone, equals, file = entry.rpartition("=")
-        file = file if file in {"none", "imagenet"} else place("--weights", file)
+        backbone, equals, file = entry.partition("=")
+        if equals and file not in {"none", "imagenet"}:
+            file = place("--weights", file)
         weights.append(f"{backbone}{equals}{file}")
     return dataclasses.replace(request, data_root=root, weights=tuple(weights), storage=storage)
 

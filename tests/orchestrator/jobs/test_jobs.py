@@ -60,6 +60,14 @@ def test_paths_are_this_shell_s_or_all_of_them_whole(kind: str, tmp_path: Path) 
     assert flags == ["--storage here", "--data-root pictures", "--weights w.pt"]
 
 
+@pytest.mark.parametrize("name", ["w.pt", "a=b/w=1.pt", "none.pt"])
+def test_a_file_of_weights_for_a_backbone_may_have_any_name(name: str) -> None:
+    options = load_options("dreml-table1", {"reproduce.data_root": "p"}, ("imagenet", f"resnet18={name}"))
+    here = with_places(options, None)
+    assert here.weights == ("imagenet", f"resnet18={Path(name).resolve()}")
+    assert here.weights_file("resnet18") == str(Path(name).resolve())
+
+
 @pytest.mark.parametrize(("state", "code"), [("done", 0), ("partial 1 of 2", 3)])
 def test_an_answer_of_any_kind_has_one_end(state: str, code: int) -> None:
     models = {"asked": 2, "reused": 1, "trained": 0, "failed": 1}
