@@ -11,8 +11,14 @@ from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.terms import known_weights
 from muster.orchestrator.fleet.places.capacity import check_machine
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
+from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.targets import Figure, Target, each_target
 from muster.workers.errors import MusterError, UsageError
+
+NOTHING = (
+    "nothing of what was asked for: there the paper's own cells are all there is. Give other --rows or --datasets, or "
+    "leave them out (docs/reproduce.md)."
+)
 
 
 @dataclass
@@ -78,7 +84,7 @@ def _rank_problems(wanted: Sequence[EnsembleRequest]) -> list[str]:
 
 
 def draft(options: ReproduceOptions) -> Draft:
-    """The ensembles of all targets; reads data sets' lists at most."""
+    """The ensembles of all targets; reads data sets' lists at most. Raises UsageError if there is none to ask for."""
     found = Draft(each_target(options), [])
     for target, own in found.targets:
         try:
@@ -87,7 +93,15 @@ def draft(options: ReproduceOptions) -> Draft:
             if not isinstance(target, Figure):
                 raise
             found.troubles[target.name] = str(error)
+    if not found.requests and not found.troubles:
+        raise UsageError(_refusals(found) or f"{options.target} trains {NOTHING}")
     return found
+
+
+def _refusals(found: Draft) -> list[str]:
+    """Why rows can't be trained, each cause once."""
+    wants = [want for target, own in found.targets if isinstance(target, Table) for want in target.wants(own)]
+    return list(dict.fromkeys(want.refusal for want in wants if want.refusal))
 
 
 def check_data(wanted: Sequence[EnsembleRequest]) -> None:

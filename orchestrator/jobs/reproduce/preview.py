@@ -44,8 +44,6 @@ def preview(options: ReproduceOptions, store: Store, found: Draft) -> dict[str, 
         rows = [{**row, "ensemble": row["ensemble"].removeprefix(f"{options.target}: ")} for row in rows]
     unknown = sum(row["to_train"] is None for row in rows)
     known = plan_text(plan) if cost.members else ""
-    if not rows:
-        known = f"{options.target} trains nothing of what was asked for: the rows are the papers' alone."
     if unknown:
         known = f"{known} {counted(unknown, 'ensemble')} of unknown cost."
     texts = planned_warnings(ensembles)

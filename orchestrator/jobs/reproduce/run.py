@@ -50,7 +50,7 @@ def reproduce(
         emit(event("message", level="warning", text=options.rehearsal))
     ensembles = pack(found.requests, store, emit, all_needed=False)
     with stage(emit, "plan"):
-        example = _any_launch(options, found)
+        example = _any_launch(found)
         terms = terms_of(example, run, emit, [one.prepared for one in ensembles])
         settle_members(ensembles, terms)
         plan = make_plan(ensembles, store, lambda: terms.place(example))
@@ -75,10 +75,10 @@ def reproduce(
     return answer, list(failures)
 
 
-def _any_launch(options: ReproduceOptions, found: Draft) -> LaunchRequest:
+def _any_launch(found: Draft) -> LaunchRequest:
     """One with the run's resources; of an ensemble if there is one, as a rank has a GPU to itself anyway."""
     if not found.requests:
-        raise MusterError("\n".join(found.troubles.values()) or f"{options.target} asks for nothing.")
+        raise MusterError("\n".join(found.troubles.values()))
     return min((one.launch for one in found.requests), key=lambda launch: launch.one_model)
 
 

@@ -388,15 +388,15 @@ def test_a_wrong_reproduction_is_refused_in_one_message(
     assert all(text in ran.err for text in said), ran.err
 
 
-def test_a_dry_run_of_published_rows_alone_says_so(muster_without_cluster: Muster, tmp_path: Path) -> None:
-    words = [
-        "reproduce",
-        "dreml-table1",
-        "--datasets",
-        "glyphs",
-        "--rows",
-        "hdc",
-        "--storage",
-        tmp_path / "s",
-    ]
-    assert "dreml-table1 trains nothing" in muster_without_cluster(*words, "--dry-run").out
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--rows", "hdc"], "dreml-table1 trains nothing of what was asked for"),
+        (["--weights", "imagenet"], "conv4 has no ImageNet weights"),
+    ],
+)
+def test_a_reproduction_that_would_train_nothing_is_refused(
+    refused: Callable[..., Ran], flags: list[object], said: str, dry_run: list[object]
+) -> None:
+    assert said in refused("dreml-table1", "--datasets", "glyphs", *flags, *dry_run).err
