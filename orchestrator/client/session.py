@@ -5,6 +5,7 @@ Every kind of job goes this way; what is its own, its `Job` does.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,11 @@ def _end(code: int) -> Exception:
 
 
 def _how_to_go_on(request: Request, address: str | None, what: str) -> str:
-    where = f" --storage {request.storage}" + (f" --address {address}" if address else "")
+    storage, there = ["--storage", request.storage], ["--address", address] if address else []
     lines = [f"{what} {request.run}; it goes on without this terminal."]
     for verb, does in (("status", "watch"), ("stop", "stop"), ("resume", "resume")):
-        shown = where if verb != "status" else f" --storage {request.storage}"
-        lines.append(f"  {does + ':':8} muster {verb} {request.run}{shown}")
+        where = storage if verb == "status" else [*storage, *there]
+        lines.append(f"  {does + ':':8} {shlex.join(['muster', verb, request.run, *where])}")
     if address is None:
         lines.append("  The local Ray head ends with it, unless `muster cluster up` keeps it up.")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ into the answer that the command line prints.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,7 @@ def _report(
             name=run.run,
             created=time_text(),
             state=metrics["state"],
-            command=f"muster resume {run.run} --storage {store.root}",
+            command=shlex.join(["muster", "resume", run.run, "--storage", store.root]),
             request=_flat(request.document()),
             dataset=DataSet(str(facts["dataset"]), str(facts["test_digest"])[:16], splits),
             members=members,

@@ -5,6 +5,7 @@ Nothing is trained, scored or drawn here.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def answer_of(
         "floors": options.resources.floors,
         "models": model_counts(outcomes, done, client.trained),
         "device_hours": taken(store, members.values(), options.resources) / 3600,
-        "resume": f"muster resume {options.run} --storage {options.storage}",
+        "resume": shlex.join(["muster", "resume", options.run, "--storage", options.storage]),
     }
 
 
