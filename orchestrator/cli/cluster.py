@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from muster.cluster.errors import ClusterError
 from muster.orchestrator.cli.options import Address, AsJson, Storage, guarded
 from muster.orchestrator.console.say import say
 from muster.orchestrator.console.tables import show_document, show_rows
@@ -39,18 +40,33 @@ def cluster_down(
 ) -> None:
     """Stops the local Ray head and all that runs on it."""
     from muster.cluster import local
-    from muster.cluster.jobs import connect
 
     head = local.find()
     if head is not None:
-        running = [job.submission_id for job in connect("auto").list() if not job.done]
-        if running and not yes:
-            if not sys.stdin.isatty():
-                raise UsageError(f"Jobs are running: {', '.join(running)}. Stop them first, or give --yes.")
-            typer.confirm(f"End the running jobs {', '.join(running)}?", abort=True, err=True)
+        if not yes:
+            _ask_about_jobs()
         local.stop(head)
     said = "The local head is down." if head else "No local head was running."
     show_document({"stopped": head is not None, "message": said}) if as_json else say(said)
+
+
+def _ask_about_jobs() -> None:
+    """Asks whether the jobs of the local head may be ended. Raises UsageError where there is nobody to ask."""
+    from muster.cluster.jobs import connect
+
+    try:
+        running = [job.submission_id for job in connect("auto").list() if not job.done]
+    except ClusterError as error:  # a head that answers nothing has to be ended most of all
+        trouble = f"Which jobs are running is not known: {error}"
+        cure, question = "To end the head all the same, give --yes.", "End the local head all the same?"
+    else:
+        if not running:
+            return
+        trouble = f"Jobs are running: {', '.join(running)}."
+        cure, question = "Stop them first, or give --yes.", "End them?"
+    if not sys.stdin.isatty():
+        raise UsageError(f"{trouble} {cure}")
+    typer.confirm(f"{trouble} {question}", abort=True, err=True)
 
 
 @guarded
