@@ -18,6 +18,8 @@ from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED
 from muster.workers.errors import MusterError, UsageError
 from muster.workers.watch import shown_by
 
+#: An address that names the local head, as no address does.
+AUTO = "auto"
 Storage = Annotated[
     str, typer.Option("--storage", envvar="MUSTER_STORAGE", help="Root folder or URI of the store.")
 ]
@@ -30,6 +32,7 @@ Address = Annotated[
         "--address",
         envvar="MUSTER_ADDRESS",
         help="A cluster, http://HOST:8265; without it a local head is used.",
+        callback=lambda address: None if address == AUTO else address,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]

@@ -43,7 +43,7 @@ def go(request: Request, address: str | None, detach: bool, dry_run: bool, as_js
 def with_places(request: Request, address: str | None) -> Request:
     """With a local head, paths are this shell's; with --address they are the cluster's, and must be whole."""
     job = job_of(request.kind)
-    if address is None or address == "auto":
+    if address is None:
         placed: Request = job.with_paths(request, lambda flag, path: whole_path(path))
         return placed
     problems = _address_problems(address)

@@ -69,7 +69,7 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
     from muster.cluster import environment, launch, local
     from muster.cluster.jobs import connect
 
-    if address is not None and address != "auto":
+    if address is not None:
         yield Cluster(connect(address), "python", local=False)
         return
 
