@@ -116,6 +116,7 @@ def render_report(data: ReportData) -> str:
     )
     env.filters.update(duration=duration, count=_count, size=_size, decimals=_decimals)
     shown = thinned(data.curve)
+    unit = "checkpoint" if data.learners else "epoch"  # what a loss is the mean over
     return env.get_template("report.html.j2").render(
         data=data,
         figures=key_figures(
@@ -134,10 +135,11 @@ def render_report(data: ReportData) -> str:
         learners=_learner_table(data),
         heat_map=base64.b64encode(data.heat_map).decode(),
         one_model=bool(data.learners),
-        loss_plot=_loss_plot(data),
+        loss_plot=_loss_plot(data, unit),
+        loss_unit=unit,
         members=[{**_EMPTY_MEMBER, **member} for member in data.members],
         summary=_summary(data.members),
-        sparks=_sparks(data.losses),
+        sparks=_sparks(data.losses, unit),
         spark_box=f"0 0 {SPARK_WIDTH} {SPARK_HEIGHT}",
     )
 
@@ -218,12 +220,12 @@ def _images(draw: Any, *what: Any) -> dict[str, str]:
     }
 
 
-def _loss_plot(data: ReportData) -> dict[str, str] | None:
+def _loss_plot(data: ReportData, unit: str) -> dict[str, str] | None:
     if not any(data.losses.values()):
         return None
     if not data.learners:
         return _images(plots.loss_svg, data.losses)
-    return _images(plots.loss_svg, data.losses, "Training loss", "checkpoint")
+    return _images(plots.loss_svg, data.losses, "Training loss", unit)
 
 
 def _summary(members: Sequence[Mapping[str, Any]]) -> str:
@@ -240,7 +242,7 @@ def _summary(members: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def _sparks(losses: Mapping[int, Sequence[float | None]]) -> dict[int, dict[str, str]]:
+def _sparks(losses: Mapping[int, Sequence[float | None]], unit: str) -> dict[int, dict[str, str]]:
     """Each member's loss as the points of a small line, all on one scale, so that an outlier shows."""
     known = {i: [v for v in values if v is not None and math.isfinite(v)] for i, values in losses.items()}
     low = min((min(v) for v in known.values() if v), default=0.0)
@@ -254,7 +256,7 @@ def _sparks(losses: Mapping[int, Sequence[float | None]]) -> dict[int, dict[str,
             f"{2 + wide * i / (len(values) - 1):.1f},{2 + high * (1 - (value - low) / span):.1f}"
             for i, value in enumerate(values)
         ]
-        text = f"loss from {values[0]:.3f} to {values[-1]:.3f} in {len(values)} epochs"
+        text = f"loss from {values[0]:.3f} to {values[-1]:.3f} in {len(values)} {unit}s"
         sparks[index] = {"points": " ".join(places), "text": text}
     return sparks
 

@@ -190,6 +190,16 @@ def test_a_partial_run_says_so_and_keeps_the_failed_members_message() -> None:
     assert "CUDA out of memory in epoch 3. words Try --batch-size 64." in text
 
 
+@pytest.mark.parametrize(("several", "unit"), [(True, "epoch"), (False, "checkpoint")])
+def test_a_loss_is_told_by_what_it_is_the_mean_over(several: bool, unit: str) -> None:
+    """One model of several learners has its losses from checkpoint to checkpoint."""
+    learners = [{**curve_rows(1)[0], "learner": number, "dimension": 4} for number in (1, 2)]
+    page = Parsed(render_report(a_report(2, learners=() if several else learners)))
+    assert f"loss by {unit}" in page.text
+    labels = [str(svg["aria-label"]) for svg in page.all("svg") if "loss from" in str(svg["aria-label"])]
+    assert [label.split()[-2:] for label in labels] == [["12", f"{unit}s"]]
+
+
 def test_a_run_without_any_result_still_has_a_report() -> None:
     bare = ReportData(
         name="empty",
