@@ -6,12 +6,14 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
 
 from muster.orchestrator.client.session import saved_run, with_places
+from muster.orchestrator.machine import credentials
 from muster.orchestrator.machine.credentials import refused, taken_out
 from muster.orchestrator.methods.command import launch_command
 from muster.workers.errors import StoreError, UsageError
@@ -38,6 +40,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, "another's")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(credentials, "_typed", set())
     return
 
 
@@ -50,8 +53,8 @@ def server() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     where = {"endpoint_override": f"127.0.0.1:{server.get_host_and_port()[1]}", "scheme": "http"}
-    credentials = {"access_key": "x", "secret_key": "x", "region": "us-east-1"}
-    pafs.S3FileSystem(allow_bucket_creation=True, **credentials, **where).create_dir("bucket")
+    keys = {"access_key": "x", "secret_key": "x", "region": "us-east-1"}
+    pafs.S3FileSystem(allow_bucket_creation=True, **keys, **where).create_dir("bucket")
     yield "&".join(f"{key}={value}" for key, value in {**where, "region": "us-east-1"}.items())
     server.stop()
 
@@ -71,6 +74,22 @@ def test_keys_of_s3_go_into_the_environment(clean: None) -> None:
         "memory://x",
     ):
         assert taken_out(place) == place == parse_address(place).bare
+
+
+def test_two_places_with_different_keys_are_refused_as_s3_is_asked_with_one_pair(clean: None) -> None:
+    asked = request_of(f"s3://{TYPED}@bucket/p", Path("pictures"))
+    asked = replace(asked, data=replace(asked.data, root="s3://OTHERKEY:y@pictures/of"))
+    with pytest.raises(
+        UsageError, match="s3://pictures/of holds other keys than an address before it"
+    ) as caught:
+        with_places(asked, None)
+    assert shows(str(caught.value)) == []
+    assert "OTHERKEY" not in str(caught.value)
+    assert os.environ["AWS_ACCESS_KEY_ID"] == KEY
+    same = replace(asked, data=replace(asked.data, root=f"s3://{TYPED}@pictures/of"))
+    assert with_places(same, None).data.root == "s3://pictures/of"
+    bare = replace(asked, data=replace(asked.data, root="s3://pictures/of"))
+    assert with_places(bare, None).storage == "s3://bucket/p"
 
 
 @pytest.mark.parametrize(
