@@ -13,6 +13,7 @@ from muster.orchestrator.client.session import saved_request
 from muster.orchestrator.client.submit import check_agreed
 from muster.orchestrator.console.say import say, tell
 from muster.orchestrator.console.tables import answer_table, show_document, show_paths, show_rows
+from muster.orchestrator.records.exit_codes import EXIT_PARTIAL
 from muster.orchestrator.settings.checks import whole_path
 from muster.workers.errors import UsageError
 from muster.workers.store.layout import Store
@@ -169,6 +170,8 @@ def evaluate(
         show_document(found)
     else:
         answer_table(found, found["message"])
+    if found["state"] != "done":
+        raise typer.Exit(EXIT_PARTIAL)
 
 
 @guarded
