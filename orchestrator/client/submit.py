@@ -171,7 +171,7 @@ def follow(cluster: Cluster, submission: str, console: Console) -> Event:
 
     output: list[str] = []
     end: Event | None = None
-    with Progress(console, show_curve=False) as progress:
+    with Progress(console) as progress:
         for line in cluster.jobs.tail(submission):
             item = from_line(line)
             if item is None:

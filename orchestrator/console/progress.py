@@ -24,11 +24,10 @@ from rich.text import Text
 from muster.orchestrator.console.screen import shown
 from muster.orchestrator.console.trials import OPEN, Trials, score, trial_name
 from muster.orchestrator.records.events import Event
-from muster.orchestrator.records.scores import Row, curve_table, duration, recall_ks, thinned
+from muster.orchestrator.records.scores import Row, curve_table, duration, thinned
 
 RUNNING = ("starting", "training", "embedding")
-STYLES = {"warning": "yellow", "retrying": "yellow", "partial": "yellow", "stopped": "yellow"}
-STYLES |= {"error": "red", "failed": "red", "done": "green"}
+STYLES = {"warning": "yellow", "retrying": "yellow", "stopped": "yellow", "error": "red", "failed": "red"}
 # Where there is no terminal: seconds between two lines of state, and the same after a dozen of them.
 QUIET, QUIET_LATER = 10.0, 60.0
 FIGURE, RATE, TIME, GAP = 11, 14, 8, 2  # cells of the columns right of the bars
@@ -37,16 +36,10 @@ TRIALS_SHOWN = 8  # of a search; beside them the running members must find room
 
 
 class Progress:
-    """Shows the events that `handle` is given, until its `with` block ends.
+    """Shows the events that `handle` is given, until its `with` block ends. The answer is not its business."""
 
-    The newest `curve` is printed once, at the end; `show_curve=False` leaves that to the caller.
-    """
-
-    def __init__(
-        self, console: Console, *, show_curve: bool = True, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.console = console
-        self._show_curve, self._clock = show_curve, clock
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self._clock = console, clock
         self._live: Live | None = None
         # Live's own thread reads these while `handle` writes: a dict is replaced, never changed.
         self._members: dict[str, Event] = {}
@@ -54,19 +47,16 @@ class Progress:
         self._ensemble: Event = {}
         self._pack: Event = {}
         self._trials = Trials()
-        self._curve: list[Row] = []
         self._label_cells = 0
         self._states_told, self._told_at, self._untold = 0, -math.inf, False
         self._shows: dict[str, Callable[[Event], None]] = {
             "message": self._on_message,
             "stage": self._on_stage,
             "pack": self._on_pack,
-            "plan": lambda event: print_plan(self.console, event),
+            "plan": self._on_plan,
             "member": self._on_member,
             "ensemble": self._on_ensemble,
             "trial": self._on_trial,
-            "curve": self._on_curve,
-            "end": self._on_end,
         }
 
     def __enter__(self) -> Progress:
@@ -79,10 +69,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clear()
+        self._members, self._ensemble, self._pack, self._stages = {}, {}, {}, {}
+        self._trials = Trials()
         if self._live:
             self._live.stop()
-        self._tell_curve()
 
     def handle(self, event: Event) -> None:
         """Show one event. Kinds and fields that are not known are passed over."""
@@ -113,6 +103,9 @@ class Progress:
             self._members, self._ensemble, self._trials = {}, {}, Trials()
         _tell(self.console, f"{name:<9} done" + (f" in {duration(seconds)}" if seconds is not None else ""))
 
+    def _on_plan(self, event: Event) -> None:
+        _tell(self.console, f"{'plan':<9} {event.get('text', '')}", "bold")
+
     def _on_pack(self, event: Event) -> None:
         self._pack, self._untold = {**event, "seen": self._clock()}, True
         if event.get("done") == event.get("total"):
@@ -136,31 +129,12 @@ class Progress:
         told = state == "done" and not self._live and not self._trials.known
         if state in ("failed", "retrying") or told:
             line = member_line(event, with_D=bool(self._trials.known))
-            _tell(self.console, line, STYLES[state] if state != "done" else "")
+            _tell(self.console, line, STYLES.get(state, ""))
 
     def _on_trial(self, event: Event) -> None:
         line = self._trials.follow(event)
         if line and (event["state"] not in OPEN or not self._live):
             _tell(self.console, line, STYLES.get(event["state"], ""))
-
-    def _on_curve(self, event: Event) -> None:
-        self._curve = list(event.get("rows") or [])
-
-    def _on_end(self, event: Event) -> None:
-        self._tell_state(now=True)
-        self._clear()
-        self._tell_curve()
-        state, message = str(event.get("state", "done")), event.get("message")
-        _tell(self.console, f"{state}: {message}" if message else state, STYLES.get(state, ""))
-
-    def _clear(self) -> None:
-        self._members, self._ensemble, self._pack, self._stages = {}, {}, {}, {}
-        self._trials = Trials()
-
-    def _tell_curve(self) -> None:
-        rows, self._curve = self._curve, []
-        if rows and self._show_curve:
-            print_curve(self.console, rows, recall_ks(rows))
 
     def _tell_state(self, now: bool = False) -> None:
         """The lines that stand for the bars where there is no terminal, not too often."""
@@ -277,13 +251,6 @@ def member_line(event: Event, with_D: bool = False) -> str:
     line = " ".join([f"member {event.get('index', '?')}", *D, *whose, str(event["state"])])
     line = ", ".join([line, *(part for part in known if part)])
     return f"{line}: {event['message'].splitlines()[0]}" if event.get("message") else line
-
-
-def print_plan(console: Console, event: Event) -> None:
-    """The plan in one line: what is asked, what the store has, what is left to pay for."""
-    counts = (event.get(name, "?") for name in ("asked", "reused", "to_train"))
-    text = event.get("text") or "{} members: {} in the store, {} to train".format(*counts)
-    _tell(console, f"{'plan':<9} {text}", "bold")
 
 
 def print_curve(

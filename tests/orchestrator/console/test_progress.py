@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from muster.orchestrator.console.progress import Progress, print_curve, print_plan
+from muster.orchestrator.console.progress import Progress, print_curve
 from muster.orchestrator.records.events import event
 from muster.orchestrator.records.scores import duration
 
@@ -88,8 +88,6 @@ def feed_everything(progress: Progress, clock: Clock, members: int = 6, steps: i
     say("member", index=102, key="key-102", state="done", loss=0.5)
     say("stage", name="train", state="end", seconds=4000)
     say("stage", name="evaluate", state="start")
-    say("curve", rows=curve_rows(48))
-    say("end", state="partial", message="47 of 48 members", exit_code=0)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
@@ -210,7 +208,6 @@ def test_without_a_terminal_lines_are_plain_whole_and_few() -> None:
         "member 102 done, loss 0.500",
     ):
         assert [line.startswith(start) for line in lines].count(True) == 1
-    assert lines[-1] == "partial: 47 of 48 members"
 
 
 def test_states_are_ten_seconds_apart_and_never_told_twice() -> None:
@@ -235,10 +232,13 @@ def test_unknown_events_and_empty_ones_are_passed_over() -> None:
             event("member"),
             event("ensemble"),
             event("pack"),
-            event("curve"),
+            event("plan"),
+            event("curve", rows=curve_rows(2)),
+            event("end", state="done"),
         ):
             progress.handle(item)
         drawn(progress)
+    assert "recall" not in printed(console)  # the answer is drawn by who asked for it
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -249,16 +249,6 @@ def test_marks_and_codes_in_a_text_are_only_text(terminal: bool) -> None:
     assert "[red]no[/red] :smile: \\x1b]0;title\\x07\\x1b[2Jgone\\x00" in ESCAPES.sub("", printed(console))
     assert "\x1b[2J" not in printed(console)
     assert "\x1b]" not in printed(console)
-
-
-def test_the_curve_is_printed_once_or_left_to_the_caller() -> None:
-    for show, times in ((True, 1), (False, 0)):
-        console = a_console(terminal=False)
-        with Progress(console, show_curve=show) as progress:
-            progress.handle(event("curve", rows=curve_rows(2)))
-            progress.handle(event("curve", rows=curve_rows(4)))
-            progress.handle(event("end", state="done"))
-        assert printed(console).count("recall@1") == times
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
@@ -282,10 +272,11 @@ def test_a_short_table_is_whole_and_marks_what_was_not_measured() -> None:
     assert "the last of" not in text
 
 
-def test_a_plan_without_a_text_is_put_in_words() -> None:
+def test_the_plan_is_told_in_its_own_words() -> None:
     console = a_console(terminal=False)
-    print_plan(console, event("plan", asked=48, reused=31, to_train=17))
-    assert printed(console) == "plan      48 members: 31 in the store, 17 to train\n"
+    with Progress(console) as progress:
+        progress.handle(event("plan", asked=2, reused=1, to_train=1, text="2 members: 1 to train"))
+    assert printed(console) == "plan      2 members: 1 to train\n"
 
 
 @pytest.mark.parametrize(
