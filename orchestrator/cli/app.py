@@ -17,11 +17,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import muster
+from muster.cluster.errors import ClusterError
 from muster.orchestrator.console.say import refuse
 from muster.orchestrator.machine.complaints import argument_problems, explained
 from muster.orchestrator.machine.outlets import answering
 from muster.orchestrator.records.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, Detached
-from muster.workers.errors import UsageError
+from muster.workers.errors import MusterError, UsageError
 
 
 class Entry(NamedTuple):
@@ -125,7 +126,7 @@ def main() -> None:
 
 
 def _answered(words: list[str]) -> int:
-    """Runs the command; its exit code. The one place where what the system refuses becomes a message."""
+    """Runs the command; its exit code. The one place where errors become messages."""
     as_json = "--json" in words
     try:
         if problems := argument_problems(words):
@@ -136,8 +137,8 @@ def _answered(words: list[str]) -> int:
         return code
     except Detached:
         return EXIT_INTERRUPTED
-    except UsageError as error:
-        refuse(error.problems, error.exit_code, as_json)
+    except (MusterError, ClusterError) as error:
+        refuse(error.problems if isinstance(error, UsageError) else [str(error)], error.exit_code, as_json)
         return error.exit_code
     except KeyboardInterrupt:
         refuse(["Interrupted."], EXIT_INTERRUPTED, as_json)

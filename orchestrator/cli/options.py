@@ -11,11 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.models import ArgumentInfo
 
-from muster.cluster.errors import ClusterError
-from muster.orchestrator.console.say import refuse
 from muster.orchestrator.console.watching import number_shown
 from muster.orchestrator.records.exit_codes import EXIT_INTERRUPTED
-from muster.workers.errors import MusterError, UsageError
+from muster.workers.errors import UsageError
 from muster.workers.watch import shown_by
 
 #: An address that names the local head, as no address does.
@@ -41,7 +39,7 @@ Run = Annotated[str, typer.Argument(help="The run's name: see `muster runs`.")]
 
 
 def guarded(function: Callable[..., None]) -> Callable[..., None]:
-    """Turns errors that explain themselves into their message and exit code."""
+    """Refuses options that were given as "", and shows how large numbers grow while the function runs."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -49,10 +47,6 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             _refuse_empty(function, kwargs)
             with shown_by(number_shown):
                 function(*args, **kwargs)
-        except (MusterError, ClusterError) as error:
-            problems = error.problems if isinstance(error, UsageError) else [str(error)]
-            refuse(problems, error.exit_code, kwargs.get("as_json", False))
-            raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:  # said where all commands end
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
