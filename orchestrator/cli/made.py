@@ -14,8 +14,7 @@ import typer
 from typer.models import ArgumentInfo
 
 from muster.orchestrator.cli.options import Address, AsJson, Detach, guarded
-from muster.orchestrator.methods.flags import PANELS, Flag, flags_of, help_text
-from muster.orchestrator.methods.registry import FRONTENDS
+from muster.orchestrator.methods.flags import PANELS, Flag, help_text
 
 RUN = PANELS["run"]
 
@@ -87,7 +86,7 @@ def function_of(
 
     def command(**given: Any) -> None:
         rest = {name: value for name, value in given.items() if name not in parameters}
-        run(_settings(flags, given), **rest)
+        run(settings_of(flags, given), **rest)
 
     switches = {name for name, annotation in extra.items() if annotation.__origin__ is bool}
     command.__annotations__ = annotations
@@ -117,12 +116,8 @@ def _place(annotation: Any) -> int:
     return list(PANELS.values()).index(panel) if panel else -1
 
 
-def settings_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(flags: Iterable[Flag], given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a command's parameters stand for, by dotted name; None: not given."""
-    return _settings(flags_of(FRONTENDS[method]), given)
-
-
-def _settings(flags: Iterable[Flag], given: Mapping[str, Any]) -> dict[str, Any]:
     return {flag.setting: _read(flag, given[parameter_name(flag)]) for flag in flags}
 
 

@@ -61,7 +61,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def reached(address: str | None, tell: Callable[[str], None], cpus: int | None = None) -> Iterator[Cluster]:
+def reached(address: str | None, tell: Callable[[str], None]) -> Iterator[Cluster]:
     """The cluster at `address`; without one the local head, started if there is none.
 
     A head that was started for this ends with its last job, which may outlive this process.
@@ -79,7 +79,7 @@ def reached(address: str | None, tell: Callable[[str], None], cpus: int | None =
         if text := environment.dropped_text(environment.inherited(ours).dropped):
             tell(text)
 
-    with local.used(starting, cpus) as head:
+    with local.used(starting) as head:
         if not Path(head.python).exists():
             raise UsageError(
                 f"The local Ray head was started with {head.python}, which is gone: it can start no process any more. "

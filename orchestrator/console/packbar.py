@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     Task,
     TaskID,
     TextColumn,
@@ -19,10 +20,7 @@ from rich.text import Text
 from muster.orchestrator.console.screen import err
 
 
-class _Speed(TextColumn):
-    def __init__(self) -> None:
-        super().__init__("")
-
+class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:,.0f} images/s")
 

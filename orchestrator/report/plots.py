@@ -36,10 +36,10 @@ LABEL_POINTS = 12.5  # the distance between the base lines of two labels
 Others = Sequence[tuple[str, Sequence[Row]]]
 
 
-def curve_png(rows: Sequence[Row], title: str, inches: float = WIDE, others: Others = ()) -> bytes:
+def curve_png(rows: Sequence[Row], title: str, others: Others = ()) -> bytes:
     """The curve as a PNG of 200 dots an inch. `rows` are those of a `curve` event, at least one."""
     with our_style():
-        return saved(_curve_figure(rows, title, inches, others), "png")
+        return saved(_curve_figure(rows, title, WIDE, others), "png")
 
 
 def curve_svg(rows: Sequence[Row], title: str, inches: float = WIDE, others: Others = ()) -> bytes:

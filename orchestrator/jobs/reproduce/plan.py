@@ -10,6 +10,7 @@ from muster.orchestrator.ensemble.plan import Plan, no_data
 from muster.orchestrator.ensemble.requests import EnsembleRequest
 from muster.orchestrator.ensemble.terms import known_weights
 from muster.orchestrator.fleet.places.capacity import check_machine
+from muster.orchestrator.jobs.reproduce.figures.sheet import counted
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.targets import Figure, Target, each_target
@@ -36,10 +37,6 @@ def plan_text(plan: Plan) -> str:
     ensembles = sum(bool(one.tasks) for one in plan.ensembles)
     what = f"{counted(ensembles, 'ensemble')}, {counted(plan.cost.members, 'different member')}"
     return plan.cost.sentence(what, "all of them")
-
-
-def counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def checked_draft(options: ReproduceOptions) -> Draft:

@@ -16,7 +16,8 @@ from muster.orchestrator.ensemble.plan import (
     settle_members,
 )
 from muster.orchestrator.ensemble.requests import Settled
-from muster.orchestrator.jobs.reproduce.plan import Draft, counted, plan_text
+from muster.orchestrator.jobs.reproduce.figures.sheet import counted
+from muster.orchestrator.jobs.reproduce.plan import Draft, plan_text
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.jobs.reproduce.tables.papers import Table
 from muster.orchestrator.jobs.reproduce.targets import ALL

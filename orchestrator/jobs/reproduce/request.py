@@ -122,8 +122,6 @@ def launch_request(
     Data root, initial weights, counts, store and resources come from the options (`flags` may still set
     `resources.nmi`); a rehearsal has its classes, D, L and epochs cut here. Raises UsageError.
     """
-    if method not in METHODS:
-        raise UsageError(f"this version of muster has no `muster launch {method}`.")
     given: dict[str, Any] = {
         "method": method,
         "data.dataset": dataset,

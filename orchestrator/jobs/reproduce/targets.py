@@ -22,7 +22,7 @@ from muster.orchestrator.settings.checks import backbone_problems
 from muster.orchestrator.settings.parse import parse_saved, short_digest
 from muster.workers import datasets
 from muster.workers.datasets import PUBLISHED
-from muster.workers.errors import MusterError, UsageError
+from muster.workers.errors import UsageError
 from muster.workers.methods.registry import METHODS
 
 
@@ -42,14 +42,9 @@ class Figure:
 
     @property
     def module(self) -> Any:
-        """The module that asks and draws. Raises MusterError if this installation has none."""
-        name = f"muster.orchestrator.jobs.reproduce.figures.{self.name.removeprefix('dreml-')}"
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if not name.startswith(str(error.name)):
-                raise
-            raise MusterError(f"{self.name}: this version of muster does not draw it.") from error
+        """The module that asks and draws."""
+        name = self.name.removeprefix("dreml-")
+        return importlib.import_module(f"muster.orchestrator.jobs.reproduce.figures.{name}")
 
     def requests(self, options: ReproduceOptions) -> list[EnsembleRequest]:
         """The ensembles that it is drawn from. Raises MusterError."""

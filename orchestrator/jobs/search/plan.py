@@ -100,11 +100,6 @@ class SearchCost:
         """Of what the schedule trains."""
         return self.grid.of(min(self.by_schedule, self.grid.to_train))
 
-    @property
-    def device_seconds(self) -> float | None:
-        """Expected of what the schedule trains."""
-        return self.expected.device_seconds
-
     def counts(self) -> str:
         """What it may train."""
         members = counted_members(self.grid.members, one=self.one)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from muster.orchestrator.jobs.search.space import MOST_TRIALS, Axis, Value, draws, grid, parse_axes
 from muster.orchestrator.methods.command import said_settings
@@ -35,7 +35,7 @@ from muster.workers.score.metrics import BY_RANK, RECALL
 
 Algorithm = Literal["grid", "random", "optuna"]
 Scheduler = Literal["halving", "asha", "none"]
-ALGORITHMS, SCHEDULERS = ("grid", "random", "optuna"), ("halving", "asha", "none")
+SelectOn = Literal["val", "test"]
 SAMPLES = 16
 #: Small ensembles favour large D: no trial is cut before this many members.
 FIRST_RUNG = 3
@@ -64,7 +64,7 @@ class SearchSettings:
     "k:epsilon, a trial ends when its last k members added less than epsilon to the metric, a share in 0..1."
     metric: str = field(default="recall_at_1", metadata=flag())
     "Metric that ranks the trials."
-    select_on: Literal["val", "test"] = field(default="val", metadata=flag())
+    select_on: SelectOn = field(default="val", metadata=flag())
     "val, or test as in the paper's Fig. 3."
     window: int = field(default=4, metadata={**APART, **flag()})
     "Members of a trial that are asked for at once."
@@ -265,9 +265,9 @@ def _plateau(text: Any, problems: list[str]) -> tuple[int, float] | None:
 def _choice_problems(given: Mapping[str, Any]) -> dict[str, str]:
     """A sentence for each setting that can't be."""
     choices: dict[str, tuple[str, ...]] = {
-        "algorithm": ALGORITHMS,
-        "scheduler": SCHEDULERS,
-        "select_on": ("val", "test"),
+        "algorithm": get_args(Algorithm),
+        "scheduler": get_args(Scheduler),
+        "select_on": get_args(SelectOn),
     }
     least = {"samples": 1, "first_rung": 1, "reduction": 2, "window": 1}
     found = {

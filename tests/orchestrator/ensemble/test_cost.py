@@ -124,7 +124,7 @@ def test_the_clock_runs_once_for_members_side_by_side(store: Store, task: Member
 def test_a_search_plans_a_share_of_its_grid() -> None:
     grid = Cost(16, 16, Expected(576, 480, 640), Expected(288, 240, 320), "measured", slots=4)
     sought = SearchCost(2, grid, by_schedule=10)
-    assert sought.device_seconds == 180
+    assert sought.expected.device_seconds == 180
     assert "about 2.5 to 3.3 device-minutes, 1:48 on the clock with 4 at once, measured" in sought.sentence()
 
 

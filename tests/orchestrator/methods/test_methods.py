@@ -87,7 +87,8 @@ def typed(words: list[str]) -> LaunchRequest:
     assert (muster, launch) == ("muster", "launch")
     command = LaunchGroup(name="launch").get_command(None, method)
     given = command.make_context(method, rest).params
-    return load(given["config"], {**settings_of(method, given), "method": method}, list(given["set_"] or []))
+    flags = settings_of(flags_of(FRONTENDS[method]), given)
+    return load(given["config"], {**flags, "method": method}, list(given["set_"] or []))
 
 
 @pytest.mark.parametrize("method", NAMES)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from muster.orchestrator.ensemble.requests import EnsembleRequest, EnsembleResult
 from muster.orchestrator.jobs.reproduce.figures import canvas
 from muster.orchestrator.jobs.reproduce.figures.ensembles import table_ensemble
-from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, drawable, listed, note_of, write
+from muster.orchestrator.jobs.reproduce.figures.sheet import Sheet, counted, drawable, listed, note_of, write
 from muster.orchestrator.jobs.reproduce.request import ReproduceOptions
 from muster.orchestrator.records.scores import percent
 from muster.orchestrator.report.plots import MUTED
@@ -105,7 +105,7 @@ def _about_classes(last: Mapping[int, float], L: int, error: float) -> str:
     """What D does; a difference below two standard errors is taken as none."""
     best, low, high = max(last, key=last.__getitem__), min(last), max(last)
     measured = listed([f"{percent(share)} % with D = {D}" for D, share in last.items()])
-    text = f"With {_members(L)} recall@1 is {measured}"
+    text = f"With {counted(L, 'member')} recall@1 is {measured}"
     if len(last) == 1:
         return f"{text}."
     worse = [end for end in (low, high) if last[best] - last[end] > 2 * error]
@@ -121,7 +121,7 @@ def _about_classes(last: Mapping[int, float], L: int, error: float) -> str:
 def _about_members(found: Mapping[int, Curve], L: int) -> str:
     gains = {D: curve[L] - curve[1] for D, curve in found.items()}
     most, least = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
-    text = f"From one member to {_members(L)} recall@1 changes by {percent(gains[least], sign=True)}"
+    text = f"From one member to {counted(L, 'member')} recall@1 changes by {percent(gains[least], sign=True)}"
     if most != least:
         text += f" (D = {least}) to {percent(gains[most], sign=True)} points (D = {most})"
     else:
@@ -131,10 +131,6 @@ def _about_members(found: Mapping[int, Curve], L: int) -> str:
         low, high = percent(min(half.values()), sign=True), percent(max(half.values()), sign=True)
         text += f", of which the last doubling, from {L // 2} to {L}, gives {low} to {high}"
     return f"{text}."
-
-
-def _members(L: int) -> str:
-    return "1 member" if L == 1 else f"{L} members"
 
 
 def _caption(rows: Sequence[Row]) -> str:

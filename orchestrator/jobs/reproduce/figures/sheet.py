@@ -77,14 +77,6 @@ def as_csv(rows: Sequence[Row]) -> bytes:
     return out.getvalue().encode()
 
 
-def by_dataset(got: Mapping[str, EnsembleResult]) -> dict[str, list[EnsembleResult]]:
-    """What became of the ensembles, by data set, in their order."""
-    found: dict[str, list[EnsembleResult]] = {}
-    for one in got.values():
-        found.setdefault(one.request.launch.data.dataset, []).append(one)
-    return found
-
-
 def drawable(
     figure: str, got: Mapping[str, EnsembleResult]
 ) -> tuple[dict[str, list[EnsembleResult]], list[str]]:
@@ -92,10 +84,13 @@ def drawable(
 
     Raises MusterError if there is nothing to draw from at all.
     """
-    found = {name: [one for one in mine if one.members] for name, mine in by_dataset(got).items()}
+    by_dataset: dict[str, list[EnsembleResult]] = {}
+    for one in got.values():
+        by_dataset.setdefault(one.request.launch.data.dataset, []).append(one)
+    found = {name: [one for one in mine if one.members] for name, mine in by_dataset.items()}
     lacking = [
         f"{name}: {'; '.join(dict.fromkeys(one.trouble or 'no member was trained' for one in mine))}."
-        for name, mine in by_dataset(got).items()
+        for name, mine in by_dataset.items()
         if not found[name]
     ]
     if not any(found.values()):
@@ -115,6 +110,11 @@ def note_of(mine: Sequence[EnsembleResult]) -> str:
         elif len(one.members) < len(one.tasks):
             notes.append(f"{one.request.name}: {len(one.members)} of {len(one.tasks)} members.")
     return " ".join(notes)
+
+
+def counted(count: int, what: str) -> str:
+    """How many, for people: "1 member", "2 members"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -89,7 +89,8 @@ class Table:
     def chosen_rows(self, options: ReproduceOptions) -> list[Row]:
         return [row for row in self.rows if not options.rows or row.name in options.rows]
 
-    def metrics(self, place: Place, ks: tuple[int, ...]) -> list[str]:
+    def metrics(self, ks: tuple[int, ...]) -> list[str]:
+        """What its cells are, in their order."""
         return [*(f"recall_at_{k}" for k in ks), *(["nmi"] if self.nmi else [])]
 
     def wants(self, options: ReproduceOptions) -> list[Want]:

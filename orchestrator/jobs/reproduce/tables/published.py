@@ -60,7 +60,6 @@ CAPSULES = Source("other paper", "README of birdortyedi/image-retrieval-with-cap
 CAPSULES_BIER = Source(
     "other paper", "README of birdortyedi/image-retrieval-with-capsules; not legible in DREML, Table 2"
 )
-INSHOP_ABIER = Source("other paper", "README of image-retrieval-with-capsules, RaMBO and Proxy-Anchor agree")
 
 
 def _recalls(ks: tuple[int, ...], values: tuple[float, ...], source: Source) -> Cells:

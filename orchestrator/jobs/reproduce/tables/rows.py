@@ -24,7 +24,8 @@ from muster.workers import datasets
 from muster.workers.store.layout import Store
 
 Answer = dict[str, Any]
-
+#: How a row was trained.
+FACTS = ("recipe", "precision", "device", "device_hours", "protocol", "command")
 
 #: What is found without any training (`floors.made_floors`), by the name of the ensemble that it stands beside.
 FloorScores = dict[str, list[dict[str, Any]]]
@@ -106,8 +107,7 @@ def _floor_rows(
         for floor in floors.get(one.request.name, ()):
             of = "pixels" if floor["name"] == "pixels" else one.request.launch.ensemble.backbone
             found.setdefault(of, floor["curve"][-1])
-    nothing = ("recipe", "precision", "device", "device_hours", "protocol", "command")
-    metrics = table.metrics(place, recall_at(place))
+    metrics = table.metrics(recall_at(place))
     return [
         {
             "target": table.name,
@@ -121,7 +121,7 @@ def _floor_rows(
             "members": "",
             "trouble": "",
             "not_compared": "",
-            **dict.fromkeys(nothing),
+            **dict.fromkeys(FACTS),
             "cells": [_floor_cell(metric, scores) for metric in metrics],
         }
         for of, scores in found.items()
@@ -154,8 +154,7 @@ def _members(found: Sequence[EnsembleResult]) -> tuple[list[Any], list[Any]]:
 def _facts(measured: Sequence[EnsembleResult], store: Store) -> Answer:
     """How the row was trained, from its members' records."""
     if not measured:
-        nothing = ("recipe", "precision", "device", "device_hours", "protocol", "command")
-        return dict.fromkeys(nothing)
+        return dict.fromkeys(FACTS)
     request = measured[0].request.launch
     members = {task.key: task for one in measured for task in one.members}
     records = [done.facts for key in members if (done := store.model(key).done()) is not None]
@@ -187,7 +186,7 @@ def _cells(table: Table, row: Row, place: Place, measured: Sequence[EnsembleResu
     """A cell for each metric: published with its source, measured mean and spread, difference in points."""
     found = []
     comparable = not _not_compared(measured)
-    for metric in table.metrics(place, recall_at(place)):
+    for metric in table.metrics(recall_at(place)):
         printed = published.cell(table.name, row.name, place.name, metric)
         values = [100 * value for one in measured if (value := _score(one, metric)) is not None]
         mean = statistics.mean(values) if values else None

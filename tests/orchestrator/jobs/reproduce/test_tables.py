@@ -246,7 +246,7 @@ def test_a_row_with_nothing_published_or_trained_on_a_data_set_is_left_out_there
     assert set(named["cub200"]) - set(named["glyphs"]) == {"hdc", "dreml-i"}
 
 
-def test_a_method_that_this_version_lacks_is_a_row_that_says_so(tmp_path: Path) -> None:
+def test_a_row_that_no_launch_can_train_says_why(tmp_path: Path) -> None:
     table = TABLES["dreml-table1"]
     chosen = options(datasets=("glyphs",), rows=("hdc",))
     odd = dataclasses.replace(table.rows[0], name="odd", label="Odd", method="alchemy")
@@ -254,7 +254,7 @@ def test_a_method_that_this_version_lacks_is_a_row_that_says_so(tmp_path: Path) 
     chosen = dataclasses.replace(chosen, rows=())
     assert table.requests(chosen) == []
     (row,) = table_answer(chosen, table, {}, {}, Store(str(tmp_path)))["rows"]
-    assert row["trouble"] == "this version of muster has no `muster launch alchemy`."
+    assert "method = 'alchemy': there are dreml" in row["trouble"]
 
 
 @pytest.mark.parametrize(
