@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from muster.orchestrator.ensemble.floors import better_floors
@@ -54,9 +54,17 @@ def table_answer(
         "kind": "table",
         "title": table.title,
         "state": _state(rows),
-        "notes": list(table.notes),
+        "notes": [*table.notes, *_clusterings(got[want.name] for want in wants if want.name in got)],
         "rows": rows,
     }
+
+
+def _clusterings(scored: Iterable[EnsembleResult]) -> list[str]:
+    """A note where NMI is not of faiss."""
+    tests = [one.metrics["splits"]["test"] for one in scored if one.metrics is not None]
+    clustered = [test for test in tests if test["curve"][-1].get("nmi") is not None]
+    devices = dict.fromkeys(test["scored_on"] for test in clustered if test.get("scored_on"))
+    return [f"NMI on {', '.join(devices)}: k-means of muster, with these settings."] if devices else []
 
 
 def _state(rows: Sequence[Answer]) -> str:

@@ -206,6 +206,17 @@ def test_cells_are_mean_and_spread_over_seeds_in_per_cent(tmp_path: Path) -> Non
     assert block["notes"] == ["DREML (R,12,48): partial: 100 of 144 members"]
 
 
+def test_a_table_says_whose_k_means_its_nmi_is(tmp_path: Path) -> None:
+    table, chosen = TABLES["dreml-table1"], options(datasets=("cub200",), rows=("dreml-r",), seeds=2)
+    found = {one.name: got(one, {"recall_at_1": 0.6, "nmi": 0.3}, 48) for one in table.requests(chosen)}
+    said = "NMI on NVIDIA H100: k-means of muster, with these settings."
+    assert said not in table_answer(chosen, table, found, {}, Store(str(tmp_path)))["notes"]
+    for one in found.values():
+        assert one.metrics is not None
+        one.metrics["splits"]["test"]["scored_on"] = "NVIDIA H100"
+    assert table_answer(chosen, table, found, {}, Store(str(tmp_path)))["notes"].count(said) == 1
+
+
 @pytest.mark.parametrize(
     ("target", "place", "data", "note", "differences"),
     [
