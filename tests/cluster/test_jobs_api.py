@@ -59,7 +59,7 @@ def test_a_running_job_is_stopped(cluster: jobs.Jobs) -> None:
 
 
 def test_an_unknown_job_is_told_as_such(cluster: jobs.Jobs) -> None:
-    for ask in (cluster.info, cluster.status, cluster.stop, cluster.tail, cluster.log):
+    for ask in (cluster.info, cluster.stop, cluster.tail, cluster.log):
         with pytest.raises(ClusterError, match=r"nobody-1.*there is no such job") as caught:
             ask("nobody-1")
         assert caught.value.exit_code == 1
