@@ -184,7 +184,7 @@ def follow(cluster: Cluster, submission: str, console: Console) -> Event:
     if end is not None:
         # Ray takes a moment to notice; a head that was started for this job can't be stopped before. The job is done,
         # whether the cluster still says so or not.
-        with contextlib.suppress(ClusterError):
+        with contextlib.suppress(ClusterError, KeyboardInterrupt):
             cluster.jobs.wait(submission, timeout_s=ENDING_SECONDS)
         return end
     info = cluster.jobs.info(submission)

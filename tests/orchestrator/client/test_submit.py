@@ -103,7 +103,7 @@ DONE = {"state": "done", "exit_code": 0, "message": "done", "answer": {"state": 
 class Ending(Recording):
     """A cluster whose job says that it is done, and that can't be asked any more after that."""
 
-    def __init__(self, trouble: ClusterError) -> None:
+    def __init__(self, trouble: BaseException) -> None:
         super().__init__()
         self.trouble = trouble
 
@@ -119,9 +119,13 @@ class Ending(Recording):
 
 @pytest.mark.parametrize(
     "trouble",
-    [ClusterError("job one-a is still RUNNING after 60 s."), UnreachableError("it does not answer any more")],
+    [
+        ClusterError("job one-a is still RUNNING after 60 s."),
+        UnreachableError("it does not answer any more"),
+        KeyboardInterrupt(),
+    ],
 )
-def test_the_answer_of_a_job_that_is_done_is_not_lost_with_the_cluster(trouble: ClusterError) -> None:
+def test_the_answer_of_a_job_that_is_done_is_not_lost_with_the_cluster(trouble: BaseException) -> None:
     cluster = submit.Cluster(Ending(trouble), "python", local=False)  # type: ignore[arg-type]
     assert submit.follow(cluster, "one-a", err)["answer"] == DONE["answer"]
 
