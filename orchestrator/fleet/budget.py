@@ -9,6 +9,7 @@ record names has its log in the run's folder. So a resumed run knows what its ea
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,11 @@ class Spending:
     budget: Budget
     spent: dict[str, float] | None = None
     "Seconds of each member that the run trained; None until it was read from the store."
+
+    async def read(self, store: Store, run: str) -> None:
+        """Reads what the run spent before, once, where that matters."""
+        if self.spent is None and not self.budget.unlimited:
+            self.spent = await asyncio.to_thread(trained_seconds, store, run)
 
     def refusal(self, running: int) -> str:
         """Why no further member may start beside `running` ones, or "". Running ones count at the mean."""

@@ -14,10 +14,10 @@ import bisect
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of, trained_seconds
+from muster.orchestrator.fleet.budget import Budget, Spending, seconds_of
 from muster.orchestrator.fleet.failures import (
     HANG_SECONDS,
     Failure,
@@ -121,11 +121,10 @@ class Scheduler:
         for work in self.queue:
             self._finish(work, "dropped", message=STOPPED)
         self.queue.clear()
-        self.news.say(
-            event("message", level="warning", text=f"stopping; {len(self.running)} running members finish")
-        )
+        begun = sum(work.process is not None for work in self.running.values())
+        self.news.say(event("message", level="warning", text=f"stopping; {begun} running members finish"))
         await asyncio.to_thread(self.processes.remember_stop)
-        return len(self.running)
+        return begun
 
     async def report(self, key: str, attempt: str, progress: dict[str, Any]) -> bool:
         """A running member's progress; whether it is to save and to end, because its node is taken away. A late one of
@@ -150,7 +149,11 @@ class Scheduler:
             work.askers.add(asker)
             work.quiet &= quiet
             outcome = await work.finished
-            if outcome.in_store and any(await self._missing(task)):
+            try:
+                again = outcome.in_store and any(await self._missing(task))
+            except Exception as error:  # the store can't be read
+                return replace(outcome, state="failed", message=_trouble(task, error))
+            if again:
                 return await self._ask(task, asker, rank, quiet=quiet)  # the one before wanted other vectors
             return outcome
         order = (rank, len(self.works))
@@ -162,7 +165,7 @@ class Scheduler:
             work.recall(await self.former)
             train, targets = await self._missing(task)
         except Exception as error:  # the store can't be read: every asker is told, and may ask again
-            self._finish(work, "failed", message=f"member {task.spec.index}: {error}")
+            self._finish(work, "failed", message=_trouble(task, error))
             return await work.finished
         finally:
             self.sought.remove(work)
@@ -182,9 +185,11 @@ class Scheduler:
     async def _remember(self) -> Sequence[Former]:
         """What ran when a former process of this scheduler died. Where memory runs out Ray ends this one before a
         member, as it can be started again; it is seen here, or the same members would go round for ever."""
+        with contextlib.suppress(Exception):  # the next question finds the same trouble, and tells it
+            if await asyncio.to_thread(self.processes.stopped):
+                self.stopping = True
         try:
             former = await asyncio.to_thread(self.processes.former)
-            self.stopping |= await asyncio.to_thread(self.processes.stopped)
         except Exception as error:
             text = f"the cluster does not say what became of the members that ran: {error}"
             self.news.say(event("message", level="warning", text=text))
@@ -197,23 +202,30 @@ class Scheduler:
 
     async def _enqueue(self, work: Work) -> None:
         """Puts a member into the queue, once the vectors are there that it is trained from."""
-        if work.trains:
-            asker = f"inputs of {work.task.key}"
-            lacking = [task for task in work.task.inputs if any(await self._missing(task))]
-            if lacking:
-                text = f"first, {len(lacking)} of the {len(work.task.inputs)} models it learns from embed what it needs"
-                self.news.say(event("message", level="info", text=text))
-            outcomes = await asyncio.gather(
-                *(self._ask(task, asker, work.order[0], quiet=True) for task in work.task.inputs)
-            )
-            if self.stopping:
-                self._finish(work, "dropped", message="dropped: the run is stopping")
-                return
-            if lost := [outcome.message for outcome in outcomes if not outcome.in_store]:
-                self._finish(work, "failed", message=f"what it is trained from could not be made: {lost[0]}")
-                return
-        bisect.insort(self.queue, work)
-        self.wake.set()
+        try:
+            lost = await self._made_inputs(work) if work.trains else ""
+        except Exception as error:  # the store can't be read
+            self._finish(work, "failed", message=_trouble(work.task, error))
+            return
+        if self.stopping and work.trains:
+            self._finish(work, "dropped", message="dropped: the run is stopping")
+        elif lost:
+            self._finish(work, "failed", message=f"what it is trained from could not be made: {lost}")
+        else:
+            bisect.insort(self.queue, work)
+            self.wake.set()
+
+    async def _made_inputs(self, work: Work) -> str:
+        """Has the vectors made that a member is trained from; what went wrong, or ""."""
+        lacking = [task for task in work.task.inputs if any(await self._missing(task))]
+        if lacking:
+            text = f"first, {len(lacking)} of the {len(work.task.inputs)} models it learns from embed what it needs"
+            self.news.say(event("message", level="info", text=text))
+        asker = f"inputs of {work.task.key}"
+        outcomes = await asyncio.gather(
+            *(self._ask(task, asker, work.order[0], quiet=True) for task in work.task.inputs)
+        )
+        return next((outcome.message for outcome in outcomes if not outcome.in_store), "")
 
     async def _missing(self, task: MemberTask) -> tuple[bool, list[Any]]:
         return await asyncio.to_thread(missing, self.store, task)
@@ -267,8 +279,10 @@ class Scheduler:
         made = not train and not targets  # by another job, while this one waited
         elsewhere = trains != work.trains or (work.held is not None and not work.held.usable)
         refusal = STOPPED if self.stopping else "" if work.askers else UNWANTED
-        if trains and not elsewhere:
-            refusal = refusal or await self._refusal(work)
+        if trains and not elsewhere and not refusal:
+            await self.spending.read(self.store, self.settings.run)
+            others = (other for other in self.running.values() if other is not work)
+            refusal = self.spending.refusal(sum(other.trains for other in others))
         if not (made or elsewhere or refusal):
             return True
         self._drop(work)
@@ -278,17 +292,8 @@ class Scheduler:
         elif refusal:
             self._finish(work, "dropped", message=refusal)
         else:
-            await self._enqueue(work)
+            self._requeue(work)  # what it waits for then may wait for this very loop
         return False
-
-    async def _refusal(self, work: Work) -> str:
-        """Why the budget does not allow a member, or "". What the run spent before is read from the store."""
-        if self.settings.budget.unlimited:
-            return ""
-        if self.spending.spent is None:
-            self.spending.spent = await asyncio.to_thread(trained_seconds, self.store, self.settings.run)
-        others = (other for other in self.running.values() if other is not work)
-        return self.spending.refusal(sum(other.trains for other in others))
 
     async def _watched(self, work: Work, nodes: Resources, admitted: asyncio.Task[bool]) -> None:
         """Sees to it that a member has an end, whatever happens: its askers would wait for ever. Processes are hired
@@ -306,7 +311,7 @@ class Scheduler:
                     avoided=self.placing.avoided(work, nodes),
                 )
             lost = work.held is not None and work.held.lost  # on a node that is gone it would never start
-            if hired is None or lost:
+            if hired is None or lost or self.stopping:
                 if hired is None:
                     self._tell_other_job(work)
                 else:
@@ -324,7 +329,7 @@ class Scheduler:
             self._drop(work)
             if work.process is not None:
                 self.processes.kill(work.process)
-            self._finish(work, "failed", message=f"member {work.task.spec.index}: {error}")
+            self._finish(work, "failed", message=_trouble(work.task, error))
 
     def _tell_other_job(self, work: Work) -> None:
         """Once for each wait, which may last for hours."""
@@ -396,3 +401,7 @@ class Scheduler:
         known = {"index": spec.index, "key": spec.key, "D": spec.dimension, "epochs": spec.epochs}
         attempt = {"attempt": work.attempt} if work.attempt else {}
         self.news.say(event("member", **{**known, "state": state, **attempt, **fields}))
+
+
+def _trouble(task: MemberTask, error: Exception) -> str:
+    return f"member {task.spec.index}: {error}"

@@ -56,8 +56,8 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
     trouble = told_of(visible, cards, alone=True)
     if card is None:
         return Gpu(node, host, visible, trouble=trouble)
-    if card.mig:
-        return Gpu(node, host, visible, card.name, divided(cards))
+    if card.mig:  # by its number, as its UUID is of no use
+        return Gpu(node, host, visible, card.name, trouble)
     none = not any(one.bf16 for one in cards)
     return Gpu(node, host, card.uuid or visible, card.name, trouble, card.bf16, none)
 
@@ -77,6 +77,8 @@ def told_of(visible: str, cards: tuple[nvml.Card, ...], *, alone: bool) -> str:
     card = nvml.find(visible, cards)
     if card is None:  # slices are not shown to everybody, and older drivers call them otherwise
         return "" if visible.startswith(SLICE) else "the driver does not know it any more"
+    if card.mig and len(card.slices) != 1:
+        return divided(cards)
     return card.trouble or (taken(card) if alone else "")
 
 

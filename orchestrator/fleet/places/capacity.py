@@ -78,7 +78,8 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> N
     if not gpus and not room:
         most = max((node.has.get("CPU", 0.0) for node in there.nodes.values()), default=0.0)
         whose = "its largest node" if len(there.nodes) > 1 else "the cluster"
-        raise UsageError(f"ensemble.threads = {threads}: {whose} has {most:g} CPUs. Take at most {most:g}.")
+        cure = f"Take at most {most:g}." if most >= 1 else "Start Ray with --num-cpus, or add nodes."
+        raise UsageError(f"ensemble.threads = {threads}: {whose} has {most:g} CPUs. {cure}")
     if gpus and there.total("GPU") and not room:
         raise UsageError(
             f"The cluster has {there.total('GPU'):g} GPUs and no CPU beside them, and each member needs one: start Ray "

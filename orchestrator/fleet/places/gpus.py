@@ -24,7 +24,7 @@ CURE = (
 def divided(cards: Sequence[Card]) -> str:
     """What to say of a GPU of a machine with these, where it is divided and Ray counts it as one."""
     known = all(card.slices or not card.mig for card in cards)
-    uuids = [part.uuid for card in cards for part in card.parts]
+    uuids = [part.uuid for card in cards for part in card.parts if part.uuid]  # one that is lost has none
     these = ",".join(uuids) if known else "the UUIDs that `nvidia-smi -L` shows"
     return (
         "it is divided into slices (MIG), and Ray counts it as one: start Ray on its node with CUDA_VISIBLE_DEVICES="

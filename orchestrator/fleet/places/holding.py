@@ -72,16 +72,17 @@ class Holding:
         free: Resources,
         *,
         bf16: bool = False,
-        at_once: bool = False,
         over: bool = False,
         more: bool = False,
+        elsewhere: int | None = None,
+        avoided: Collection[str] = (),
     ) -> None:
         """Holds a GPU for each of so many members, as far as there are any: they share GPUs only where there are more
         of them than GPUs. `free` is what nobody has of the nodes, as of a moment ago. With `more` those that the
-        cluster lacks are waited for, which makes an autoscaler add nodes.
-        With `bf16` those without it do not count. Gives the others back, `at_once` or when nobody has needed them for a
-        while; all of them, the bad ones too, where it is `over` for now: whoever comes next may need the CPUs that are
-        held with them."""
+        cluster lacks are waited for, which makes an autoscaler add nodes. `elsewhere`: some wait that failed before,
+        and so many of these had better not go to the nodes `avoided`, and find no room on others. With `bf16` those
+        without it do not count. Gives the others back when nobody has needed them for a while; all of them, the bad
+        ones too, where it is `over` for now: whoever comes next may need the CPUs that are held with them."""
         if not nodes:  # the cluster does not say what it has
             return
         self.bf16 = bf16
@@ -93,26 +94,36 @@ class Holding:
             if one.lost and not one.members and not (one.out or one.strikes)
         ]:
             del self.gpus.held[held.gpu.key]
-        if len(self.gpus.sound(bf16=bf16)) < members:
-            self._ask_for(members - len(self.gpus.sound(bf16=bf16)), nodes, free)
+        lacking = members - sum(held.gpu.node in nodes for held in self.gpus.sound(bf16=bf16))
+        if lacking > 0 or elsewhere:
+            if elsewhere:
+                self._ask_for(elsewhere, {node: nodes[node] for node in nodes if node not in avoided}, free)
+            if lacking > (elsewhere or 0):
+                self._ask_for(lacking, nodes, free)
             self._ask_more(members if more else 0, nodes)
             return
         for holder in list(self.asked):
             self._dismiss(holder)
+        if elsewhere is not None:  # what is there may be for them
+            return
         if over:
             for held in [self.gpus.held[key] for key in self.holders]:
                 self._give_back(held)
         now = self.clock()
-        for held in self.gpus.usable() if at_once else self.gpus.sound():
+        for held in self.gpus.sound():
             if held.members:
                 continue
             held.idle_since = now if held.idle_since is None else held.idle_since
-            if at_once:
-                spare = len(self.gpus.usable()) > members
-            else:
-                spare = len(self.gpus.sound(bf16=bf16)) > members and now - held.idle_since >= KEPT_SECONDS
-            if spare:
+            if len(self.gpus.sound(bf16=bf16)) > members and now - held.idle_since >= KEPT_SECONDS:
                 self._give_back(held)
+
+    def make_way(self, loans: int) -> None:
+        """Ranks are next, which take their GPUs from the cluster themselves: no more are asked for, and those that
+        nobody is on are given back, but for so many that are to be lent."""
+        for holder in list(self.asked):
+            self._dismiss(holder)
+        for held in [held for held in self.gpus.usable() if not held.members][loans:]:
+            self._give_back(held)
 
     @property
     def may_ask(self) -> bool:

@@ -56,18 +56,38 @@ class Placing:
         """Sees to it that the GPUs are held which members need, and that ranks can have theirs."""
         if self.holding is None:
             return
-        alone = [work for work in self.running.values() if not work.ranked]
-        ranks_next = bool(queue) and queue[0].ranked
-        if not ranks_next:
-            alone += [work for work in queue if not work.ranked]
+        if queue and queue[0].ranked:
+            self.holding.make_way(len(self.lending.waiting))
+            self.lending.serve()
+            return
+        waiting = [work for work in queue if not work.ranked]
+        alone = [*waiting, *(work for work in self.running.values() if not work.ranked)]
         members, bf16 = min(len(alone), self.parallel or len(alone)), any(map(needs_bf16, alone))
         over = not queue and not self.running and not self.lending
         wanted, more = members + len(self.lending), bool(self.parallel)
         if ranks := sum(work.task.ranks for work in self.running.values() if work.ranked):
             # Ray Train takes theirs some seconds after they are started.
             wanted, more = min(wanted, max(0, sum(map(gpus_of, nodes.values())) - ranks)), False
-        self.holding.want(wanted, nodes, self.free, bf16=bf16, at_once=ranks_next, over=over, more=more)
+        elsewhere, avoided = self._barred(waiting, nodes, self.holding)
+        self.holding.want(
+            wanted, nodes, self.free, bf16=bf16, over=over, more=more, elsewhere=elsewhere, avoided=avoided
+        )
         self.lending.serve()
+
+    def _barred(
+        self, waiting: Sequence[Work], nodes: Resources, holding: Holding
+    ) -> tuple[int | None, Collection[str]]:
+        """How many of those that failed before had better not go to some nodes, and find no room on the GPUs that are
+        held on others; and those nodes, of the first of them. None: none has failed."""
+        failed = [work for work in waiting if work.attempts]
+        found = [self._shunned(work, nodes) for work in failed if not self._gpu(work, holding, nodes, "")]
+        if not failed or not holding.gpus.room():
+            return None, ()
+        return (found.count(found[0]), found[0]) if found else (0, ())
+
+    def _shunned(self, work: Work, nodes: Resources) -> set[str]:
+        """The nodes on whose GPUs a member had better not go, and those that are about to be taken away."""
+        return {*self.avoided(work, nodes), *self.leaving}
 
     def next(
         self, queue: Sequence[Work], sought: Collection[Work], nodes: Resources, spares: Mapping[str, str]
@@ -104,7 +124,7 @@ class Placing:
 
     def _gpu(self, work: Work, holding: Holding, nodes: Resources, wished: str) -> Held | None:
         bad = work.failed_on if holding.elsewhere(work.failed_on) else ()
-        avoided = self.avoided(work, nodes)
+        avoided = self._shunned(work, nodes)
         place = functools.partial(
             holding.gpus.place, bad=bad, beside=work.beside_on_gpu, bf16=needs_bf16(work)
         )

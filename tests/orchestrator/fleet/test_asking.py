@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from muster.orchestrator.fleet.budget import Budget
 from muster.workers.store.records import Done
 from muster.workers.task import MemberTask
-from tests.orchestrator.fleet.stubs import TRAINING, PlayedFleet, fails, member, played
+from tests.orchestrator.fleet.stubs import TRAINING, Attempt, PlayedFleet, fails, member, played, targets
 
 
 def look_ups_take(fleet: PlayedFleet, seconds: Callable[[int], float]) -> None:
@@ -361,3 +364,68 @@ def test_what_was_stopped_stays_so_where_the_scheduler_s_process_died_since(tmp_
     fleet.told_to_stop = True
     assert fleet.train(member(1), member(2)) == ["dropped"] * 2
     assert fleet.started == []
+
+
+def test_a_stop_that_comes_while_a_new_process_of_the_scheduler_looks_around_holds(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    looks = fleet.former
+
+    async def scene() -> list[str]:
+        asked = asyncio.ensure_future(fleet.ensure(member(1), member(2)))
+        await asyncio.sleep(0)
+        await fleet.scheduler.stop()
+        return [outcome.state for outcome in await asked]
+
+    assert played(scene()) == ["dropped"] * 2
+    fleet = PlayedFleet(tmp_path)
+    fleet.told_to_stop, fleet.former = True, lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    assert fleet.train(member(1)) == ["dropped"]
+    assert looks() == []
+
+
+def test_a_stop_counts_only_members_that_have_begun(tmp_path: Path) -> None:
+    fleet = PlayedFleet(tmp_path)
+    look_ups_take(fleet, lambda index: 4.0)
+
+    async def stops(fleet: PlayedFleet) -> None:
+        assert await fleet.scheduler.stop() == 0
+
+    outcomes = during(fleet, stops, *(member(index) for index in range(1, 5)))
+    assert [one.state for one in outcomes] == ["dropped"] * 4
+    assert "warning: stopping; 0 running members finish" in fleet.said()
+
+
+def student(teacher: MemberTask) -> MemberTask:
+    return member(2, inputs=(replace(teacher, targets=targets("train")),))
+
+
+def test_a_store_that_fails_while_inputs_are_looked_up_fails_that_member(tmp_path: Path) -> None:
+    fleet, task = PlayedFleet(tmp_path), student(member(1))
+    look_up, looks = fleet.scheduler._missing, Counter[str]()
+
+    async def fails_for_inputs(asked: MemberTask) -> Any:
+        looks[asked.key] += 1
+        if asked.key == member(1).key:
+            raise OSError("the disk is gone")
+        return await look_up(asked)
+
+    fleet.scheduler._missing = fails_for_inputs  # type: ignore[method-assign]
+    (outcome,) = played(fleet.ensure(task))
+    assert (outcome.state, outcome.message) == ("failed", "member 2: the disk is gone")
+
+
+def test_with_a_budget_inputs_that_a_member_needs_after_all_are_made(tmp_path: Path) -> None:
+    """Its weights were there, and its own process found them damaged: it is trained again, by its teacher's vectors."""
+    fleet = PlayedFleet(tmp_path, budget=Budget(members=50))
+    task = student(member(1))
+    folder = fleet.store.model(task.key)
+    folder.commit(Done({}, {"attempt": "before", "seconds": 1.0}))
+
+    async def finds_damage(attempt: Attempt) -> None:
+        await attempt.arrive()
+        folder.distrust()
+        raise ActorDiedError
+
+    fleet.scenes[2] = [finds_damage]
+    assert fleet.train(task) == ["done"]
+    assert fleet.started == [2, 1, 2]

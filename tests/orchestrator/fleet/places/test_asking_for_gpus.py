@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from muster.orchestrator.fleet.places.holding import PROMPT_SECONDS
+from muster.workers.errors import ToldToEndError
 from tests.orchestrator.fleet.places.test_gpus import fleet_of
-from tests.orchestrator.fleet.stubs import PlayedFleet, bier, fails, member, played
+from tests.orchestrator.fleet.stubs import Attempt, PlayedFleet, bier, fails, member, played
 
 
 def asked(fleet: PlayedFleet) -> Counter[str]:
@@ -127,3 +128,48 @@ def test_as_many_members_share_a_gpu_that_is_yet_to_come_as_one_that_is_there(tm
         await done
 
     played(scene())
+
+
+def test_a_member_that_had_better_go_elsewhere_gets_a_gpu_there(tmp_path: Path) -> None:
+    """Its process died on the node of the only GPU that is held."""
+    fleet = fleet_of(tmp_path, 1, 1)
+    fleet.scenes[1] = [fails(after=1)]
+    assert fleet.train(member(1)) == ["done"]
+    first, second = fleet.attempts
+    assert first.node != second.node
+
+
+def test_the_last_member_goes_elsewhere_though_gpus_there_were_given_back(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 4, 4)
+    fleet.scenes[8] = [fails(after=200)]
+    assert fleet.train(*(member(index) for index in range(1, 9))) == ["done"] * 8
+    first, second = (one for one in fleet.attempts if one.index == 8)
+    assert first.node != second.node
+
+
+def test_a_node_that_is_taken_away_gets_no_members_on_gpus_that_are_held_there(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 1, 1)
+
+    async def told(attempt: Attempt) -> None:
+        await attempt.arrive()
+        fleet.taken_away = [attempt.node]
+        raise ToldToEndError("told to end")
+
+    fleet.scenes[1] = [told]
+    assert fleet.train(member(1)) == ["done"]
+    assert [one.node for one in fleet.attempts] == ["a", "b"]
+
+
+def test_ranks_that_are_next_ask_for_nothing_on_behalf_of_members_at_work(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 3)
+
+    async def scene() -> list[str]:
+        first = asyncio.ensure_future(fleet.ensure(member(1)))
+        await asyncio.sleep(3)
+        (held,) = fleet.scheduler.placing.holding.gpus.held.values()  # type: ignore[union-attr]
+        held.strikes = 1  # it failed somebody before
+        ranks = asyncio.ensure_future(fleet.ensure(bier(3)))
+        return [outcome.state for found in (await first, await ranks) for outcome in found]
+
+    assert played(scene()) == ["done", "done"]
+    assert len(fleet.holders) < 10

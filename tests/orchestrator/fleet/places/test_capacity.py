@@ -61,7 +61,7 @@ def test_gpus_that_are_not_there_are_refused(share: float, there: dict[str, floa
             "ensemble.threads = 3: the cluster has 2 CPUs. Take at most 2.",
         ),
         (request(threads=3), 1.0, {"CPU": 2.0, "GPU": 1.0}, ""),  # a GPU's member takes one CPU
-        (request(), 0.0, {}, "ensemble.threads = 1: the cluster has 0 CPUs. Take at most 0."),
+        (request(), 0.0, {}, "ensemble.threads = 1: the cluster has 0 CPUs. Start Ray with --num-cpus, or add nodes."),
         (request("bier", ranks=2), 0.0, {"CPU": 2.0}, ""),
         (
             request("bier", ranks=3), 0.0, {"CPU": 2.0},

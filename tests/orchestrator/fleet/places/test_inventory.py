@@ -183,6 +183,10 @@ def test_a_divided_gpu_that_ray_counts_as_one_says_what_to_start_ray_with() -> N
     text = gpu(played.SHOWN, played.H100).trouble
     assert f"CUDA_VISIBLE_DEVICES=MIG-0000aaaa,MIG-2222cccc,{whole} and --num-gpus 3" in text
     assert "`nvidia-smi -L`" in gpu(played.SLICED).trouble  # whose slices are not shown
+    lost = gpu(played.SHOWN, played.LOST).trouble
+    assert "CUDA_VISIBLE_DEVICES=MIG-0000aaaa,MIG-2222cccc and --num-gpus 2" in lost
+    looked_at = told_of("0", cards(PlayedNvml(played.SHOWN)), alone=True)
+    assert "divided into slices (MIG)" in looked_at  # it stays out
 
 
 def test_the_one_slice_that_a_container_is_shown_is_used_as_a_gpu() -> None:
