@@ -248,9 +248,11 @@ def member_line(event: Event, with_D: bool = False) -> str:
     ]
     D = [f"D={event.get('D')}"] if with_D else []
     whose = [f"of {event['of']}"] if "of" in event else []
-    line = " ".join([f"member {event.get('index', '?')}", *D, *whose, str(event["state"])])
+    name = f"member {event.get('index', '?')}"
+    line = " ".join([name, *D, *whose, str(event["state"])])
     line = ", ".join([line, *(part for part in known if part)])
-    return f"{line}: {event['message'].splitlines()[0]}" if event.get("message") else line
+    message = str(event.get("message") or "").removeprefix(f"{name}: ")
+    return f"{line}: {message.splitlines()[0]}" if message else line
 
 
 def print_curve(

@@ -242,7 +242,8 @@ class Scheduler:
                 self.placing.hold(self.queue, nodes)
             self.spares.look(self.queue, self.placing.spares(nodes), self.placing.beginning())
             if not self.running and (text := self.placing.hopeless()):
-                for work in self.queue:
+                for number, work in enumerate(self.queue):
+                    text = text if number == 0 else text.partition(":")[0]  # which they are is said once
                     self._finish(work, "failed", message=f"member {work.task.spec.index}: {text}")
                 self.queue.clear()
             self.wake.clear()

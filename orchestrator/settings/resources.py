@@ -28,7 +28,7 @@ class Resources:
     checkpoint_steps: int = field(default=500, metadata=flag(only="multi_rank"))
     "Steps between two checkpoints of a model that several processes can train."
     input: Literal["auto", "device", "host"] = field(default="auto", metadata=flag())
-    "Training images: in each GPU's memory, cut by the host at each step, or auto: on the GPU where they fit."
+    "Training images: device, in each GPU's memory; host, cut there at each step; auto, on it where they fit."
     eval_memory: str = field(default="1GB", metadata=flag())
     "Memory for evaluation's temporary matrices."
     nmi: bool = True

@@ -107,7 +107,12 @@ def device_of(gpu: Gpu | None, share: float) -> Any:
 
     if not torch.cuda.is_available():
         raise DeviceError(
-            f"torch can use none there: {gpu.shown}. Check that node's driver and torch's CUDA build: muster doctor."
+            f"torch can't use {gpu.shown}. "
+            + (
+                "Check that node's driver and torch's CUDA build: muster doctor."
+                if gpu.name
+                else f"{gpu.cure}."
+            )
         )
     if share < 1:
         total = torch.cuda.get_device_properties(0).total_memory

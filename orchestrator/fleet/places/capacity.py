@@ -85,7 +85,7 @@ def check_places_for(request: LaunchRequest, gpus: float, there: Inventory) -> N
             f"The cluster has {there.total('GPU'):g} GPUs and no CPU beside them, and each member needs one: start Ray "
             "on those nodes with --num-cpus."
         )
-    lacking, precision = there.lacking_bf16, request.ensemble.precision
+    lacking, precision = there.known_to_lack_bf16, request.ensemble.precision
     if gpus and precision in {"bf16", "tf32"} and len(lacking) >= there.total("GPU") > 0:
         raise UsageError(
             f"--precision {precision}: no GPU of the cluster has it: {', '.join(lacking[:4])}. Take --precision fp32."
@@ -125,10 +125,10 @@ def remarks(request: LaunchRequest, gpus: float, precision: Precision, there: In
     found = []
     if gpus and not METHODS[request.method].multi_rank and (bound := there.bound(gpus)):
         found.append(bound)
-    lacking = there.lacking_bf16
+    lacking = there.known_to_lack_bf16
     if gpus and precision != "fp32" and lacking:
         found.append(f"{len(lacking)} GPU(s) without {precision} get no members: {', '.join(lacking[:4])}")
-    if gpus and precision == "fp32" and not lacking:
+    if gpus and precision == "fp32" and not there.lacking_bf16:
         found.append("precision fp32: bf16 or tf32 trains several times faster on these GPUs (other models)")
     return found
 

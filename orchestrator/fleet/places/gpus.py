@@ -20,6 +20,9 @@ CURE = (
     "`muster resume` uses what is left"
 )
 
+#: And where Ray was told of GPUs that no driver knows.
+UNKNOWN_CURE = "No driver tells of it: start Ray on that node without --num-gpus, or give --gpus-per-member 0 to train on CPUs"
+
 
 def divided(cards: Sequence[Card]) -> str:
     """What to say of a GPU of a machine with these, where it is divided and Ray counts it as one."""
@@ -41,7 +44,8 @@ class Gpu:
     host: str
     visible: str
     "What CUDA_VISIBLE_DEVICES is to be for it alone: its UUID, or where there is no NVML Ray's number."
-    name: str = "GPU"
+    name: str = ""
+    "As its driver calls it."
     trouble: str = ""
     "Why no member could use it, as far as its holder sees."
     bf16: bool = True
@@ -57,7 +61,12 @@ class Gpu:
     @property
     def shown(self) -> str:
         """For people."""
-        return f"GPU {self.visible} ({self.name}) of node {self.host}"
+        return f"GPU {self.visible}{f' ({self.name})' if self.name else ''} of node {self.host}"
+
+    @property
+    def cure(self) -> str:
+        """What to do where it fails."""
+        return CURE if self.name else UNKNOWN_CURE
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
-from muster.orchestrator.fleet.places.gpus import CURE, Gpu, Gpus, Held
+from muster.orchestrator.fleet.places.gpus import Gpu, Gpus, Held
 from muster.orchestrator.fleet.places.nodes import (
     QUARANTINE_SECONDS,
     STRIKES,
@@ -167,9 +167,8 @@ class Holding:
         lasting = held.strike()
         text = f"{held.gpu.shown} failed a member ({cause})"
         if lasting:
-            text += (
-                f", {STRIKES} times in a row: it gets none for {QUARANTINE_SECONDS / 60:.0f} minutes. {CURE}"
-            )
+            text += f", {STRIKES} times in a row: it gets none for {QUARANTINE_SECONDS / 60:.0f} minutes. "
+            text += held.gpu.cure
         else:
             text += ": it is looked at before it gets another"
         self._warn(text, held)
@@ -181,11 +180,11 @@ class Holding:
 
     def hopeless(self) -> str:
         """Why no member will find a GPU here, or "": all were looked at in vain, or failed members again and again."""
-        held = self.gpus.held.values()
+        held = list(self.gpus.held.values())
         useless = [one.hopeless or (self.bf16 and not one.gpu.bf16) for one in held]
         if not self.total or len(held) < self.total or not all(useless):
             return ""
-        return f"no GPU of the cluster can be used: {', '.join(one.gpu.shown for one in held)}. {CURE}"
+        return f"no GPU of the cluster can be used: {', '.join(one.gpu.shown for one in held)}. {held[0].gpu.cure}"
 
     def _ask(self, node: str, slots: int) -> None:
         try:
@@ -225,7 +224,7 @@ class Holding:
             held.lost, held.out = False, held.out or bool(gpu.trouble)
             self.holders[gpu.key] = holder
             if gpu.trouble:
-                self._warn(f"{gpu.shown} gets no members: {gpu.trouble}. {CURE}", held)
+                self._warn(f"{gpu.shown} gets no members: {gpu.trouble}. {gpu.cure}", held)
                 self._look(held, WAITS)
             self.changed()
             await self.processes.ended(holder)
@@ -269,7 +268,7 @@ class Holding:
                 self.changed()
                 return
             held.hopeless = True
-            self._warn(f"{held.gpu.shown} gets no members: {trouble}. {CURE}", held)
+            self._warn(f"{held.gpu.shown} gets no members: {trouble}. {held.gpu.cure}", held)
             self.changed()
 
     def _warn(self, text: str, held: Held) -> None:

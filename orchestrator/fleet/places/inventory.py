@@ -15,6 +15,8 @@ WITH_BF16 = (
     "RTX-5000-Ada", "RTX-6000-Ada",
 )  # fmt: skip
 KIND = "accelerator_type:"
+#: Of such a one nobody says that it lacks anything, and "auto" does not rely on it.
+UNKNOWN = "a GPU of unknown kind"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Node:
             return [] if hides_some and named_new and len(old) < len(self.cards) else old
         if self.kinds and all(kind.startswith(WITH_BF16) for kind in self.kinds):
             return []
-        return [f"{kind} of {self.host}" for kind in self.kinds or ("a GPU of unknown kind",)]
+        return [f"{kind} of {self.host}" for kind in self.kinds or (UNKNOWN,)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Inventory:
     def lacking_bf16(self) -> list[str]:
         """The GPUs that have no bf16, for people."""
         return [name for node in self.with_gpus for name in node.lacking_bf16]
+
+    @property
+    def known_to_lack_bf16(self) -> list[str]:
+        """Those of which it is known."""
+        return [name for name in self.lacking_bf16 if not name.startswith(UNKNOWN)]
 
     @property
     def whole_gpus(self) -> int:

@@ -284,3 +284,19 @@ def test_of_a_slice_the_driver_is_not_asked() -> None:
 def test_memory_that_is_the_host_s_too_is_not_taken_for_somebody_s() -> None:
     shared = {**played.BUSY, "name": "NVIDIA GH200 480GB"}
     assert told_of("0", cards(PlayedNvml(shared)), alone=True) == ""
+
+
+def test_gpus_of_which_ray_alone_knows_are_not_said_to_lack_anything() -> None:
+    unknown = there(Node("host", {"CPU": 8.0, "GPU": 2.0}))
+    asked = request(ensemble__precision="bf16")
+    check_places_for(asked, 1.0, unknown)
+    assert remarks(asked, 1.0, "bf16", unknown) == []
+    assert auto_precision(1.0, unknown) == "fp32"
+
+
+def test_a_gpu_that_no_driver_knows_is_cured_where_ray_was_told_of_it() -> None:
+    found = gpu_of("node", "host", "0", ())
+    assert found.shown == "GPU 0 of node host"
+    assert "--num-gpus" in found.cure
+    assert "--gpus-per-member 0" in found.cure
+    assert "nvidia-smi" in gpu(played.FAULTY).cure
