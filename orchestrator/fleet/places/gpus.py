@@ -21,7 +21,9 @@ CURE = (
 )
 
 #: And where Ray was told of GPUs that no driver knows.
-UNKNOWN_CURE = "No driver tells of it: start Ray on that node without --num-gpus, or give --gpus-per-member 0 to train on CPUs"
+UNKNOWN_CURE = (
+    "No driver tells of it: start Ray on its node without --num-gpus, or train on CPUs by --gpus-per-member 0"
+)
 
 
 def divided(cards: Sequence[Card]) -> str:
