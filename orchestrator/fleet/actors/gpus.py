@@ -54,8 +54,9 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
         card = card.slices[0]
         visible = card.uuid
     trouble = told_of(visible, cards, alone=True)
-    if card is None:
-        return Gpu(node, host, visible, trouble=trouble)
+    if card is None:  # a slice that is not shown, one that is lost, or one of which Ray alone was told
+        name = "slice" if visible.startswith(SLICE) else "unknown" if cards else ""
+        return Gpu(node, host, visible, name, trouble)
     if card.mig:  # by its number, as its UUID is of no use
         return Gpu(node, host, visible, card.name, trouble)
     none = not any(one.bf16 for one in cards)
@@ -64,7 +65,7 @@ def gpu_of(node: str, host: str, visible: str, cards: tuple[nvml.Card, ...]) -> 
 
 def taken(card: nvml.Card) -> str:
     """What to say where somebody's process is on a GPU that is to be ours alone, or ""."""
-    nobodys = NOBODYS_BYTES if not card.uuid.startswith(SLICE) else NOBODYS_BYTES_OF_A_SLICE
+    nobodys = NOBODYS_BYTES_OF_A_SLICE if card.uuid.startswith(SLICE) else NOBODYS_BYTES
     if card.used <= nobodys or any(name in card.name for name in WITH_THE_HOST):
         return ""
     return f"another process holds {bytes_text(card.used)} of its {bytes_text(card.memory)} (`nvidia-smi` names it)"

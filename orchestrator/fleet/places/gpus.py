@@ -47,7 +47,7 @@ class Gpu:
     visible: str
     "What CUDA_VISIBLE_DEVICES is to be for it alone: its UUID, or where there is no NVML Ray's number."
     name: str = ""
-    "As its driver calls it."
+    "As its driver calls it; none where there is no driver that could."
     trouble: str = ""
     "Why no member could use it, as far as its holder sees."
     bf16: bool = True

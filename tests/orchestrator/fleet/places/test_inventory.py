@@ -299,4 +299,5 @@ def test_a_gpu_that_no_driver_knows_is_cured_where_ray_was_told_of_it() -> None:
     assert found.shown == "GPU 0 of node host"
     assert "--num-gpus" in found.cure
     assert "--gpus-per-member 0" in found.cure
-    assert "nvidia-smi" in gpu(played.FAULTY).cure
+    lost, unseen = gpu(played.H100, visible="5"), gpu_of("node", "host", "MIG-1234", ())
+    assert all("nvidia-smi" in one.cure for one in (gpu(played.FAULTY), lost, unseen))
